@@ -1,0 +1,259 @@
+//! BLAST layers against dense ones, in one process, as ratios.
+//!
+//! ```text
+//! cargo bench --bench blast                      # the table
+//! cargo bench --bench blast -- --json out.json   # and the figures
+//! ```
+//!
+//! Every candidate of a row is timed in turn, round after round, so that whatever else the machine does falls on all
+//! alike; the figure is the median round. Inputs rotate through more memory than the caches hold. The dense baseline is
+//! the fastest of Burn's `Linear` in both layouts and the `gemm` crate called directly with all threads; all of them use
+//! AVX-512 kernels where the processor has them.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its table")]
+
+use burn::nn::{Linear, LinearConfig, LinearLayout};
+use burn::tensor::{Device, Distribution, Tensor};
+use burn_structured::nn::{BlastLinear, BlastLinearConfig, BlastStrategy, Blocks, Rank};
+use burn_structured::ops::device;
+use serde::Serialize;
+use std::time::Instant;
+
+/// `(d_input, d_output, blocks, share of the dense parameters)`.
+const LAYERS: [(usize, usize, usize, f64); 5] =
+    [(768, 3072, 4, 0.5), (768, 3072, 16, 0.5), (768, 3072, 16, 0.25), (3072, 768, 4, 0.5), (4096, 4096, 4, 0.5)];
+const TOKENS: [usize; 3] = [1, 64, 512];
+/// Bytes of inputs to rotate through.
+const ROTATION: usize = 64 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Pass {
+    Forward,
+    ForwardBackward,
+}
+
+/// Milliseconds: the median round and the range that half of the rounds fall into.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Time {
+    median: f64,
+    lower_quartile: f64,
+    upper_quartile: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    d_input: usize,
+    d_output: usize,
+    blocks: usize,
+    rank: usize,
+    ratio: f64,
+    tokens: usize,
+    pass: Pass,
+    times: Vec<(&'static str, Time)>,
+}
+
+impl Row {
+    fn time(&self, prefix: &str) -> Option<f64> {
+        let times = self.times.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, time)| time.median);
+        times.min_by(f64::total_cmp)
+    }
+}
+
+type Candidate<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+
+/// Times every candidate in turn, so many rounds.
+fn measure(mut candidates: Vec<Candidate<'_>>, budget_seconds: f64) -> Vec<(&'static str, Time)> {
+    let warmup = Instant::now();
+    for (_, run) in &mut candidates {
+        run();
+        run();
+    }
+    let round = warmup.elapsed().as_secs_f64() / 2.0;
+    let rounds = ((budget_seconds / round.max(1e-6)) as usize).clamp(9, 400);
+    let mut times = vec![Vec::with_capacity(rounds); candidates.len()];
+    for _ in 0..rounds {
+        for ((_, run), times) in candidates.iter_mut().zip(&mut times) {
+            let start = Instant::now();
+            run();
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    let summary = |mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+        Time { median: at(0.5), lower_quartile: at(0.25), upper_quartile: at(0.75) }
+    };
+    candidates.iter().zip(times).map(|((name, _), times)| (*name, summary(times))).collect()
+}
+
+/// Inputs that are handed out one after the other.
+struct Rotation {
+    inputs: Vec<Tensor<2>>,
+    next: usize,
+}
+
+impl Rotation {
+    fn new(tokens: usize, d_input: usize, device: &Device) -> Self {
+        let count = (ROTATION / (4 * tokens * d_input)).clamp(2, 64);
+        let draw = |_| Tensor::random([tokens, d_input], Distribution::Normal(0.0, 1.0), device);
+        Self { inputs: (0..count).map(draw).collect(), next: 0 }
+    }
+
+    fn next(&mut self) -> Tensor<2> {
+        self.next = (self.next + 1) % self.inputs.len();
+        self.inputs[self.next].clone()
+    }
+}
+
+fn forward<'a>(
+    tokens: usize,
+    d_input: usize,
+    device: &'a Device,
+    layer: impl Fn(Tensor<2>) -> Tensor<2> + 'a,
+) -> Box<dyn FnMut() + 'a> {
+    let mut inputs = Rotation::new(tokens, d_input, device);
+    Box::new(move || {
+        std::hint::black_box(layer(inputs.next()));
+        device.sync().expect("the device answers");
+    })
+}
+
+/// Forward, and the gradients of the input and of every parameter.
+fn backward<'a>(
+    tokens: usize,
+    d_input: usize,
+    device: &'a Device,
+    layer: impl Fn(Tensor<2>) -> Tensor<2> + 'a,
+) -> Box<dyn FnMut() + 'a> {
+    let mut inputs = Rotation::new(tokens, d_input, device);
+    Box::new(move || {
+        let x = inputs.next().require_grad();
+        std::hint::black_box(layer(x).sum().backward());
+        device.sync().expect("the device answers");
+    })
+}
+
+/// The product alone by the `gemm` crate on all threads.
+fn gemm_dense<'a>(tokens: usize, d_input: usize, d_output: usize) -> Box<dyn FnMut() + 'a> {
+    let weight = vec![0.5f32; d_input * d_output];
+    let inputs: Vec<Vec<f32>> =
+        (0..(ROTATION / (4 * tokens * d_input)).clamp(2, 64)).map(|_| vec![0.25; tokens * d_input]).collect();
+    let mut next = 0;
+    Box::new(move || {
+        next = (next + 1) % inputs.len();
+        // A fresh output, as a layer has to allocate one as well.
+        let mut y = vec![0.0f32; tokens * d_output];
+        // SAFETY: all three matrices are contiguous and as large as the sizes say.
+        unsafe {
+            gemm::gemm(
+                tokens,
+                d_output,
+                d_input,
+                y.as_mut_ptr(),
+                1,
+                d_output as isize,
+                false,
+                inputs[next].as_ptr(),
+                1,
+                d_input as isize,
+                weight.as_ptr(),
+                1,
+                d_output as isize,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                gemm::Parallelism::Rayon(0),
+            );
+        }
+        std::hint::black_box(y);
+    })
+}
+
+fn row(
+    (d_input, d_output, blocks, ratio): (usize, usize, usize, f64),
+    tokens: usize,
+    pass: Pass,
+    device: &Device,
+    cpu: bool,
+) -> Row {
+    let device = match pass {
+        Pass::Forward => device.clone(),
+        Pass::ForwardBackward => device.clone().autodiff(),
+    };
+    let dense = |layout| -> Linear { LinearConfig::new(d_input, d_output).with_layout(layout).init(&device) };
+    let (by_row, by_column) = (dense(LinearLayout::Row), dense(LinearLayout::Col));
+    let config = BlastLinearConfig::new(d_input, d_output).with_blocks(Blocks::Square(blocks));
+    let blast: BlastLinear = config.with_rank(Rank::Ratio(ratio)).init(&device);
+
+    let run = |layer: Box<dyn Fn(Tensor<2>) -> Tensor<2> + '_>| match pass {
+        Pass::Forward => forward(tokens, d_input, &device, layer),
+        Pass::ForwardBackward => backward(tokens, d_input, &device, layer),
+    };
+    let mut candidates: Vec<Candidate<'_>> = vec![
+        ("dense: Linear, row layout", run(Box::new(|x| by_row.forward(x)))),
+        ("dense: Linear, column layout", run(Box::new(|x| by_column.forward(x)))),
+        ("blast: auto", run(Box::new(|x| blast.forward_with(x, BlastStrategy::Auto)))),
+        ("reference: plain Burn", run(Box::new(|x| blast.forward_with(x, BlastStrategy::Reference)))),
+    ];
+    if cpu && pass == Pass::Forward {
+        candidates.push(("dense: gemm alone", gemm_dense(tokens, d_input, d_output)));
+        candidates.push(("path: staged", run(Box::new(|x| blast.forward_with(x, BlastStrategy::Staged)))));
+        candidates.push(("path: blocked", run(Box::new(|x| blast.forward_with(x, BlastStrategy::Blocked)))));
+    }
+    let times = measure(candidates, 1.5);
+    Row { d_input, d_output, blocks, rank: blast.rank(), ratio, tokens, pass, times }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let value =
+        |flag: &str| arguments.iter().position(|argument| argument == flag).and_then(|at| arguments.get(at + 1));
+    let name = value("--device").map_or("flex", String::as_str);
+    let device = device::named(name).unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        std::process::exit(1);
+    });
+    println!(
+        "device {name}, f32, {} threads; times in ms",
+        std::thread::available_parallelism().map_or(1, usize::from)
+    );
+    println!(
+        "| layer | blocks | rank | tokens | pass | dense (best) | BLAST | speed-up | plain Burn | against plain |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    let mut rows = Vec::new();
+    for layer in LAYERS {
+        for tokens in TOKENS {
+            for pass in [Pass::Forward, Pass::ForwardBackward] {
+                if pass == Pass::ForwardBackward && tokens != 512 {
+                    continue;
+                }
+                let row = row(layer, tokens, pass, &device, name == "flex");
+                let [dense, blast, plain] =
+                    ["dense", "blast", "reference"].map(|prefix| row.time(prefix).expect("a time"));
+                println!(
+                    "| {}→{} | {} | {} | {} | {} | {dense:.3} | {blast:.3} | {:.2}x | {plain:.3} | {:.2}x |",
+                    row.d_input,
+                    row.d_output,
+                    row.blocks,
+                    row.rank,
+                    row.tokens,
+                    if pass == Pass::Forward { "forward" } else { "forward + backward" },
+                    dense / blast,
+                    plain / blast,
+                );
+                rows.push(row);
+            }
+        }
+    }
+    if let Some(path) = value("--json") {
+        let json = serde_json::to_string_pretty(&rows).expect("plain figures");
+        if let Err(error) = std::fs::write(path, json + "\n") {
+            eprintln!("error: {path}: {error}");
+            std::process::exit(1);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The plot: accuracy against the relative FLOPs of the replaced layers.
+
+use super::Report;
+use plotters::prelude::*;
+use std::path::Path;
+use thiserror::Error;
+
+/// Why a plot could not be drawn.
+#[derive(Debug, Error)]
+#[error("the plot {path} could not be drawn: {reason}")]
+pub struct PlotError {
+    path: String,
+    reason: String,
+}
+
+const SIZE: (u32, u32) = (800, 560);
+
+/// Draws the comparison as an SVG file.
+///
+/// # Errors
+///
+/// If there is nothing to draw or the file cannot be written.
+pub fn plot(report: &Report, path: &Path) -> Result<(), PlotError> {
+    let error = |reason: String| PlotError { path: path.display().to_string(), reason };
+    if report.rows.is_empty() {
+        return Err(error("there are no results".into()));
+    }
+    let mut svg = String::new();
+    draw(report, SVGBackend::with_string(&mut svg, SIZE)).map_err(error)?;
+    let partial = path.with_extension("part");
+    std::fs::write(&partial, svg)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .map_err(|reason| error(reason.to_string()))
+}
+
+fn draw<B: DrawingBackend>(report: &Report, backend: B) -> Result<(), String> {
+    let text = |error: DrawingAreaErrorKind<B::ErrorType>| error.to_string();
+    let points: Vec<(f64, f64, String)> = report
+        .rows
+        .iter()
+        .map(|row| (100.0 * row.relative_flops, 100.0 * row.test_accuracy, row.structure.to_string()))
+        .collect();
+    let lowest = points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
+    let highest = points.iter().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
+    let margin = ((highest - lowest) * 0.25).max(1.0);
+
+    let area = backend.into_drawing_area();
+    area.fill(&WHITE).map_err(text)?;
+    let title = format!(
+        "dataset: {} - {} training images, {} epochs, seed {}",
+        report.dataset, report.train_images, report.recipe.epochs, report.recipe.seed
+    );
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 20))
+        .margin(16)
+        .x_label_area_size(48)
+        .y_label_area_size(64)
+        .build_cartesian_2d(0.0..130.0, lowest - margin..highest + margin)
+        .map_err(text)?;
+    chart
+        .configure_mesh()
+        .x_desc("FLOPs of the replaced linear layers, % of dense")
+        .y_desc("test accuracy, %")
+        .light_line_style(WHITE)
+        .label_style(("sans-serif", 15))
+        .draw()
+        .map_err(text)?;
+    for (index, (flops, accuracy, name)) in points.into_iter().enumerate() {
+        let colour = Palette99::pick(index).to_rgba();
+        chart
+            .draw_series(std::iter::once(
+                EmptyElement::at((flops, accuracy))
+                    + Circle::new((0, 0), 6, colour.filled())
+                    + Text::new(name, (10, -16), ("sans-serif", 15).into_font().color(&colour)),
+            ))
+            .map_err(text)?;
+    }
+    area.present().map_err(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::report;
+    use super::*;
+
+    #[test]
+    fn the_plot_is_an_svg_that_names_every_structure_and_the_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plot.svg");
+        plot(&report(), &path).unwrap();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        for word in ["<svg", "dense", "blast:b=4,ratio=0.33", "dataset: synthetic"] {
+            assert!(svg.contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn an_unwritable_path_is_named() {
+        let error = plot(&report(), Path::new("/no/such/folder/plot.svg")).unwrap_err().to_string();
+        assert!(error.contains("/no/such/folder/plot.svg"), "{error}");
+    }
+}

@@ -1,0 +1,238 @@
+//! The folder of one run: its settings, checkpoints, weights and result.
+
+use super::checkpoint::last_complete_epoch;
+use super::{Recipe, RunResult, TrainingError};
+use crate::vit::ViTConfig;
+use burn::module::Module;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Everything that decides how a run goes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// The model.
+    pub model: ViTConfig,
+    /// The training.
+    pub recipe: Recipe,
+    /// The data: its name and the number of training and test images.
+    pub dataset: String,
+    /// Training images.
+    pub train_images: usize,
+    /// Test images.
+    pub test_images: usize,
+}
+
+/// What to do with a folder that already holds a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Start a new run; refuse to drop an unfinished one.
+    New,
+    /// Continue an unfinished run from its last complete epoch, or start if there is none.
+    Resume,
+    /// Start a new run, dropping what is there.
+    Fresh,
+}
+
+/// A run's folder on disk.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// What burn-train and this crate write into a run's folder; nothing else is ever removed from it.
+    const CONTENTS: [&'static str; 8] = [
+        "settings.json",
+        "result.json",
+        "model.bpk",
+        "interrupted.bpk",
+        "experiment.log",
+        "checkpoint",
+        "train",
+        "valid",
+    ];
+
+    /// The run in `path`, which need not exist.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the checkpoints are.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoint")
+    }
+
+    /// The weights of a finished run, in Burn's burnpack format.
+    pub fn model(&self) -> PathBuf {
+        self.path.join("model.bpk")
+    }
+
+    /// The weights of an interrupted run, as they were.
+    pub fn interrupted_model(&self) -> PathBuf {
+        self.path.join("interrupted.bpk")
+    }
+
+    /// The result of a finished run.
+    pub fn result(&self) -> Option<RunResult> {
+        self.read("result.json").ok().flatten()
+    }
+
+    /// Makes the folder ready for a run with `settings`; returns the epoch to resume after, if any.
+    ///
+    /// # Errors
+    ///
+    /// If an unfinished run would be dropped unasked, if the run to resume had other settings, or if a file cannot be
+    /// read, written or removed.
+    pub(super) fn prepare(&self, settings: &RunSettings, start: Start) -> Result<Option<usize>, TrainingError> {
+        let last = last_complete_epoch(&self.checkpoints());
+        match (start, last) {
+            (Start::New, Some(epoch)) if self.result().is_none() => {
+                return Err(TrainingError::Unfinished { path: self.path.clone(), epoch });
+            }
+            (Start::Resume, Some(epoch)) => {
+                self.check_same(settings)?;
+                return Ok(Some(epoch));
+            }
+            _ => {}
+        }
+        self.clear()?;
+        std::fs::create_dir_all(&self.path).map_err(|error| TrainingError::file("create", &self.path, error))?;
+        self.write("settings.json", settings)?;
+        Ok(None)
+    }
+
+    fn check_same(&self, settings: &RunSettings) -> Result<(), TrainingError> {
+        let Some(before) = self.read::<serde_json::Value>("settings.json")? else {
+            return Err(TrainingError::file("read", self.path.join("settings.json"), "it is missing"));
+        };
+        let now = serde_json::to_value(settings)
+            .map_err(|error| TrainingError::file("write", self.path.join("settings.json"), error))?;
+        match first_difference("", &before, &now) {
+            None => Ok(()),
+            Some(difference) => Err(TrainingError::OtherSettings { path: self.path.clone(), difference }),
+        }
+    }
+
+    fn clear(&self) -> Result<(), TrainingError> {
+        for name in Self::CONTENTS {
+            let path = self.path.join(name);
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            match removed {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(TrainingError::file("remove", path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_result(&self, result: &RunResult) -> Result<(), TrainingError> {
+        self.write("result.json", result)
+    }
+
+    /// Saves weights under a temporary name and renames them when they are complete.
+    pub(super) fn write_model(&self, model: impl Module, path: PathBuf) -> Result<(), TrainingError> {
+        let partial = self.path.join("model.part.bpk");
+        model.into_record().save(&partial).map_err(|error| TrainingError::file("write", &partial, error))?;
+        std::fs::rename(&partial, &path).map_err(|error| TrainingError::file("write", path, error))
+    }
+
+    fn write(&self, name: &str, value: &impl Serialize) -> Result<(), TrainingError> {
+        let path = self.path.join(name);
+        let partial = self.path.join(format!("{name}.part"));
+        let text = serde_json::to_string_pretty(value).map_err(|error| TrainingError::file("write", &path, error))?;
+        std::fs::write(&partial, text + "\n")
+            .and_then(|()| std::fs::rename(&partial, &path))
+            .map_err(|error| TrainingError::file("write", path, error))
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, TrainingError> {
+        let path = self.path.join(name);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(TrainingError::file("read", path, error)),
+        };
+        serde_json::from_str(&text).map(Some).map_err(|error| TrainingError::file("read", path, error))
+    }
+}
+
+/// `name: before → now` for the first leaf that differs.
+fn first_difference(name: &str, before: &serde_json::Value, now: &serde_json::Value) -> Option<String> {
+    use serde_json::Value::Object;
+    match (before, now) {
+        (Object(before), Object(now)) => {
+            let mut keys: Vec<&String> = before.keys().chain(now.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            keys.into_iter().find_map(|key| {
+                let missing = serde_json::Value::Null;
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                first_difference(&name, before.get(key).unwrap_or(&missing), now.get(key).unwrap_or(&missing))
+            })
+        }
+        _ if before == now => None,
+        _ => Some(format!("{name} was {before}, now {now}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> RunSettings {
+        RunSettings {
+            model: ViTConfig::small(10),
+            recipe: Recipe::default(),
+            dataset: "synthetic".into(),
+            train_images: 10,
+            test_images: 5,
+        }
+    }
+
+    fn with_checkpoint(folder: &RunFolder, epoch: usize) {
+        folder.prepare(&settings(), Start::New).unwrap();
+        std::fs::create_dir_all(folder.checkpoints()).unwrap();
+        for name in super::super::checkpoint::RECORDS {
+            std::fs::write(folder.checkpoints().join(format!("{name}-{epoch}.bpk")), b"x").unwrap();
+        }
+    }
+
+    #[test]
+    fn an_unfinished_run_is_neither_dropped_nor_resumed_unasked() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path().join("run"));
+        with_checkpoint(&folder, 3);
+        let error = folder.prepare(&settings(), Start::New).unwrap_err();
+        assert!(matches!(error, TrainingError::Unfinished { epoch: 3, .. }), "{error}");
+        assert_eq!(folder.prepare(&settings(), Start::Resume).unwrap(), Some(3));
+        assert_eq!(folder.prepare(&settings(), Start::Fresh).unwrap(), None);
+        assert!(!folder.checkpoints().exists());
+    }
+
+    #[test]
+    fn resuming_with_other_settings_names_the_difference() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path());
+        with_checkpoint(&folder, 1);
+        let mut other = settings();
+        other.recipe.lr = 0.5;
+        let error = folder.prepare(&other, Start::Resume).unwrap_err().to_string();
+        assert!(error.contains("recipe.lr was 0.001, now 0.5"), "{error}");
+    }
+
+    #[test]
+    fn files_of_others_are_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("thesis.txt"), "precious").unwrap();
+        RunFolder::new(root.path()).prepare(&settings(), Start::Fresh).unwrap();
+        assert!(root.path().join("thesis.txt").exists());
+    }
+}

@@ -1,0 +1,124 @@
+//! One training run, from settings to result.
+
+use super::checkpoint::AtomicCheckpointer;
+use super::timing::Timing;
+use super::{Evaluation, Interrupter, LineRenderer, RunFolder, RunSettings, Start, TrainingError, evaluate};
+use crate::data::{ImageBatcher, ImageSet};
+use crate::vit::ViT;
+use burn::data::dataloader::DataLoaderBuilder;
+use burn::grad_clipping::GradientClippingConfig;
+use burn::module::Module;
+use burn::optim::AdamWConfig;
+use burn::store::ModuleRecord;
+use burn::tensor::Device;
+use burn::train::checkpoint::KeepLastNCheckpoints;
+use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
+use burn::train::{Learner, SupervisedTraining};
+use serde::{Deserialize, Serialize};
+use std::io::IsTerminal;
+
+/// What a finished run achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Epochs trained.
+    pub epochs: usize,
+    /// The last epoch's weights on the test images.
+    pub test: Evaluation,
+    /// Images a second in training, data loading included; `None` if this process trained no complete epoch.
+    pub training_images_per_second: Option<f64>,
+}
+
+/// Trains the model of `settings` on `set` in `folder`.
+///
+/// Between epochs it is validated on as many test images as a fifth of the training images, for the eye only: neither the
+/// schedule nor the weights kept depend on it.
+///
+/// Returns `None` if `interrupter` stopped the run; its weights are then in [`RunFolder::interrupted_model`], and its
+/// last complete epoch can be resumed.
+///
+/// # Errors
+///
+/// If the settings are unusable, the folder cannot be prepared (see [`Start`]), or the training loop fails.
+pub fn train(
+    settings: &RunSettings,
+    set: &ImageSet,
+    device: &Device,
+    folder: &RunFolder,
+    start: Start,
+    interrupter: Interrupter,
+) -> Result<Option<RunResult>, TrainingError> {
+    let recipe = &settings.recipe;
+    recipe.check()?;
+    let training_device = device.clone().autodiff();
+    training_device.seed(recipe.seed);
+    let model = settings.model.try_init(&training_device)?;
+    let resumed = folder.prepare(settings, start)?;
+    let batch_size = recipe.batch_size;
+
+    let timing = Timing::default();
+    let model = if resumed.is_some_and(|epoch| epoch >= recipe.epochs) {
+        load(model, folder, recipe.epochs)?
+    } else {
+        let train_batcher = ImageBatcher::training(set, recipe.augmentation.clone(), recipe.seed)?;
+        let loader = |batcher: ImageBatcher| {
+            // One worker prepares the next batch; more would make the augmentation depend on their order.
+            DataLoaderBuilder::new(batcher).batch_size(batch_size).num_workers(1)
+        };
+        let train_loader = loader(train_batcher).shuffle(recipe.seed).build(set.train.clone());
+        // Progress between epochs needs no more; the result is measured on every test image.
+        let validation = set.test.limit((set.train.len() / 5).max(1), recipe.seed);
+        let validation_loader = loader(ImageBatcher::evaluation(set)).build(validation);
+
+        let optimizer = AdamWConfig::new()
+            .with_weight_decay(recipe.weight_decay as f32)
+            .with_epsilon(1e-8)
+            .with_grad_clipping(recipe.clip_norm.map(|norm| GradientClippingConfig::Norm(norm as f32)));
+        let schedule = recipe.schedule(set.train.len().div_ceil(batch_size))?;
+        let learner = Learner::new(model, optimizer.init(), schedule);
+
+        let checkpoints = folder.checkpoints();
+        let mut training = SupervisedTraining::<ViT>::new(folder.path(), train_loader, validation_loader)
+            .metrics((AccuracyMetric::new(), LossMetric::new()))
+            .metric_train_numeric(LearningRateMetric::new())
+            .with_custom_checkpointers(
+                AtomicCheckpointer::new(&checkpoints, "model"),
+                AtomicCheckpointer::new(&checkpoints, "optim"),
+                AtomicCheckpointer::new(&checkpoints, "scheduler"),
+            )
+            .with_checkpointing_strategy(KeepLastNCheckpoints::new(2))
+            .with_progress_logger(timing.clone())
+            .with_interrupter(interrupter)
+            .num_epochs(recipe.epochs);
+        if let Some(epoch) = resumed {
+            training = training.checkpoint(epoch);
+        }
+        if !std::io::stdout().is_terminal() {
+            training = training.renderer(Box::new(LineRenderer::new()));
+        }
+        let outcome = training.launch(learner);
+        if let Some(error) = outcome.error {
+            return Err(TrainingError::Loop(error.to_string()));
+        }
+        if outcome.interrupted.is_some() {
+            folder.write_model(outcome.model, folder.interrupted_model())?;
+            return Ok(None);
+        }
+        outcome.model
+    };
+
+    folder.write_model(model.clone(), folder.model())?;
+    let result = RunResult {
+        epochs: recipe.epochs,
+        test: evaluate(&model, set, batch_size, device),
+        training_images_per_second: timing.images_per_second(),
+    };
+    folder.write_result(&result)?;
+    Ok(Some(result))
+}
+
+/// The weights of a complete epoch.
+fn load(model: ViT, folder: &RunFolder, epoch: usize) -> Result<ViT, TrainingError> {
+    let path = folder.checkpoints().join(format!("model-{epoch}.bpk"));
+    let record = ModuleRecord::load(&path).map_err(|error| TrainingError::file("read", path, error))?;
+    Ok(model.load_record(record))
+}

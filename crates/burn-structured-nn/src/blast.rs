@@ -1,0 +1,323 @@
+//! The BLAST layer.
+
+use crate::error::check_dimensions;
+use crate::initializer::{FactorInitializers, dense_default};
+use crate::rank::RankBudget;
+use crate::{Blocks, Cost, Rank, StructureError};
+use burn::config::Config;
+use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::nn::Initializer;
+use burn::tensor::{Device, Tensor, assert_shape};
+use burn_structured_ops::blast::blast_to_dense;
+use burn_structured_ops::{BlastStrategy, blast_linear_with};
+
+/// Configuration to create a [`BlastLinear`] layer using the [init function](BlastLinearConfig::init).
+#[derive(Config, Debug)]
+pub struct BlastLinearConfig {
+    /// The size of the input features.
+    pub d_input: usize,
+    /// The size of the output features.
+    pub d_output: usize,
+    /// Into how many blocks the matrix is cut.
+    #[config(default = "Blocks::Auto")]
+    pub blocks: Blocks,
+    /// The rank of the blocks, or the share of the dense parameters to spend on it.
+    #[config(default = "Rank::Ratio(0.5)")]
+    pub rank: Rank,
+    /// If a bias should be applied during the linear transformation.
+    #[config(default = true)]
+    pub bias: bool,
+    /// The dense initializer to imitate: the factors are drawn so that the entries of their product have its variance.
+    #[config(default = "dense_default()")]
+    pub initializer: Initializer,
+}
+
+/// Applies a linear transformation whose weight is a BLAST matrix:
+///
+/// `O = I Wᵀ + b`, where block `(i, j)` of `W [d_output, d_input]` is `U_i diag(s_ij) V_jᵀ`.
+///
+/// All blocks of a row share `U_i`, all blocks of a column share `V_j`, and `s_ij` couples them (Lee, Kwon, Qu, Kim,
+/// NeurIPS 2024, §2). It has `r (d_output + d_input + b1 b2)` weights and as many multiplications a token.
+///
+/// Should be created with [`BlastLinearConfig`].
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct BlastLinear {
+    /// Output factors `[b1, d_output / b1, r]`.
+    pub u: Param<Tensor<3>>,
+    /// Couplings `[b1, b2, r]`.
+    pub s: Param<Tensor<3>>,
+    /// Input factors `[b2, d_input / b2, r]`.
+    pub v: Param<Tensor<3>>,
+    /// Vector of size `d_output`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl BlastLinearConfig {
+    /// Initialize a new [`BlastLinear`] module.
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_init`](Self::try_init) returns an error.
+    pub fn init(&self, device: &Device) -> BlastLinear {
+        self.try_init(device).unwrap_or_else(|error| panic!("BlastLinear: {error}"))
+    }
+
+    /// Initialize a new [`BlastLinear`] module.
+    ///
+    /// # Errors
+    ///
+    /// If a dimension is zero or does not split into the blocks asked for, if the rank is zero or above what any matrix
+    /// of this shape needs, if the ratio is outside `(0, 1]` or leaves no room for rank 1, or if the initializer has a mean.
+    pub fn try_init(&self, device: &Device) -> Result<BlastLinear, StructureError> {
+        let (d_input, d_output) = (self.d_input, self.d_output);
+        let ([b1, b2], rank) = self.resolve()?;
+        let factors = FactorInitializers::imitating(&self.initializer, d_input, d_output, rank)?;
+        Ok(BlastLinear {
+            u: factors.u.init([b1, d_output / b1, rank], device),
+            s: factors.s.init([b1, b2, rank], device),
+            v: factors.v.init([b2, d_input / b2, rank], device),
+            bias: self.bias.then(|| self.initializer.init_with([d_output], Some(d_input), Some(d_output), device)),
+        })
+    }
+
+    /// The block grid `[b1, b2]` and the rank that the configuration comes to.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_init`](Self::try_init).
+    pub fn resolve(&self) -> Result<([usize; 2], usize), StructureError> {
+        check_dimensions(self.d_input, self.d_output)?;
+        let (b1, b2) = self.blocks.resolve(self.d_input, self.d_output)?;
+        let rank = self.rank.resolve(RankBudget {
+            d_input: self.d_input,
+            d_output: self.d_output,
+            params_per_rank: self.d_output + self.d_input + b1 * b2,
+            // Blocks of full rank, embedded as in the paper's §2: each takes its own components, cyclically shared.
+            max: b1.max(b2) * (self.d_output / b1).min(self.d_input / b2),
+        })?;
+        Ok(([b1, b2], rank))
+    }
+}
+
+impl BlastLinear {
+    /// Applies the forward pass on the input tensor.
+    ///
+    /// # Shapes
+    ///
+    /// - input: `[.., d_input]`
+    /// - output: `[.., d_output]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if the last axis of `input` is not `d_input`.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.forward_with(input, BlastStrategy::Auto)
+    }
+
+    /// [`forward`](Self::forward) by a chosen strategy, for comparison.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the last axis of `input` is not `d_input`.
+    pub fn forward_with<const D: usize>(&self, input: Tensor<D>, strategy: BlastStrategy) -> Tensor<D> {
+        let d_input = self.d_input();
+        assert_shape!(input, [.., d_input]);
+        let bias = self.bias.as_ref().map(|bias| bias.val());
+        blast_linear_with(input, self.u.val(), self.s.val(), self.v.val(), bias, strategy)
+    }
+
+    /// The dense weight `[d_output, d_input]` that this layer multiplies by.
+    pub fn to_dense(&self) -> Tensor<2> {
+        blast_to_dense(self.u.val(), self.s.val(), self.v.val())
+    }
+
+    /// Parameters, FLOPs and bytes, beside those of the dense layer.
+    pub fn cost(&self) -> Cost {
+        let [b1, b2, r] = self.s.shape().dims();
+        let (d_input, d_output) = (self.d_input(), self.d_output());
+        let weights = r * (d_output + d_input + b1 * b2);
+        Cost::of_weights(weights, d_input, d_output, self.bias.is_some(), self.u.val().dtype().size())
+    }
+
+    /// The size of the input features.
+    pub fn d_input(&self) -> usize {
+        let [b2, q, _] = self.v.shape().dims();
+        b2 * q
+    }
+
+    /// The size of the output features.
+    pub fn d_output(&self) -> usize {
+        let [b1, p, _] = self.u.shape().dims();
+        b1 * p
+    }
+
+    /// The block grid `[b1, b2]`.
+    pub fn blocks(&self) -> [usize; 2] {
+        let [b1, b2, _] = self.s.shape().dims();
+        [b1, b2]
+    }
+
+    /// The rank of the blocks.
+    pub fn rank(&self) -> usize {
+        self.s.shape()[2]
+    }
+}
+
+impl ModuleDisplay for BlastLinear {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let [b1, b2] = self.blocks();
+        content
+            .add("d_input", &self.d_input())
+            .add("d_output", &self.d_output())
+            .add("blocks", &format!("{b1}x{b2}"))
+            .add("rank", &self.rank())
+            .add("bias", &self.bias.is_some())
+            .optional()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::store::ModuleRecord;
+    use burn::tensor::{Distribution, Tolerance};
+
+    fn device() -> Device {
+        let device = Device::flex();
+        device.seed(7);
+        device
+    }
+
+    #[test]
+    #[should_panic(expected = "assert_shape!(input, [.., d_input]): axis 1 expected 8, got 6")]
+    fn input_d_input_must_match() {
+        let device = device();
+        let layer = BlastLinearConfig::new(8, 4).with_rank(Rank::Fixed(2)).init(&device);
+        let _ = layer.forward(Tensor::<2>::zeros([1, 6], &device));
+    }
+
+    #[test]
+    fn forward_is_the_product_with_to_dense() {
+        let device = device();
+        let layer = BlastLinearConfig::new(12, 20)
+            .with_blocks(Blocks::Grid { output: 2, input: 3 })
+            .with_rank(Rank::Fixed(5))
+            .init(&device);
+        let x = Tensor::<3>::random([2, 7, 12], Distribution::Normal(0.0, 1.0), &device);
+        let dense =
+            x.clone().matmul(layer.to_dense().transpose().unsqueeze()) + layer.bias.as_ref().unwrap().val().unsqueeze();
+        layer.forward(x).into_data().assert_approx_eq::<f32>(&dense.into_data(), Tolerance::absolute(1e-5));
+    }
+
+    #[test]
+    fn a_vector_is_one_token() {
+        let device = device();
+        let layer = BlastLinearConfig::new(8, 6).with_rank(Rank::Fixed(2)).init(&device);
+        let x = Tensor::<1>::random([8], Distribution::Default, &device);
+        let one = layer.forward(x.clone().unsqueeze::<2>());
+        layer.forward(x).into_data().assert_eq(&one.squeeze_dim::<1>(0).into_data(), true);
+    }
+
+    #[test]
+    fn the_output_variance_is_that_of_a_dense_layer() {
+        let device = device();
+        let x = Tensor::<2>::random([512, 96], Distribution::Normal(0.0, 1.0), &device);
+        let variance = |y: Tensor<2>| y.powf_scalar(2.0).mean().into_scalar::<f32>();
+        let dense = variance(burn::nn::LinearConfig::new(96, 192).with_bias(false).init(&device).forward(x.clone()));
+        for (blocks, rank) in [(1, 4), (2, 24), (4, 48), (8, 96)] {
+            let config = BlastLinearConfig::new(96, 192).with_bias(false);
+            let config = config.with_blocks(Blocks::Square(blocks)).with_rank(Rank::Fixed(rank));
+            // The variance of one layer varies with its draw, so several are averaged.
+            let draws = 24;
+            let mean =
+                (0..draws).map(|_| variance(config.init(&device).forward(x.clone()))).sum::<f32>() / draws as f32;
+            assert!((mean / dense - 1.0).abs() < 0.15, "blocks {blocks}, rank {rank}: {mean} against {dense}");
+        }
+    }
+
+    #[test]
+    fn constant_initializers_are_exact() {
+        let device = device();
+        let config = BlastLinearConfig::new(8, 12).with_initializer(Initializer::Constant { value: 2.0 });
+        let expected = Tensor::<2>::full([12, 8], 2.0, &device);
+        let dense = config.init(&device).to_dense();
+        dense.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-5));
+    }
+
+    #[test]
+    fn zeros_still_let_a_gradient_through() {
+        let device = device().autodiff();
+        let layer = BlastLinearConfig::new(8, 12).with_initializer(Initializer::Zeros).init(&device);
+        let x = Tensor::<2>::ones([1, 8], &device);
+        let y = layer.forward(x);
+        assert_eq!(y.clone().abs().sum().into_scalar::<f32>(), 0.0);
+        let grads = (y + 1.0).powf_scalar(2.0).sum().backward();
+        let gradient = layer.u.grad(&grads).unwrap();
+        assert!(gradient.abs().sum().into_scalar::<f32>() > 0.0);
+    }
+
+    #[test]
+    fn a_ratio_is_kept() {
+        let layer = BlastLinearConfig::new(768, 3072).with_blocks(Blocks::Square(4)).init(&device());
+        assert_eq!(layer.rank(), 305);
+        let ratio = layer.cost().params_ratio();
+        assert!((0.495..=0.501).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn cost_counts_the_stored_parameters() {
+        let layer =
+            BlastLinearConfig::new(12, 20).with_blocks(Blocks::Square(4)).with_rank(Rank::Fixed(3)).init(&device());
+        assert_eq!(layer.cost().params, layer.num_params());
+        assert_eq!(layer.cost().flops_per_token, 2 * 3 * (12 + 20 + 16) + 20);
+        assert_eq!(layer.cost().bytes_per_token, 4 * (layer.num_params() + 12 + 20));
+    }
+
+    #[test]
+    fn errors_name_the_culprit() {
+        let error = BlastLinearConfig::new(8, 0).try_init(&device()).unwrap_err();
+        assert_eq!(error, StructureError::EmptyDimension { name: "d_output" });
+        let config = BlastLinearConfig::new(8, 8).with_blocks(Blocks::Square(3));
+        assert!(matches!(config.try_init(&device()), Err(StructureError::Indivisible { .. })));
+        let config = BlastLinearConfig::new(8, 8).with_blocks(Blocks::Square(2)).with_rank(Rank::Fixed(9));
+        assert_eq!(
+            config.try_init(&device()).unwrap_err(),
+            StructureError::RankTooLarge { rank: 9, max: 8, d_output: 8, d_input: 8 }
+        );
+    }
+
+    #[test]
+    fn display() {
+        let layer =
+            BlastLinearConfig::new(8, 12).with_blocks(Blocks::Square(2)).with_rank(Rank::Fixed(3)).init(&device());
+        assert_eq!(
+            format!("{layer}"),
+            "BlastLinear {d_input: 8, d_output: 12, blocks: 2x2, rank: 3, bias: true, params: 84}"
+        );
+    }
+
+    #[test]
+    fn config_round_trips_through_json() {
+        let config = BlastLinearConfig::new(8, 12).with_blocks(Blocks::Grid { output: 2, input: 4 });
+        let json = serde_json::to_string(&config).unwrap();
+        let read: BlastLinearConfig = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.resolve(), config.resolve());
+    }
+
+    #[test]
+    fn record_round_trip() {
+        let device = device();
+        let config = BlastLinearConfig::new(8, 12);
+        let layer = config.init(&device);
+        let x = Tensor::<2>::ones([3, 8], &device);
+        let before = layer.forward(x.clone()).into_data();
+        let bytes = layer.into_record().into_bytes().unwrap();
+        let read = config.init(&device).load_record(ModuleRecord::from_bytes(bytes).unwrap());
+        read.forward(x).into_data().assert_eq(&before, true);
+    }
+}

@@ -1,0 +1,97 @@
+//! Into how many blocks a matrix is cut.
+
+use crate::StructureError;
+use burn::config::Config;
+
+/// The block grid of a structured matrix `[d_output, d_input]`.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum Blocks {
+    /// A grid chosen by the library: on each side the largest count up to 4 that divides it and leaves blocks of 8 or more.
+    ///
+    /// More blocks are more expressive at the same number of parameters, and slower: the coupling grows with their
+    /// number. Four keep nearly all of the speed.
+    Auto,
+    /// The same number of blocks on both sides.
+    Square(usize),
+    /// Blocks along the output and along the input.
+    Grid {
+        /// `b1`: row blocks, along `d_output`.
+        output: usize,
+        /// `b2`: column blocks, along `d_input`.
+        input: usize,
+    },
+}
+
+impl Blocks {
+    const AUTO_BLOCKS: usize = 4;
+    const AUTO_BLOCK_SIZE: usize = 8;
+
+    /// `(b1, b2)` for a matrix `[d_output, d_input]`.
+    ///
+    /// # Errors
+    ///
+    /// If a dimension does not split into that many equal blocks.
+    pub fn resolve(self, d_input: usize, d_output: usize) -> Result<(usize, usize), StructureError> {
+        let (output, input) = match self {
+            Self::Auto => (Self::auto(d_output), Self::auto(d_input)),
+            Self::Square(blocks) => (blocks, blocks),
+            Self::Grid { output, input } => (output, input),
+        };
+        for (name, size, blocks) in [("d_output", d_output, output), ("d_input", d_input, input)] {
+            if blocks == 0 || !size.is_multiple_of(blocks) {
+                return Err(StructureError::Indivisible {
+                    name,
+                    size,
+                    blocks,
+                    nearest: nearest_divisors(size, blocks),
+                });
+            }
+        }
+        Ok((output, input))
+    }
+
+    fn auto(size: usize) -> usize {
+        (1..=Self::AUTO_BLOCKS)
+            .rev()
+            .find(|blocks| size.is_multiple_of(*blocks) && size / blocks >= Self::AUTO_BLOCK_SIZE)
+            .unwrap_or(1)
+    }
+}
+
+/// The divisors of `size` just below and just above `blocks`.
+fn nearest_divisors(size: usize, blocks: usize) -> Vec<usize> {
+    let below = (1..=blocks.min(size)).rev().find(|count| size.is_multiple_of(*count));
+    let above = (blocks + 1..=size).find(|count| size.is_multiple_of(*count));
+    below.into_iter().chain(above).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_indivisible_dimension_lists_the_nearest_counts_that_work() {
+        let error = Blocks::Square(5).resolve(768, 3072).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "d_output = 3072 cannot be cut into 5 equal blocks; the nearest block counts that work are 4 and 6"
+        );
+        let error = Blocks::Grid { output: 4, input: 9 }.resolve(8, 16).unwrap_err();
+        assert!(error.to_string().starts_with("d_input = 8 cannot be cut into 9"), "{error}");
+        assert!(error.to_string().ends_with("that work are 8"), "{error}");
+    }
+
+    #[test]
+    fn no_blocks_at_all_are_refused() {
+        assert!(Blocks::Square(0).resolve(4, 4).is_err());
+    }
+
+    #[test]
+    fn auto_always_divides() {
+        for size in 1..200 {
+            assert_eq!(size % Blocks::auto(size), 0);
+        }
+        assert_eq!(Blocks::Auto.resolve(768, 126), Ok((3, 4)));
+        assert_eq!(Blocks::Auto.resolve(7, 10), Ok((1, 1)));
+    }
+}

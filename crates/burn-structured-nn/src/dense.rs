@@ -1,0 +1,17 @@
+//! The dense layer seen as one of the structures, for comparison and as the fallback of [`crate::StructuredLinear`].
+
+use crate::Cost;
+use burn::nn::Linear;
+use burn::tensor::Tensor;
+
+/// The cost of a dense layer.
+pub(crate) fn cost(linear: &Linear) -> Cost {
+    let weight = linear.weight.val();
+    let [d_input, d_output] = weight.dims();
+    Cost::of_weights(d_input * d_output, d_input, d_output, linear.bias.is_some(), weight.dtype().size())
+}
+
+/// The weight as `[d_output, d_input]`; Burn stores its transpose.
+pub(crate) fn to_dense(linear: &Linear) -> Tensor<2> {
+    linear.weight.val().transpose()
+}

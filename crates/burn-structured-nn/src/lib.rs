@@ -1,0 +1,42 @@
+//! Structured-matrix layers for Burn: the same role as [`burn::nn::Linear`], with fewer parameters and operations.
+//!
+//! Every layer has a `Config` with `init` (panics like Burn's) and `try_init` (returns a [`StructureError`]), a
+//! `forward` on `[.., d_input]`, `to_dense` for the matrix it stands for (`forward(x) == x · to_dense()ᵀ + bias`), and
+//! `cost` for its parameters, FLOPs and bytes beside those of the dense layer.
+//!
+//! Models hold a [`StructuredLinear`], built from a [`Structure`], which has a text form for configuration files and
+//! command lines:
+//!
+//! ```
+//! use burn::tensor::{Device, Distribution, Tensor};
+//! use burn_structured_nn::{Structure, StructuredLinearConfig};
+//!
+//! let device = Device::flex();
+//! let structure: Structure = "blast:b=4,ratio=0.5".parse()?;
+//! let layer = StructuredLinearConfig::new(64, 128, structure).try_init(&device)?;
+//! let x = Tensor::<3>::random([2, 10, 64], Distribution::Default, &device);
+//! assert_eq!(layer.forward(x).dims(), [2, 10, 128]);
+//! assert!(layer.cost().params_ratio() < 0.52);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod blast;
+mod blocks;
+mod cost;
+mod dense;
+mod error;
+mod initializer;
+mod low_rank;
+mod rank;
+mod structure;
+mod structured;
+
+pub use blast::{BlastLinear, BlastLinearConfig};
+pub use blocks::Blocks;
+pub use burn_structured_ops::BlastStrategy;
+pub use cost::Cost;
+pub use error::StructureError;
+pub use low_rank::{LowRankLinear, LowRankLinearConfig};
+pub use rank::Rank;
+pub use structure::{Structure, StructureParseError};
+pub use structured::{StructuredLinear, StructuredLinearConfig};

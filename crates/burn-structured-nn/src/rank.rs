@@ -1,0 +1,87 @@
+//! The rank of a structured matrix, given outright or as a share of the dense parameters.
+
+use crate::StructureError;
+use burn::config::Config;
+
+/// How many components a factorized matrix keeps.
+#[derive(Config, Debug, Copy, PartialEq)]
+pub enum Rank {
+    /// This rank.
+    Fixed(usize),
+    /// The highest rank that takes at most this share, in `(0, 1]`, of the dense matrix's parameters.
+    Ratio(f64),
+}
+
+/// What a rank is measured against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RankBudget {
+    pub d_input: usize,
+    pub d_output: usize,
+    /// Parameters that one more rank costs.
+    pub params_per_rank: usize,
+    /// The rank from which on every matrix is representable.
+    pub max: usize,
+}
+
+impl Rank {
+    pub(crate) fn resolve(self, budget: RankBudget) -> Result<usize, StructureError> {
+        let RankBudget { d_input, d_output, params_per_rank, max } = budget;
+        match self {
+            Self::Fixed(0) => Err(StructureError::ZeroRank { max }),
+            Self::Fixed(rank) if rank > max => Err(StructureError::RankTooLarge { rank, max, d_output, d_input }),
+            Self::Fixed(rank) => Ok(rank),
+            Self::Ratio(ratio) => {
+                if !(ratio > 0.0 && ratio <= 1.0) {
+                    return Err(StructureError::RatioOutOfRange { ratio });
+                }
+                let dense = (d_input * d_output) as f64;
+                match (ratio * dense / params_per_rank as f64) as usize {
+                    0 => Err(StructureError::RatioTooSmall { ratio, smallest: params_per_rank as f64 / dense }),
+                    rank => Ok(rank.min(max)),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: RankBudget = RankBudget { d_input: 16, d_output: 16, params_per_rank: 32, max: 16 };
+
+    #[test]
+    fn a_ratio_is_the_highest_rank_within_the_budget() {
+        assert_eq!(Rank::Ratio(0.5).resolve(BUDGET), Ok(4));
+        assert_eq!(Rank::Ratio(1.0).resolve(BUDGET), Ok(8));
+        assert_eq!(Rank::Ratio(0.49).resolve(BUDGET), Ok(3));
+    }
+
+    #[test]
+    fn ranks_that_are_nothing_or_more_than_everything_are_refused() {
+        assert_eq!(Rank::Fixed(0).resolve(BUDGET), Err(StructureError::ZeroRank { max: 16 }));
+        let error = Rank::Fixed(17).resolve(BUDGET).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "rank 17 is above 16, which already represents every 16×16 matrix exactly; use a rank up to 16"
+        );
+    }
+
+    #[test]
+    fn ratios_outside_the_unit_interval_are_refused() {
+        for ratio in [0.0, -0.5, 1.01, f64::NAN, f64::INFINITY] {
+            assert!(
+                matches!(Rank::Ratio(ratio).resolve(BUDGET), Err(StructureError::RatioOutOfRange { .. })),
+                "{ratio}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_ratio_below_rank_one_says_what_rank_one_takes() {
+        assert_eq!(
+            Rank::Ratio(0.1).resolve(BUDGET),
+            Err(StructureError::RatioTooSmall { ratio: 0.1, smallest: 0.125 })
+        );
+    }
+}

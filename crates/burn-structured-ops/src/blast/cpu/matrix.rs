@@ -1,0 +1,164 @@
+//! Strided matrices and the GEMM on them; the only unsafe code of the CPU path.
+
+use burn::tensor::Element;
+use burn_flex::FlexTensor;
+use std::ops::{Add, AddAssign, Mul};
+
+/// The element types with native code.
+pub(super) trait Scalar:
+    Element + bytemuck::Pod + Add<Output = Self> + Mul<Output = Self> + AddAssign + Send + Sync
+{
+    const ZERO: Self;
+    const ONE: Self;
+
+    /// `self · a + b`, in one instruction where every current processor of the architecture has it.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+}
+
+macro_rules! impl_scalar {
+    ($($E:ty),*) => {$(
+        impl Scalar for $E {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+
+            #[inline(always)]
+            fn mul_add(self, a: Self, b: Self) -> Self {
+                if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+                    <$E>::mul_add(self, a, b)
+                } else {
+                    self * a + b
+                }
+            }
+        }
+    )*};
+}
+
+impl_scalar!(f32, f64);
+
+/// A read-only matrix with arbitrary (also zero or negative) strides.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a, E> {
+    storage: &'a [E],
+    /// Index in `storage` of element `(0, 0)`.
+    offset: isize,
+    pub rows: usize,
+    pub cols: usize,
+    pub row_stride: isize,
+    pub col_stride: isize,
+}
+
+impl<'a, E: Scalar> Matrix<'a, E> {
+    /// The last two axes of a tensor, at index `block` of the axis before them (0 for a matrix).
+    pub fn of(tensor: &'a FlexTensor, block: usize) -> Self {
+        let layout = tensor.layout();
+        let (shape, strides) = (layout.shape(), layout.strides());
+        let rank = shape.num_dims();
+        let mut offset = layout.start_offset() as isize;
+        if rank == 3 {
+            assert!(block < shape[0], "block {block} of {}", shape[0]);
+            offset += block as isize * strides[0];
+        }
+        Self::new(
+            tensor.storage::<E>(),
+            offset,
+            [shape[rank - 2], shape[rank - 1]],
+            [strides[rank - 2], strides[rank - 1]],
+        )
+    }
+
+    /// A matrix in a slice, row by row.
+    pub fn row_major(storage: &'a [E], rows: usize, cols: usize, row_stride: usize) -> Self {
+        Self::new(storage, 0, [rows, cols], [row_stride as isize, 1])
+    }
+
+    fn new(storage: &'a [E], offset: isize, [rows, cols]: [usize; 2], [row_stride, col_stride]: [isize; 2]) -> Self {
+        let matrix = Self { storage, offset, rows, cols, row_stride, col_stride };
+        if rows > 0 && cols > 0 {
+            let (down, across) = ((rows - 1) as isize * row_stride, (cols - 1) as isize * col_stride);
+            let first = offset + down.min(0) + across.min(0);
+            let last = offset + down.max(0) + across.max(0);
+            assert!(first >= 0 && (last as usize) < storage.len(), "a matrix must lie within its storage");
+        }
+        matrix
+    }
+
+    /// Rows `start .. start + rows`.
+    pub fn rows(self, start: usize, rows: usize) -> Self {
+        assert!(start + rows <= self.rows);
+        Self { offset: self.offset + start as isize * self.row_stride, rows, ..self }
+    }
+
+    /// Columns `start .. start + cols`.
+    pub fn cols(self, start: usize, cols: usize) -> Self {
+        assert!(start + cols <= self.cols);
+        Self { offset: self.offset + start as isize * self.col_stride, cols, ..self }
+    }
+
+    pub fn transposed(self) -> Self {
+        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+
+    /// Copies row `row` to `out`.
+    pub fn copy_row(self, row: usize, out: &mut [E]) {
+        assert!(row < self.rows && out.len() == self.cols);
+        let start = self.offset + row as isize * self.row_stride;
+        if self.col_stride == 1 {
+            out.copy_from_slice(&self.storage[start as usize..start as usize + self.cols]);
+        } else {
+            for (col, value) in out.iter_mut().enumerate() {
+                *value = self.storage[(start + col as isize * self.col_stride) as usize];
+            }
+        }
+    }
+}
+
+/// What a GEMM does with the values already in its output.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Output {
+    Overwrite,
+    AddTo,
+}
+
+/// `out[:, 0..rhs.cols] (+)= lhs · rhs`, where `out` holds rows of `row_stride` elements and starts at the first column.
+pub(super) fn multiply<E: Scalar>(
+    out: &mut [E],
+    row_stride: usize,
+    mode: Output,
+    lhs: Matrix<'_, E>,
+    rhs: Matrix<'_, E>,
+    parallelism: gemm::Parallelism,
+) {
+    let (m, k, n) = (lhs.rows, lhs.cols, rhs.cols);
+    assert_eq!(k, rhs.rows, "inner sizes of a product");
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(n <= row_stride || m == 1, "rows of the output overlap");
+    assert!((m - 1) * row_stride + n <= out.len(), "the output holds the product");
+    // SAFETY: both operands lie within their storage for every index below their sizes (checked when a `Matrix` is made;
+    // `rows` and `cols` only narrow it), the output holds `m` rows of `n` elements (checked above) and is borrowed
+    // mutably, so nothing else reads or writes it.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            row_stride as isize,
+            mode == Output::AddTo,
+            lhs.storage.as_ptr().offset(lhs.offset),
+            lhs.col_stride,
+            lhs.row_stride,
+            rhs.storage.as_ptr().offset(rhs.offset),
+            rhs.col_stride,
+            rhs.row_stride,
+            E::ONE,
+            E::ONE,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! Host side of the kernels: shapes, layouts, launch sizes.
+
+use super::super::reference;
+use super::kernel::{couple_kernel, coupling_gradient_kernel};
+use super::strategy;
+use burn::backend::TensorMetadata;
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{DType, FloatDType, Shape};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::ops::numeric::empty_device_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, cubecl};
+use cubecl::{CubeDim, calculate_cube_count_elemwise};
+
+/// `t_i = Σ_j s_ij ∘ z_j`; `s` may be transposed.
+pub(super) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor {
+    let [out_blocks, in_blocks, r] = s.shape().dims();
+    let tokens = z.shape()[1];
+    let t = empty_like(&z, Shape::new([out_blocks, tokens, r]), z.dtype);
+    if t.meta.num_elements() == 0 || in_blocks == 0 {
+        return reference::couple::<CubeBackend>(z, s);
+    }
+    let z = into_contiguous(z);
+    let s = if s.meta.strides()[2] == 1 { s } else { into_contiguous(s) };
+    let (output_stride, input_stride) = (s.meta.strides()[0], s.meta.strides()[1]);
+
+    let sizes = z.client.io_optimized_vector_sizes(z.dtype.size());
+    let vector = strategy::vector_size(sizes, &[r, output_stride, input_stride]);
+    let group = strategy::output_group(out_blocks);
+    let plane = tokens * r / vector;
+    let units = out_blocks / group * plane;
+    let cube_dim = CubeDim::new(&z.client, units);
+    let cube_count = calculate_cube_count_elemwise(&z.client, units, cube_dim);
+    let address = [&z, &s, &t].into_iter().map(CubeTensor::required_address_type).max().unwrap_or_default();
+    let dtypes = [z.dtype, strategy::accumulator(z.dtype)].map(dtype_to_storage_type);
+    // SAFETY: every unit below `units` reads `z` at `j · plane + position` with `j < in_blocks`, `position < plane`, `s`
+    // at the strides of its own layout below its sizes, and writes `t` at `i · plane + position` with `i < out_blocks`;
+    // `z` and `t` are contiguous with `plane` vectors to a block, and the vector size divides the rank and both strides.
+    unsafe {
+        couple_kernel::launch_unchecked(
+            &t.client,
+            cube_count,
+            cube_dim,
+            address,
+            vector,
+            z.into_tensor_arg(),
+            s.into_tensor_arg(),
+            t.clone().into_tensor_arg(),
+            in_blocks,
+            plane,
+            r / vector,
+            output_stride / vector,
+            input_stride / vector,
+            units,
+            group,
+            dtypes,
+        );
+    }
+    t
+}
+
+/// `ds_ij = Σ_tokens dt_i ∘ z_j`.
+pub(super) fn coupling_gradient(t_grad: CubeTensor, z: CubeTensor) -> CubeTensor {
+    let [out_blocks, tokens, r] = t_grad.shape().dims();
+    let in_blocks = z.shape()[0];
+    let dtype = z.dtype;
+    if t_grad.meta.num_elements() == 0 || z.meta.num_elements() == 0 {
+        return reference::coupling_gradient::<CubeBackend>(t_grad, z);
+    }
+    let (t_grad, z) = (into_contiguous(t_grad), into_contiguous(z));
+    let vector = strategy::vector_size(z.client.io_optimized_vector_sizes(dtype.size()), &[r]);
+    let per_chunk = out_blocks * in_blocks * r / vector;
+    let chunk = strategy::token_chunk(tokens, per_chunk);
+    let chunks = tokens.div_ceil(chunk);
+    let accumulator = strategy::accumulator(dtype);
+    let partial = empty_like(&z, Shape::new([chunks, out_blocks, in_blocks, r]), accumulator);
+
+    let units = chunks * per_chunk;
+    let cube_dim = CubeDim::new(&z.client, units);
+    let cube_count = calculate_cube_count_elemwise(&z.client, units, cube_dim);
+    let address = [&t_grad, &z, &partial].into_iter().map(CubeTensor::required_address_type).max().unwrap_or_default();
+    // SAFETY: every unit below `units` writes its own vector of `partial`, which has exactly `units` of them, and reads
+    // `t_grad` and `z`, both contiguous, at a token below `tokens` of a block below their number of blocks.
+    unsafe {
+        coupling_gradient_kernel::launch_unchecked(
+            &partial.client,
+            cube_count,
+            cube_dim,
+            address,
+            vector,
+            t_grad.into_tensor_arg(),
+            z.into_tensor_arg(),
+            partial.clone().into_tensor_arg(),
+            out_blocks,
+            in_blocks,
+            tokens,
+            chunk,
+            r / vector,
+            units,
+            [dtype, accumulator].map(dtype_to_storage_type),
+        );
+    }
+
+    let total = if chunks == 1 { partial } else { CubeBackend::float_sum_dim(partial, 0) };
+    let total = CubeBackend::float_reshape(total, Shape::new([out_blocks, in_blocks, r]));
+    match dtype {
+        DType::F16 => CubeBackend::float_cast(total, FloatDType::F16),
+        DType::BF16 => CubeBackend::float_cast(total, FloatDType::BF16),
+        _ => total,
+    }
+}
+
+/// `y_i = t_i F_iᵀ`, each block written into its columns of `y [tokens, b p]` by the GEMM itself.
+pub(super) fn expand(t: CubeTensor, factor: CubeTensor) -> CubeTensor {
+    let [blocks, p, _] = factor.shape().dims();
+    let tokens = t.shape()[1];
+    let y = empty_like(&t, Shape::new([tokens, blocks * p]), t.dtype);
+    if y.meta.num_elements() == 0 || t.meta.num_elements() == 0 {
+        return reference::expand::<CubeBackend>(t, factor);
+    }
+    let by_block = reference::split::<CubeBackend>(y.clone(), blocks);
+    let dtype = t.dtype;
+    let factor = CubeBackend::float_swap_dims(factor, 1, 2);
+    matmul(t, factor, Some(by_block), MatmulStrategy::default(), dtype)
+        .unwrap_or_else(|error| panic!("blast: the expansion GEMM could not be launched: {error:?}"));
+    y
+}
+
+fn empty_like(tensor: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    empty_device_dtype(tensor.client.clone(), tensor.device.clone(), shape, dtype)
+}

@@ -1,0 +1,315 @@
+//! BLAST: products with a matrix of blocks that share their factors.
+//!
+//! `W [m, n]` is cut into `b1 × b2` blocks; block `(i, j)` is `U_i diag(s_ij) V_jᵀ` with `U_i [m/b1, r]`,
+//! `V_j [n/b2, r]` and `s_ij [r]` (Lee, Kwon, Qu, Kim, *BLAST: Block-Level Adaptive Structured Matrices for Efficient
+//! Deep Neural Network Inference*, NeurIPS 2024, §2). The product runs in three stages,
+//!
+//! ```text
+//! z_j = x_j V_j                     project   one batched GEMM
+//! t_i = Σ_j s_ij ∘ z_j              couple    element-wise, memory-bound
+//! y_i = t_i U_iᵀ + bias_i           expand    one batched GEMM
+//! ```
+//!
+//! and costs `r (m + n + b1 b2)` multiplications a token instead of `m n`.
+//!
+//! # Why an operation and not three tensor calls
+//!
+//! Written with broadcasting, the coupling materialises `[b1, b2, tokens, r]`, which makes the layer slower than the
+//! dense one it replaces. None of the paths here does that, the blocks of `x` and `y` are strides rather than copies,
+//! and the backward pass keeps only `x` and `z`.
+//!
+//! # The transposed product
+//!
+//! `Wᵀ` is again a BLAST matrix, with `U` and `V` swapped and `s` transposed, so the gradient of the input runs through
+//! the same three stages and no backend needs a second set of kernels.
+
+mod backward;
+#[cfg(feature = "flex")]
+mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
+mod reference;
+#[cfg(feature = "fusion")]
+mod shapes;
+
+#[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
+mod default_bodies;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_extension};
+use burn::tensor::Tensor;
+
+/// How a BLAST product is computed. Results agree up to rounding.
+///
+/// | strategy    | Flex | CubeCL (CUDA, wgpu, CPU, …) | NdArray, LibTorch, Remote |
+/// |-------------|------|------------------------------|---------------------------|
+/// | `Reference` | plain Burn | plain Burn             | plain Burn                |
+/// | `Staged`    | native, one stage after the other | coupling kernels around Burn's matmul | plain Burn |
+/// | `Blocked`   | native, a tile of tokens through all stages | as `Staged`      | plain Burn                |
+/// | `Auto`      | by size: few tokens, staged or blocked | `Staged`          | plain Burn                |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BlastStrategy {
+    /// The fastest path known for the backend and the shape.
+    #[default]
+    Auto,
+    /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
+    Reference,
+    /// Project, couple, expand, each over all tokens.
+    Staged,
+    /// Each tile of tokens goes through all three stages while its intermediates stay in cache.
+    Blocked,
+}
+
+/// The optional bias of a product, as a backend sees it.
+///
+/// An enum rather than an `Option`, which the extension macro cannot carry through fusion.
+#[derive(Clone, Debug, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub enum Bias<B: Backend> {
+    /// No bias.
+    Absent,
+    /// A bias `[m]`, added to every token.
+    Added(FloatTensor<B>),
+}
+
+/// What a backend provides for BLAST products; every method has a plain-Burn default body.
+///
+/// Tensors are `x [tokens, n]`, `u [b1, p, r]`, `s [b1, b2, r]`, `v [b2, q, r]` with `m = b1 p`, `n = b2 q`.
+/// Shapes are checked by [`blast_linear_with`], not here.
+#[backend_extension(
+    Autodiff,
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    LibTorch: cfg(feature = "tch"),
+    Remote: cfg(feature = "remote"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait BlastBackend: Backend {
+    /// The whole product, `y [tokens, m]`.
+    #[fusion(meta = |x, u, s, v, bias, strategy| { let _ = (s, v, bias, strategy); shapes::like(x, shapes::output(&x.shape, &u.shape)) })]
+    fn blast_forward(
+        x: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+        s: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        #[extension_type] bias: Bias<Self>,
+        strategy: BlastStrategy,
+    ) -> FloatTensor<Self> {
+        let _ = strategy;
+        reference::forward::<Self>(x, u, s, v, bias).0
+    }
+
+    /// The whole product together with the projections `z [b2, tokens, r]` that the backward pass needs.
+    #[fusion(meta = |x, u, s, v, bias, strategy| { let _ = (s, bias, strategy); (
+        shapes::like(x, shapes::output(&x.shape, &u.shape)),
+        shapes::like(x, shapes::projection(&x.shape, &v.shape)),
+    ) })]
+    fn blast_forward_saving(
+        x: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+        s: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        #[extension_type] bias: Bias<Self>,
+        strategy: BlastStrategy,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let _ = strategy;
+        reference::forward::<Self>(x, u, s, v, bias)
+    }
+
+    /// `z_j = x_j F_j`: `x [tokens, b q]`, `factor [b, q, r]` → `[b, tokens, r]`.
+    #[fusion(dtype = x, shape = shapes::projection(x, factor))]
+    fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::project::<Self>(x, factor)
+    }
+
+    /// `t_i = Σ_j s_ij ∘ z_j`: `z [b2, tokens, r]`, `s [b1, b2, r]` → `[b1, tokens, r]`.
+    #[fusion(dtype = z, shape = shapes::coupling(z, s))]
+    fn blast_couple(z: FloatTensor<Self>, s: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::couple::<Self>(z, s)
+    }
+
+    /// `y_i = t_i F_iᵀ`: `t [b, tokens, r]`, `factor [b, p, r]` → `[tokens, b p]`.
+    #[fusion(dtype = t, shape = shapes::expansion(t, factor))]
+    fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::expand::<Self>(t, factor)
+    }
+
+    /// Gradient of the coupling, `ds_ij = Σ_tokens dt_i ∘ z_j`: `[b1, tokens, r]`, `[b2, tokens, r]` → `[b1, b2, r]`.
+    #[fusion(dtype = z, shape = shapes::coupling_gradient(t_grad, z))]
+    fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::coupling_gradient::<Self>(t_grad, z)
+    }
+
+    /// Gradient of a factor, `dF_j = x_jᵀ z_j`: `x [tokens, b q]`, `z [b, tokens, r]` → `[b, q, r]`.
+    #[fusion(dtype = z, shape = shapes::factor_gradient(x, z))]
+    fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::factor_gradient::<Self>(x, z)
+    }
+}
+
+/// Multiplies by a BLAST matrix: `y = x Wᵀ + bias`, where block `(i, j)` of `W` is `U_i diag(s_ij) V_jᵀ`.
+///
+/// Takes the fastest path of the backend; [`blast_linear_with`] lets the caller choose.
+///
+/// # Shapes
+///
+/// - x: `[.., n]`, with at least one axis
+/// - u: `[b1, m / b1, r]`
+/// - s: `[b1, b2, r]`
+/// - v: `[b2, n / b2, r]`
+/// - bias: `[m]`
+/// - output: `[.., m]`
+///
+/// # Panics
+///
+/// If a shape does not fit the others, or the tensors' dtypes differ; the message names the tensor.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_structured_ops::blast_linear;
+///
+/// let device = Device::flex();
+/// let normal = Distribution::Normal(0.0, 1.0);
+/// let x = Tensor::<2>::random([5, 12], normal, &device);
+/// let u = Tensor::<3>::random([2, 10, 4], normal, &device); // m = 20
+/// let s = Tensor::<3>::random([2, 3, 4], normal, &device);
+/// let v = Tensor::<3>::random([3, 4, 4], normal, &device); // n = 12
+/// assert_eq!(blast_linear(x, u, s, v, None).dims(), [5, 20]);
+/// ```
+pub fn blast_linear<const D: usize>(
+    x: Tensor<D>,
+    u: Tensor<3>,
+    s: Tensor<3>,
+    v: Tensor<3>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    blast_linear_with(x, u, s, v, bias, BlastStrategy::Auto)
+}
+
+/// [`blast_linear`] by a chosen [`BlastStrategy`], forward and backward.
+///
+/// # Panics
+///
+/// As [`blast_linear`].
+pub fn blast_linear_with<const D: usize>(
+    x: Tensor<D>,
+    u: Tensor<3>,
+    s: Tensor<3>,
+    v: Tensor<3>,
+    bias: Option<Tensor<1>>,
+    strategy: BlastStrategy,
+) -> Tensor<D> {
+    let shape = x.shape();
+    let n = shape[D - 1];
+    check_operands(n, &u, &s, &v, bias.as_ref());
+    for (name, dtype) in [("u", u.dtype()), ("s", s.dtype()), ("v", v.dtype())]
+        .into_iter()
+        .chain(bias.as_ref().map(|bias| ("bias", bias.dtype())))
+    {
+        assert_eq!(dtype, x.dtype(), "blast_linear: `{name}` and `x` must have the same dtype");
+    }
+    let [b1, p, _] = u.dims();
+    let tokens = shape.num_elements() / n.max(1);
+    if tokens == 0 {
+        let mut shape = shape;
+        shape[D - 1] = b1 * p;
+        return Tensor::zeros(shape, (&x.device(), x.dtype()));
+    }
+
+    let x = x.reshape([tokens, n]);
+    let bias = match bias {
+        Some(bias) => Bias::Added(bias.into_dispatch()),
+        None => Bias::Absent,
+    };
+    let y = <Dispatch as BlastBackend>::blast_forward(
+        x.into_dispatch(),
+        u.into_dispatch(),
+        s.into_dispatch(),
+        v.into_dispatch(),
+        bias,
+        strategy,
+    );
+    let mut shape = shape;
+    shape[D - 1] = b1 * p;
+    Tensor::<2>::from_dispatch(y).reshape(shape)
+}
+
+/// The dense matrix `W [m, n]` that the factors stand for, block `(i, j)` being `U_i diag(s_ij) V_jᵀ`.
+///
+/// # Shapes
+///
+/// - u: `[b1, m / b1, r]`, s: `[b1, b2, r]`, v: `[b2, n / b2, r]`
+/// - output: `[m, n]`
+///
+/// # Panics
+///
+/// If the shapes do not fit each other.
+pub fn blast_to_dense(u: Tensor<3>, s: Tensor<3>, v: Tensor<3>) -> Tensor<2> {
+    let [b1, p, r] = u.dims();
+    let [b2, q, _] = v.dims();
+    check_operands(b2 * q, &u, &s, &v, None);
+    // Row block i of W is U_i [s_i1 V_1; …; s_ib2 V_b2]ᵀ: one GEMM per row block, with no more than W itself in memory.
+    let scaled = s.reshape([b1, b2, 1, r]) * v.reshape([1, b2, q, r]);
+    u.matmul(scaled.reshape([b1, b2 * q, r]).swap_dims(1, 2)).reshape([b1 * p, b2 * q])
+}
+
+fn check_operands(n: usize, u: &Tensor<3>, s: &Tensor<3>, v: &Tensor<3>, bias: Option<&Tensor<1>>) {
+    let [b1, p, r] = u.dims();
+    let [b2, q, v_rank] = v.dims();
+    assert_eq!(v_rank, r, "blast: `u` has rank {r} (its last axis), so `v` must have the same, got {:?}", v.dims());
+    assert_eq!(
+        s.dims(),
+        [b1, b2, r],
+        "blast: `s` must be [b1, b2, r] = [{b1}, {b2}, {r}] as `u` {:?} and `v` {:?} say, got {:?}",
+        u.dims(),
+        v.dims(),
+        s.dims()
+    );
+    assert_eq!(
+        n,
+        b2 * q,
+        "blast: the last axis of `x` must be n = b2 · n/b2 = {} as `v` {:?} says, got {n}",
+        b2 * q,
+        v.dims()
+    );
+    if let Some(bias) = bias {
+        assert_eq!(
+            bias.dims(),
+            [b1 * p],
+            "blast: `bias` must have m = {} elements as `u` {:?} says, got {:?}",
+            b1 * p,
+            u.dims(),
+            bias.dims()
+        );
+    }
+}
+
+/// The sizes of one product, read off its operands.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    tokens: usize,
+    /// Row blocks.
+    b1: usize,
+    /// Column blocks.
+    b2: usize,
+    /// Rows of a block, `m / b1`.
+    p: usize,
+    /// Columns of a block, `n / b2`.
+    q: usize,
+    /// Rank.
+    r: usize,
+}
+
+impl Sizes {
+    fn new(x: &impl TensorMetadata, u: &impl TensorMetadata, v: &impl TensorMetadata) -> Self {
+        let (x, u, v) = (x.shape(), u.shape(), v.shape());
+        Self { tokens: x[0], b1: u[0], b2: v[0], p: u[1], q: v[1], r: u[2] }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tokens == 0 || self.b1 * self.p == 0 || self.b2 * self.q == 0 || self.r == 0
+    }
+}

@@ -1,0 +1,72 @@
+//! The BLAST product in plain Burn operations: the default body of every backend and the oracle of the tests.
+//!
+//! The coupling is a batched matmul over the rank, `[r, tokens, b2] × [r, b2, b1]`, so that not even the reference
+//! materialises the `[b1, b2, tokens, r]` product that a broadcast would.
+
+use super::{Bias, Sizes};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::Shape;
+
+/// `y [tokens, m]` and `z [b2, tokens, r]`.
+pub(super) fn forward<B: Backend>(
+    x: FloatTensor<B>,
+    u: FloatTensor<B>,
+    s: FloatTensor<B>,
+    v: FloatTensor<B>,
+    bias: Bias<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let sizes = Sizes::new(&x, &u, &v);
+    let z = project::<B>(x, v);
+    let t = couple::<B>(z.clone(), s);
+    let y = expand::<B>(t, u);
+    (add_bias::<B>(y, bias, sizes), z)
+}
+
+pub(super) fn add_bias<B: Backend>(y: FloatTensor<B>, bias: Bias<B>, sizes: Sizes) -> FloatTensor<B> {
+    match bias {
+        Bias::Absent => y,
+        Bias::Added(bias) => {
+            let row = B::float_reshape(bias, Shape::new([1, sizes.b1 * sizes.p]));
+            B::float_add(y, row)
+        }
+    }
+}
+
+/// `[tokens, b q]` seen as `[b, tokens, q]`: a change of strides.
+pub(super) fn split<B: Backend>(x: FloatTensor<B>, blocks: usize) -> FloatTensor<B> {
+    let [tokens, n] = x.shape().dims();
+    B::float_swap_dims(B::float_reshape(x, Shape::new([tokens, blocks, n / blocks])), 0, 1)
+}
+
+/// `[b, tokens, p]` laid out as `[tokens, b p]`.
+fn join<B: Backend>(y: FloatTensor<B>) -> FloatTensor<B> {
+    let [blocks, tokens, p] = y.shape().dims();
+    B::float_reshape(B::float_swap_dims(y, 0, 1), Shape::new([tokens, blocks * p]))
+}
+
+pub(super) fn project<B: Backend>(x: FloatTensor<B>, factor: FloatTensor<B>) -> FloatTensor<B> {
+    let blocks = factor.shape()[0];
+    B::float_matmul(split::<B>(x, blocks), factor)
+}
+
+pub(super) fn couple<B: Backend>(z: FloatTensor<B>, s: FloatTensor<B>) -> FloatTensor<B> {
+    let z = B::float_permute(z, &[2, 1, 0]);
+    let s = B::float_permute(s, &[2, 1, 0]);
+    B::float_permute(B::float_matmul(z, s), &[2, 1, 0])
+}
+
+pub(super) fn expand<B: Backend>(t: FloatTensor<B>, factor: FloatTensor<B>) -> FloatTensor<B> {
+    join::<B>(B::float_matmul(t, B::float_swap_dims(factor, 1, 2)))
+}
+
+pub(super) fn coupling_gradient<B: Backend>(t_grad: FloatTensor<B>, z: FloatTensor<B>) -> FloatTensor<B> {
+    let t_grad = B::float_permute(t_grad, &[2, 0, 1]);
+    let z = B::float_permute(z, &[2, 1, 0]);
+    B::float_permute(B::float_matmul(t_grad, z), &[1, 2, 0])
+}
+
+pub(super) fn factor_gradient<B: Backend>(x: FloatTensor<B>, z: FloatTensor<B>) -> FloatTensor<B> {
+    let blocks = z.shape()[0];
+    B::float_matmul(B::float_swap_dims(split::<B>(x, blocks), 1, 2), z)
+}

@@ -1,0 +1,24 @@
+//! Tensor operations behind the structured-matrix layers of `burn-structured`.
+//!
+//! A structured matrix stores a weight `W [m, n]` as a few small factors and multiplies by it without ever forming it.
+//! Each operation family lives in its own folder with the same shape: a public function on [`burn::Tensor`], a backend
+//! extension trait whose default body is plain Burn (the reference, and the oracle of the tests), native code for the
+//! backends that have it, and a hand-written backward pass.
+//!
+//! This crate knows nothing of modules, configurations or files: those are in `burn-structured-nn` and above.
+//!
+//! # Features
+//!
+//! One feature per execution backend (`flex`, `ndarray`, `tch`, `remote`, `wgpu`, `vulkan`, `webgpu`, `metal`, `cuda`,
+//! `rocm`, `cpu`), plus `fusion` and `autotune` for the CubeCL ones. A backend that is enabled in Burn but not here
+//! panics when an operation of this crate reaches it.
+
+// Serving the backends that Burn has deprecated is this crate's job; the extension macro names them in every impl.
+#![cfg_attr(any(feature = "ndarray", feature = "tch"), allow(deprecated))]
+// Rustdoc renders the formulas' indices; they are not links.
+#![allow(rustdoc::broken_intra_doc_links)]
+
+pub mod blast;
+pub mod device;
+
+pub use blast::{BlastStrategy, blast_linear, blast_linear_with};

@@ -1,0 +1,115 @@
+//! Gradients: against finite differences, and no more of them than asked for.
+
+use crate::case::{Case, Sizes};
+use crate::oracle::{Oracle, check};
+use crate::run::{Layout, Tracked, forward_backward};
+use crate::subjects::{Promise, Scope, Subject, every_backend};
+use burn::tensor::DType;
+use burn_autodiff::checkpoint::strategy::NoCheckpointing;
+use burn_structured_ops::BlastStrategy;
+use burn_structured_ops::blast::BlastBackend;
+
+const SIZES: Sizes = Sizes { tokens: 5, b1: 3, b2: 2, p: 2, q: 3, r: 4 };
+
+struct OnlyAskedFor;
+
+impl Promise for OnlyAskedFor {
+    fn check<B: BlastBackend>(&self, subject: &Subject<B>) {
+        let (name, device) = (&subject.name, &subject.device);
+        if !subject.product_dtypes().contains(&DType::F32) {
+            return;
+        }
+        let mut case = Case::random(SIZES, 3, DType::F32);
+        let bias = case.bias.clone();
+        // What is saved and retrieved is decided before a backend is reached: elsewhere a few combinations will do.
+        let every = if subject.scope == Scope::Native { 1 } else { 13 };
+        for tracked in Tracked::combinations().step_by(every) {
+            case.bias = if tracked.bias.is_none() { vec![0.0; SIZES.m()] } else { bias.clone() };
+            let oracle = Oracle::of(&case);
+            for strategy in subject.strategies() {
+                let what = format!("{name}, {strategy:?}, {tracked:?}");
+                let outcome = forward_backward::<B, NoCheckpointing>(
+                    &case,
+                    DType::F32,
+                    Layout::Contiguous,
+                    *strategy,
+                    tracked,
+                    device,
+                );
+                check(&what, DType::F32, SIZES, &outcome, &oracle);
+                let present = [&outcome.dx, &outcome.du, &outcome.ds, &outcome.dv, &outcome.dbias]
+                    .map(|gradient| gradient.is_some());
+                let asked = [tracked.x, tracked.u, tracked.s, tracked.v, tracked.bias == Some(true)];
+                assert_eq!(present, asked, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn exactly_the_gradients_asked_for_are_computed() {
+    every_backend(&OnlyAskedFor);
+}
+
+struct FiniteDifferences;
+
+impl Promise for FiniteDifferences {
+    fn check<B: BlastBackend>(&self, subject: &Subject<B>) {
+        let (name, device) = (&subject.name, &subject.device);
+        if subject.scope != Scope::Native {
+            return; // hundreds of products in f64; the oracle covers the devices
+        }
+        let case = Case::random(SIZES, 11, DType::F64);
+        let none = Tracked { x: false, u: false, s: false, v: false, bias: Some(false) };
+        let loss = |case: &Case| -> f64 {
+            let outcome = forward_backward::<B, NoCheckpointing>(
+                case,
+                DType::F64,
+                Layout::Contiguous,
+                BlastStrategy::Auto,
+                none,
+                device,
+            );
+            outcome.y.iter().zip(&case.g).map(|(y, g)| y * g).sum()
+        };
+        let outcome = forward_backward::<B, NoCheckpointing>(
+            &case,
+            DType::F64,
+            Layout::Contiguous,
+            BlastStrategy::Auto,
+            Tracked::ALL,
+            device,
+        );
+        type Operand = fn(&mut Case) -> &mut Vec<f64>;
+        let operands: [(&str, Operand, &Option<Vec<f64>>); 5] = [
+            ("x", |case| &mut case.x, &outcome.dx),
+            ("u", |case| &mut case.u, &outcome.du),
+            ("s", |case| &mut case.s, &outcome.ds),
+            ("v", |case| &mut case.v, &outcome.dv),
+            ("bias", |case| &mut case.bias, &outcome.dbias),
+        ];
+        // The loss is linear in each operand, so a central difference is exact up to rounding for any step.
+        let step = 0.5;
+        for (operand, values, gradient) in operands {
+            let gradient = gradient.as_ref().expect("all gradients were asked for");
+            for index in 0..gradient.len() {
+                let shifted = |by: f64| {
+                    let mut case = case.clone();
+                    values(&mut case)[index] += by;
+                    loss(&case)
+                };
+                let difference = (shifted(step) - shifted(-step)) / (2.0 * step);
+                assert!(
+                    (difference - gradient[index]).abs() < 1e-10,
+                    "{name}: d{operand}[{index}] is {}, the difference {difference}",
+                    gradient[index]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_are_finite_differences() {
+    every_backend(&FiniteDifferences);
+}

@@ -1,0 +1,167 @@
+//! Runs a product forward and backward on any backend.
+
+use crate::case::Case;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend};
+use burn::tensor::{DType, Shape, Slice, TensorData};
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn_structured_ops::BlastStrategy;
+use burn_structured_ops::blast::{Bias, BlastBackend};
+
+/// How the operands lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Layout {
+    Contiguous,
+    /// Stored with their axes in reverse order.
+    Permuted,
+    /// A window of something larger.
+    Sliced,
+    /// One token, repeated by a stride of zero; for cases whose tokens are equal. The factors are contiguous.
+    Broadcast,
+}
+
+/// Which gradients are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Tracked {
+    pub x: bool,
+    pub u: bool,
+    pub s: bool,
+    pub v: bool,
+    /// `None` computes without a bias.
+    pub bias: Option<bool>,
+}
+
+impl Tracked {
+    pub const ALL: Self = Self { x: true, u: true, s: true, v: true, bias: Some(true) };
+
+    /// Every combination.
+    pub fn combinations() -> impl Iterator<Item = Self> {
+        (0..48u32).map(|bits| {
+            let flag = |bit: u32| bits & (1 << bit) != 0;
+            let bias = [None, Some(false), Some(true)][(bits >> 4) as usize];
+            Self { x: flag(0), u: flag(1), s: flag(2), v: flag(3), bias }
+        })
+    }
+}
+
+/// What a run produced; a gradient that was not asked for is `None`.
+#[derive(Debug)]
+pub struct Outcome {
+    pub y: Vec<f64>,
+    pub dx: Option<Vec<f64>>,
+    pub du: Option<Vec<f64>>,
+    pub ds: Option<Vec<f64>>,
+    pub dv: Option<Vec<f64>>,
+    pub dbias: Option<Vec<f64>>,
+}
+
+/// `y` and the gradients of `sum(y * g)`.
+pub fn forward_backward<B: BlastBackend, C: CheckpointStrategy>(
+    case: &Case,
+    dtype: DType,
+    layout: Layout,
+    strategy: BlastStrategy,
+    tracked: Tracked,
+    device: &B::Device,
+) -> Outcome {
+    type Ad<B, C> = Autodiff<B, C>;
+    let sizes = case.sizes;
+    let leaf = |values: &[f64], shape: &[usize], track: bool| -> FloatTensor<Ad<B, C>> {
+        let tensor = Ad::<B, C>::float_from_data_inner(place::<B>(values, shape, dtype, layout, device));
+        if track { Ad::<B, C>::float_set_require_grad(tensor, true) } else { tensor }
+    };
+    let x = if layout == Layout::Broadcast {
+        let row = place::<B>(&case.x[..sizes.n()], &[1, sizes.n()], dtype, layout, device);
+        let x = Ad::<B, C>::float_from_data_inner(row);
+        let x = if tracked.x { Ad::<B, C>::float_set_require_grad(x, true) } else { x };
+        (x.clone(), Ad::<B, C>::float_expand(x, Shape::new([sizes.tokens, sizes.n()])))
+    } else {
+        let x = leaf(&case.x, &[sizes.tokens, sizes.n()], tracked.x);
+        (x.clone(), x)
+    };
+    let (x_leaf, x) = x;
+    let u = leaf(&case.u, &[sizes.b1, sizes.p, sizes.r], tracked.u);
+    let s = leaf(&case.s, &[sizes.b1, sizes.b2, sizes.r], tracked.s);
+    let v = leaf(&case.v, &[sizes.b2, sizes.q, sizes.r], tracked.v);
+    let bias_leaf = tracked.bias.map(|track| leaf(&case.bias, &[sizes.m()], track));
+    let bias = bias_leaf.clone().map_or(Bias::Absent, Bias::Added);
+
+    let y = Ad::<B, C>::blast_forward(x, u.clone(), s.clone(), v.clone(), bias, strategy);
+    let output = read::<B>(y.clone().into_primitive());
+    let any = tracked.x || tracked.u || tracked.s || tracked.v || tracked.bias == Some(true);
+    let mut outcome = Outcome { y: output, dx: None, du: None, ds: None, dv: None, dbias: None };
+    if any {
+        let g = leaf(&case.g, &[sizes.tokens, sizes.m()], false);
+        let grads = Ad::<B, C>::float_mul(y, g).backward();
+        let gradient = |tensor: &FloatTensor<Ad<B, C>>| tensor.grad(&grads).map(read::<B>);
+        outcome.dx = gradient(&x_leaf);
+        outcome.du = gradient(&u);
+        outcome.ds = gradient(&s);
+        outcome.dv = gradient(&v);
+        outcome.dbias = bias_leaf.as_ref().and_then(gradient);
+    }
+    outcome
+}
+
+/// Wraps an inner primitive; the extension point differs from `float_from_data` in keeping its layout.
+trait FromInner<B: Backend>: Backend {
+    fn float_from_data_inner(tensor: FloatTensor<B>) -> FloatTensor<Self>;
+}
+
+impl<B: Backend, C: CheckpointStrategy> FromInner<B> for Autodiff<B, C> {
+    fn float_from_data_inner(tensor: FloatTensor<B>) -> FloatTensor<Self> {
+        <Self as burn::backend::AutodiffBackend>::from_inner(tensor)
+    }
+}
+
+/// Uploads `values`, of `shape`, so that they lie in memory as `layout` says.
+fn place<B: Backend>(
+    values: &[f64],
+    shape: &[usize],
+    dtype: DType,
+    layout: Layout,
+    device: &B::Device,
+) -> FloatTensor<B> {
+    let upload = |values: Vec<f64>, shape: Vec<usize>| {
+        B::float_from_data(TensorData::new(values, shape).convert_dtype(dtype), device)
+    };
+    match layout {
+        Layout::Contiguous | Layout::Broadcast => upload(values.to_vec(), shape.to_vec()),
+        Layout::Permuted => {
+            let axes: Vec<usize> = (0..shape.len()).rev().collect();
+            let reversed: Vec<usize> = shape.iter().rev().copied().collect();
+            let mut stored = vec![0.0; values.len()];
+            for (index, value) in values.iter().enumerate() {
+                let (mut rest, mut position, mut stride) = (index, 0, values.len());
+                for size in reversed.iter() {
+                    stride /= size;
+                    position += rest % size * stride;
+                    rest /= size;
+                }
+                stored[position] = *value;
+            }
+            B::float_permute(upload(stored, reversed), &axes)
+        }
+        Layout::Sliced => {
+            let larger: Vec<usize> = shape.iter().map(|size| size + 2).collect();
+            let mut stored = vec![f64::NAN; larger.iter().product()];
+            for (index, value) in values.iter().enumerate() {
+                let (mut rest, mut position, mut stride) = (index, 0, 1);
+                for (size, larger) in shape.iter().zip(&larger).rev() {
+                    position += (rest % size + 1) * stride;
+                    rest /= size;
+                    stride *= larger;
+                }
+                stored[position] = *value;
+            }
+            let window: Vec<Slice> = shape.iter().map(|size| Slice::from(1..size + 1)).collect();
+            B::float_slice(upload(stored, larger), &window)
+        }
+    }
+}
+
+pub fn read<B: Backend>(tensor: FloatTensor<B>) -> Vec<f64> {
+    let data = burn::tensor::read_sync(B::float_into_data(tensor)).expect("the device can be read");
+    data.convert::<f64>().try_into_vec::<f64>().expect("f64 values")
+}

@@ -1,0 +1,83 @@
+//! The coupling and its gradient alone: our kernels without the matmuls around them.
+
+use crate::case::{Case, Sizes};
+use crate::oracle::assert_close;
+use crate::run::read;
+use crate::subjects::{Promise, Subject, every_backend};
+use burn::tensor::TensorData;
+use burn_structured_ops::blast::BlastBackend;
+
+struct Couplings;
+
+impl Promise for Couplings {
+    fn check<B: BlastBackend>(&self, subject: &Subject<B>) {
+        for dtype in subject.dtypes() {
+            for (seed, sizes) in subject.shapes() {
+                let Sizes { tokens, b1, b2, r, .. } = sizes;
+                // Operands of the right number: `z` and `dt` stand in for projections.
+                let draw = |blocks: usize, salt| {
+                    let sizes = Sizes { tokens: 1, b1: blocks, b2: 1, p: tokens, q: 1, r };
+                    Case::random(sizes, seed + salt, dtype).u
+                };
+                let (z, t_grad) = (draw(b2, 100), draw(b1, 200));
+                let s = Case::random(sizes, seed + 300, dtype).s;
+                let upload = |values: &[f64], shape: [usize; 3]| {
+                    let data = TensorData::new(values.to_vec(), shape).convert_dtype(dtype);
+                    B::float_from_data(data, &subject.device)
+                };
+                let at =
+                    |values: &[f64], block: usize, token: usize, k: usize| values[(block * tokens + token) * r + k];
+                let coupling = |i: usize, j: usize, k: usize| s[(i * b2 + j) * r + k];
+                let what = format!("{}, {dtype:?}, {sizes:?}", subject.name);
+
+                let t = B::blast_couple(upload(&z, [b2, tokens, r]), upload(&s, [b1, b2, r]));
+                let terms = |i: usize, token: usize, k: usize| (0..b2).map(move |j| (j, i, token, k));
+                let (mut expected, mut magnitude) = (Vec::new(), Vec::new());
+                for i in 0..b1 {
+                    for token in 0..tokens {
+                        for k in 0..r {
+                            let products =
+                                || terms(i, token, k).map(|(j, i, token, k)| coupling(i, j, k) * at(&z, j, token, k));
+                            expected.push(products().sum::<f64>());
+                            magnitude.push(products().map(f64::abs).sum::<f64>());
+                        }
+                    }
+                }
+                assert_close(&format!("{what}: t"), dtype, b2, &read::<B>(t), &expected, &magnitude);
+
+                // The transposed coupling, on a view of `s` as the backward pass uses it.
+                let s_view = B::float_swap_dims(upload(&s, [b1, b2, r]), 0, 1);
+                let dz = B::blast_couple(upload(&t_grad, [b1, tokens, r]), s_view);
+                let (mut expected, mut magnitude) = (Vec::new(), Vec::new());
+                for j in 0..b2 {
+                    for token in 0..tokens {
+                        for k in 0..r {
+                            let products = || (0..b1).map(|i| coupling(i, j, k) * at(&t_grad, i, token, k));
+                            expected.push(products().sum::<f64>());
+                            magnitude.push(products().map(f64::abs).sum::<f64>());
+                        }
+                    }
+                }
+                assert_close(&format!("{what}: dz"), dtype, b1, &read::<B>(dz), &expected, &magnitude);
+
+                let ds = B::blast_coupling_gradient(upload(&t_grad, [b1, tokens, r]), upload(&z, [b2, tokens, r]));
+                let (mut expected, mut magnitude) = (Vec::new(), Vec::new());
+                for i in 0..b1 {
+                    for j in 0..b2 {
+                        for k in 0..r {
+                            let products = || (0..tokens).map(|token| at(&t_grad, i, token, k) * at(&z, j, token, k));
+                            expected.push(products().sum::<f64>());
+                            magnitude.push(products().map(f64::abs).sum::<f64>());
+                        }
+                    }
+                }
+                assert_close(&format!("{what}: ds"), dtype, tokens, &read::<B>(ds), &expected, &magnitude);
+            }
+        }
+    }
+}
+
+#[test]
+fn couplings_and_their_gradients_agree_with_the_oracle() {
+    every_backend(&Couplings);
+}

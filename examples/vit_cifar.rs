@@ -1,0 +1,346 @@
+//! Trains a vision transformer with structured layers on CIFAR, or compares several structures.
+//!
+//! ```text
+//! cargo run --release --example vit_cifar
+//! cargo run --release --example vit_cifar -- --compare dense,blast,low-rank --epochs 20
+//! ```
+//!
+//! The images come from `--data-dir`, else from the cache folder, else from the web; with none of them the example runs
+//! on a built-in synthetic set, and says so on every output.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
+
+use burn_structured::models::comparison::{Report, Row, plot};
+use burn_structured::models::data::{CifarKind, DataError, ImageSet, cifar, download, folder, synthetic};
+use burn_structured::models::training::{Interrupter, Recipe, RunFolder, RunSettings, Start, train};
+use burn_structured::models::vit::ViTConfig;
+use burn_structured::nn::{Blocks, Rank, Structure};
+use burn_structured::ops::device;
+use clap::{Parser, ValueEnum};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Dataset {
+    /// CIFAR-10, in its official binary files
+    Cifar10,
+    /// CIFAR-100, in its official binary files
+    Cifar100,
+    /// Images in folders: <DATA_DIR>/train/<class>/ and <DATA_DIR>/test/<class>/
+    Folder,
+    /// The built-in procedurally generated set
+    Synthetic,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Preset {
+    /// dim 128, depth 4, heads 4, MLP ratio 3, patch 4: trains on two CPU cores
+    Small,
+    /// The BLAST paper's ViT-S: dim 768, depth 8, heads 8, MLP ratio 3, patch 4
+    VitS,
+}
+
+/// Trains a vision transformer with structured linear layers.
+///
+/// A finished run leaves its weights (model.bpk) and figures (result.json) in --out; a comparison leaves one folder a
+/// structure, comparison.json and comparison.svg.
+#[derive(Parser, Debug)]
+#[command(version)]
+struct Args {
+    /// What to train on
+    #[arg(long, value_enum, default_value = "cifar10")]
+    dataset: Dataset,
+    /// Folder with the images [default: the cache folder, else a download]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Never use the network
+    #[arg(long)]
+    offline: bool,
+    /// Train on this many images only, of all classes alike [default: 4000]
+    #[arg(long, value_name = "IMAGES")]
+    limit: Option<usize>,
+    /// Test on this many images only [default: all]
+    #[arg(long, value_name = "IMAGES")]
+    test_limit: Option<usize>,
+    /// Train on all images
+    #[arg(long, conflicts_with = "limit")]
+    full: bool,
+
+    /// Size of the model
+    #[arg(long, value_enum, default_value = "small")]
+    preset: Preset,
+    /// Structure of the linear layers: dense, blast, low-rank, with settings as in blast:b=4,ratio=0.33
+    #[arg(long, default_value = "blast", conflicts_with = "compare")]
+    structure: Structure,
+    /// Train each of these under the same seed and budget: dense,blast,low-rank
+    #[arg(long, value_name = "STRUCTURES", value_parser = parse_structures)]
+    compare: Option<Structures>,
+    /// Blocks of the structures that have them: 4, 3x6 (rows x columns) or auto
+    #[arg(long, value_parser = parse_blocks)]
+    blocks: Option<Blocks>,
+    /// Share of the dense parameters [default: 0.33 for structures named without settings]
+    #[arg(long, conflicts_with = "rank")]
+    ratio: Option<f64>,
+    /// Rank, instead of a share of the parameters
+    #[arg(long)]
+    rank: Option<usize>,
+
+    /// Passes over the training images
+    #[arg(long, default_value_t = 8)]
+    epochs: usize,
+    /// Images of a batch
+    #[arg(long, default_value_t = 128)]
+    batch_size: usize,
+    /// Peak learning rate of AdamW
+    #[arg(long, default_value_t = 1e-3)]
+    lr: f64,
+    /// Epochs of warm-up
+    #[arg(long, default_value_t = 1.0)]
+    warmup: f64,
+    /// Strength of mixup; 0 is off
+    #[arg(long, default_value_t = 0.0)]
+    mixup: f64,
+    /// Strength of CutMix; 0 is off
+    #[arg(long, default_value_t = 0.0)]
+    cutmix: f64,
+    /// Share of each target that is spread over all classes
+    #[arg(long, default_value_t = 0.1)]
+    label_smoothing: f64,
+    /// Dropout probability
+    #[arg(long, default_value_t = 0.0)]
+    dropout: f64,
+    /// Stochastic depth: probability of skipping the last block
+    #[arg(long, default_value_t = 0.0)]
+    drop_path: f64,
+    /// Seed of the weights, the shuffling and the augmentation
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+
+    /// Where to compute: flex, or cuda[:index], vulkan, … as compiled in by --features
+    #[arg(long, default_value = "flex")]
+    device: String,
+    /// Where to write
+    #[arg(long, default_value = "runs/vit_cifar")]
+    out: PathBuf,
+    /// Continue a run that was stopped, after its last complete epoch
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Drop an unfinished run in --out
+    #[arg(long)]
+    fresh: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Structures(Vec<Structure>);
+
+/// Reads `dense,blast:b=4,r=8,low-rank`: a piece that is only a setting belongs to the structure before it.
+fn parse_structures(text: &str) -> Result<Structures, String> {
+    let mut texts: Vec<String> = Vec::new();
+    for piece in text.split([',', ';']) {
+        match texts.last_mut() {
+            Some(last) if piece.contains('=') && !piece.contains(':') => *last = format!("{last},{piece}"),
+            _ => texts.push(piece.to_string()),
+        }
+    }
+    let structures: Result<Vec<Structure>, _> = texts.iter().map(|text| text.parse()).collect();
+    structures.map(Structures).map_err(|error: burn_structured::nn::StructureParseError| error.to_string())
+}
+
+fn parse_blocks(text: &str) -> Result<Blocks, String> {
+    match format!("blast:b={text}").parse() {
+        Ok(Structure::Blast { blocks, .. }) => Ok(blocks),
+        Ok(_) => unreachable!("the text names BLAST"),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Args {
+    /// What is to be trained, with `--blocks`, `--ratio` and `--rank` applied.
+    fn structures(&self) -> Vec<Structure> {
+        let structures = self.compare.as_ref().map_or(vec![self.structure], |Structures(all)| all.clone());
+        let rank = self.rank.map(Rank::Fixed).or(self.ratio.map(Rank::Ratio));
+        let settle = |structure: Structure| {
+            let unset =
+                [Structure::NAMES.map(|name| name.parse::<Structure>().ok())].concat().contains(&Some(structure));
+            let structure = self.blocks.map_or(structure, |blocks| structure.with_blocks(blocks));
+            match rank {
+                Some(rank) => structure.with_rank(rank),
+                None if unset => structure.with_rank(Rank::Ratio(0.33)),
+                None => structure,
+            }
+        };
+        structures.into_iter().map(settle).collect()
+    }
+
+    fn recipe(&self) -> Recipe {
+        let mut recipe = Recipe {
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            lr: self.lr,
+            min_lr: self.lr / 100.0,
+            warmup_epochs: self.warmup.min(self.epochs as f64),
+            seed: self.seed,
+            ..Recipe::default()
+        };
+        recipe.augmentation.mixup = self.mixup;
+        recipe.augmentation.cutmix = self.cutmix;
+        recipe.augmentation.label_smoothing = self.label_smoothing;
+        recipe
+    }
+
+    fn model(&self, set: &ImageSet, structure: Structure) -> ViTConfig {
+        let classes = set.classes.len();
+        let preset = match self.preset {
+            Preset::Small => ViTConfig::small(classes),
+            Preset::VitS => ViTConfig::cifar_vit_s(classes),
+        };
+        preset
+            .with_image_size(set.height)
+            .with_channels(set.channels)
+            .with_dropout(self.dropout)
+            .with_drop_path(self.drop_path)
+            .with_structure(structure)
+    }
+}
+
+fn read_images(args: &Args) -> Result<ImageSet, Box<dyn Error>> {
+    let kind = match args.dataset {
+        Dataset::Cifar10 => CifarKind::Cifar10,
+        Dataset::Cifar100 => CifarKind::Cifar100,
+        Dataset::Folder => {
+            let root = args.data_dir.as_deref().ok_or("--dataset folder needs --data-dir")?;
+            return Ok(folder::load(root, 32)?);
+        }
+        Dataset::Synthetic => return Ok(synthetic::generate(1000, 200, args.seed)),
+    };
+    match download::locate(kind, args.data_dir.as_deref(), !args.offline) {
+        Ok(folder) => Ok(cifar::load(&folder, kind)?),
+        Err(error) if error.is_unavailable() && args.data_dir.is_none() => Ok(stand_in(kind, &error, args.seed)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The synthetic set, introduced so that nobody takes it for CIFAR.
+fn stand_in(kind: CifarKind, reason: &DataError, seed: u64) -> ImageSet {
+    eprintln!("{} is not available: {reason}", kind.name());
+    eprintln!("Running on the built-in SYNTHETIC set instead. Its accuracies say nothing about {}.", kind.name());
+    eprintln!("For real images, give the folder with the official binary files: --data-dir <folder>\n");
+    synthetic::generate(1000, 200, seed)
+}
+
+/// The first Ctrl-C lets the run save its weights, the second one ends it at once.
+fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), ctrlc::Error> {
+    let (interrupter, asked) = (interrupter.clone(), AtomicBool::new(false));
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this batch; press Ctrl-C again to stop at once");
+        interrupter.stop(Some("Ctrl-C"));
+    })
+}
+
+/// A structure's text form as the name of a folder.
+fn folder_name(structure: Structure) -> String {
+    structure.to_string().replace([':', ',', '='], "-")
+}
+
+fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let device = device::named(&args.device)?;
+    let set = read_images(args)?;
+    let limit = if args.full { None } else { args.limit.or(Some(4000)) };
+    let set = set.limit(limit, args.test_limit, args.seed);
+    let recipe = args.recipe();
+    let structures = args.structures();
+    println!(
+        "dataset: {} ({} training, {} test images, {} classes); device: {}",
+        set.name,
+        set.train.len(),
+        set.test.len(),
+        set.classes.len(),
+        args.device
+    );
+
+    // A structure that does not fit should be refused before the first one has been trained for an hour.
+    for structure in &structures {
+        let cost = args.model(&set, *structure).try_init(&device)?.cost();
+        println!(
+            "{structure}: {:.2} M parameters, {:.1} M FLOPs/image, {:.0} % of the dense linear layers' FLOPs",
+            cost.params as f64 / 1e6,
+            cost.model_flops() as f64 / 1e6,
+            100.0 * cost.replaced.flops_ratio()
+        );
+    }
+
+    let interrupter = Interrupter::new();
+    stop_on_ctrl_c(&interrupter)?;
+    let start = match (args.resume, args.fresh) {
+        (true, _) => Start::Resume,
+        (_, true) => Start::Fresh,
+        _ => Start::New,
+    };
+    let mut report = Report {
+        dataset: set.name.clone(),
+        train_images: set.train.len(),
+        test_images: set.test.len(),
+        device: args.device.clone(),
+        recipe: recipe.clone(),
+        rows: Vec::new(),
+    };
+    for structure in structures {
+        let folder = RunFolder::new(match args.compare {
+            Some(_) => args.out.join(folder_name(structure)),
+            None => args.out.clone(),
+        });
+        let settings = RunSettings {
+            model: args.model(&set, structure),
+            recipe: recipe.clone(),
+            dataset: set.name.clone(),
+            train_images: set.train.len(),
+            test_images: set.test.len(),
+        };
+        // A comparison that was stopped continues with what is missing.
+        let finished = if args.resume { folder.result() } else { None };
+        let result = match finished {
+            Some(result) => Some(result),
+            None => {
+                eprintln!("\ntraining {structure} in {}", folder.path().display());
+                train(&settings, &set, &device, &folder, start, interrupter.clone())?
+            }
+        };
+        let Some(result) = result else {
+            println!("\ninterrupted; the weights as they were are in {}", folder.interrupted_model().display());
+            println!("continue after the last complete epoch by adding --resume to the same command");
+            return Ok(ExitCode::from(130));
+        };
+        let cost = settings.model.try_init(&device)?.cost();
+        report.rows.push(Row::new(structure, cost, result));
+    }
+
+    println!("\n{report}");
+    if args.compare.is_some() {
+        save_report(&report, &args.out)?;
+    } else {
+        println!("weights: {}", RunFolder::new(&args.out).model().display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn save_report(report: &Report, out: &Path) -> Result<(), Box<dyn Error>> {
+    let (json, svg) = (out.join("comparison.json"), out.join("comparison.svg"));
+    let partial = json.with_extension("part");
+    std::fs::write(&partial, serde_json::to_string_pretty(report)? + "\n")?;
+    std::fs::rename(&partial, &json)?;
+    plot(report, &svg)?;
+    println!("saved {} and {}", json.display(), svg.display());
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    run(&Args::parse()).unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}

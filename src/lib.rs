@@ -1,0 +1,37 @@
+//! Structured-matrix layers for [Burn](https://burn.dev): the place of a dense `Linear`, with fewer parameters and less
+//! time.
+//!
+//! This crate re-exports the workspace's parts under one roof; features choose the execution backends, and `models`
+//! adds what trains.
+//!
+//! ```
+//! use burn::tensor::{Device, Distribution, Tensor};
+//! use burn_structured::nn::{BlastLinearConfig, Blocks, Rank};
+//!
+//! let device = Device::flex();
+//! let layer = BlastLinearConfig::new(768, 3072)
+//!     .with_blocks(Blocks::Square(4))
+//!     .with_rank(Rank::Ratio(0.5))
+//!     .init(&device);
+//! let x = Tensor::<3>::random([2, 16, 768], Distribution::Default, &device);
+//! assert_eq!(layer.forward(x).dims(), [2, 16, 3072]);
+//! println!("{layer}: {:.0} % of the dense FLOPs", 100.0 * layer.cost().flops_ratio());
+//! ```
+
+#[cfg(feature = "models")]
+pub use burn_structured_models as models;
+pub use burn_structured_nn as nn;
+pub use burn_structured_ops as ops;
+
+/// The code of the README and the book compiles and runs.
+#[cfg(all(doctest, feature = "models"))]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../book/src/first-layer.md")]
+    struct FirstLayer;
+
+    #[doc = include_str!("../book/src/vision-transformer.md")]
+    struct VisionTransformer;
+}

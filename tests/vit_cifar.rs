@@ -1,0 +1,111 @@
+//! The example as a user runs it: its outputs, its errors, and what a kill leaves behind.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The example, which `cargo test` builds next to the tests.
+fn example() -> Command {
+    let tests = std::env::current_exe().expect("a test has a path");
+    let profile = tests.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>");
+    let mut command = Command::new(profile.join("examples").join(format!("vit_cifar{}", std::env::consts::EXE_SUFFIX)));
+    command.args(["--offline", "--test-limit", "40"]).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str], out: &Path) -> Output {
+    example().args(arguments).arg("--out").arg(out).output().expect("the example was built")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const QUICK: [&str; 8] = ["--dataset", "synthetic", "--limit", "60", "--batch-size", "20", "--epochs", "2"];
+
+#[test]
+fn a_comparison_leaves_a_table_json_and_a_plot_stamped_synthetic() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [&QUICK[..], &["--compare", "dense,blast:b=2,r=6,low-rank"]].concat();
+    let output = run(&arguments, folder.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.contains("dataset: synthetic (60 training, 40 test images), 2 epochs, seed 42"), "{table}");
+    for structure in ["| dense ", "| blast:b=2,r=6 ", "| low-rank:ratio=0.33 "] {
+        assert!(table.contains(structure), "{table}");
+    }
+    let json = std::fs::read_to_string(folder.path().join("comparison.json")).unwrap();
+    assert!(json.contains("\"dataset\": \"synthetic\""), "{json}");
+    let svg = std::fs::read_to_string(folder.path().join("comparison.svg")).unwrap();
+    assert!(svg.contains("dataset: synthetic"), "{svg}");
+    assert!(folder.path().join("low-rank-ratio-0.33/model.bpk").is_file());
+    let progress = text(&output.stderr);
+    assert!(progress.contains("epoch 2/2") && progress.contains("accuracy"), "{progress}");
+}
+
+#[test]
+fn a_killed_run_resumes_after_its_last_whole_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let long = ["--dataset", "synthetic", "--limit", "100", "--batch-size", "20", "--epochs", "4"];
+    let mut child = example()
+        .args(long)
+        .arg("--out")
+        .arg(&out)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the example was built");
+    let checkpoint: PathBuf = out.join("checkpoint/scheduler-1.bpk");
+    let started = Instant::now();
+    while !checkpoint.is_file() {
+        assert!(started.elapsed() < Duration::from_secs(300), "no checkpoint appeared");
+        assert!(child.try_wait().expect("a child").is_none(), "the run ended without being killed");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().expect("a running child");
+    child.wait().expect("a child");
+
+    let refused = run(&long, &out);
+    assert!(!refused.status.success());
+    assert!(text(&refused.stderr).contains("continue it with --resume"), "{}", text(&refused.stderr));
+
+    let other = run(&[&long[..], &["--lr", "0.01", "--resume"]].concat(), &out);
+    assert!(text(&other.stderr).contains("recipe.lr was 0.001, now 0.01"), "{}", text(&other.stderr));
+
+    let resumed = run(&[&long[..], &["--resume"]].concat(), &out);
+    assert!(resumed.status.success(), "{}", text(&resumed.stderr));
+    let progress = text(&resumed.stderr);
+    assert!(!progress.contains("epoch 1/4") && progress.contains("epoch 4/4"), "{progress}");
+    assert!(out.join("model.bpk").is_file() && out.join("result.json").is_file());
+}
+
+#[test]
+fn bad_input_gets_one_clear_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let foreign = folder.path().join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("data_batch_1.bin"), [0; 100]).unwrap();
+    std::fs::write(foreign.join("test_batch.bin"), [0; 100]).unwrap();
+    let foreign = foreign.to_str().unwrap();
+    for (arguments, message) in [
+        (&["--structure", "blst"][..], "unknown structure `blst`; the structures are dense, blast, low-rank"),
+        (&["--dataset", "synthetic", "--blocks", "5"], "cannot be cut into 5 equal blocks"),
+        (&["--dataset", "synthetic", "--rank", "0"], "the rank is 0"),
+        (&["--dataset", "synthetic", "--ratio", "1.5"], "the parameter ratio is 1.5"),
+        (&["--dataset", "synthetic", "--device", "abacus"], "unknown device `abacus`; this build has flex"),
+        (&["--dataset", "synthetic", "--limit", "20", "--batch-size", "0"], "batch size = 0"),
+        (&["--dataset", "synthetic", "--limit", "20", "--lr", "7"], "lr = 7"),
+        (&["--dataset", "folder"], "--dataset folder needs --data-dir"),
+        (&["--data-dir", "/no/such/folder"], "/no/such/folder"),
+        (&["--data-dir", foreign], "data_batch_1.bin"),
+    ] {
+        let output = run(arguments, &out);
+        let error = text(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?} succeeded");
+        assert!(error.contains(message), "{arguments:?}: {error}");
+        assert!(!error.contains("panicked"), "{arguments:?}: {error}");
+        assert!(!out.exists(), "{arguments:?} wrote something");
+    }
+}
