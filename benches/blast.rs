@@ -134,6 +134,19 @@ fn backward<'a>(
     })
 }
 
+fn timed<'a>(
+    pass: Pass,
+    tokens: usize,
+    d_input: usize,
+    device: &'a Device,
+    layer: impl Fn(Tensor<2>) -> Tensor<2> + 'a,
+) -> Box<dyn FnMut() + 'a> {
+    match pass {
+        Pass::Forward => forward(tokens, d_input, device, layer),
+        Pass::ForwardBackward => backward(tokens, d_input, device, layer),
+    }
+}
+
 /// The product alone by the `gemm` crate on all threads.
 fn gemm_dense<'a>(tokens: usize, d_input: usize, d_output: usize) -> Box<dyn FnMut() + 'a> {
     let weight = vec![0.5f32; d_input * d_output];
@@ -188,20 +201,25 @@ fn row(
     let config = BlastLinearConfig::new(d_input, d_output).with_blocks(Blocks::Square(blocks));
     let blast: BlastLinear = config.with_rank(Rank::Ratio(ratio)).init(&device);
 
-    let run = |layer: Box<dyn Fn(Tensor<2>) -> Tensor<2> + '_>| match pass {
-        Pass::Forward => forward(tokens, d_input, &device, layer),
-        Pass::ForwardBackward => backward(tokens, d_input, &device, layer),
-    };
     let mut candidates: Vec<Candidate<'_>> = vec![
-        ("dense: Linear, row layout", run(Box::new(|x| by_row.forward(x)))),
-        ("dense: Linear, column layout", run(Box::new(|x| by_column.forward(x)))),
-        ("blast: auto", run(Box::new(|x| blast.forward_with(x, BlastStrategy::Auto)))),
-        ("reference: plain Burn", run(Box::new(|x| blast.forward_with(x, BlastStrategy::Reference)))),
+        ("dense: Linear, row layout", timed(pass, tokens, d_input, &device, |x| by_row.forward(x))),
+        ("dense: Linear, column layout", timed(pass, tokens, d_input, &device, |x| by_column.forward(x))),
+        ("blast: auto", timed(pass, tokens, d_input, &device, |x| blast.forward_with(x, BlastStrategy::Auto))),
+        (
+            "reference: plain Burn",
+            timed(pass, tokens, d_input, &device, |x| blast.forward_with(x, BlastStrategy::Reference)),
+        ),
     ];
     if cpu && pass == Pass::Forward {
         candidates.push(("dense: gemm alone", gemm_dense(tokens, d_input, d_output)));
-        candidates.push(("path: staged", run(Box::new(|x| blast.forward_with(x, BlastStrategy::Staged)))));
-        candidates.push(("path: blocked", run(Box::new(|x| blast.forward_with(x, BlastStrategy::Blocked)))));
+        candidates.push((
+            "path: staged",
+            timed(pass, tokens, d_input, &device, |x| blast.forward_with(x, BlastStrategy::Staged)),
+        ));
+        candidates.push((
+            "path: blocked",
+            timed(pass, tokens, d_input, &device, |x| blast.forward_with(x, BlastStrategy::Blocked)),
+        ));
     }
     let times = measure(candidates, 1.5);
     Row { d_input, d_output, blocks, rank: blast.rank(), ratio, tokens, pass, times }

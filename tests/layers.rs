@@ -1,5 +1,7 @@
 //! Layers through the public tensor interface, on every device of the build: dispatch, autodiff and fusion included.
 
+#![allow(clippy::print_stdout, reason = "a failed test says which case it was at")]
+
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, Tolerance};
 use burn_structured::nn::{Structure, StructuredLinear, StructuredLinearConfig};

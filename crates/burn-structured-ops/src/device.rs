@@ -38,27 +38,18 @@ pub enum DeviceError {
 
 /// The names of the devices in this build, the default first.
 pub fn names() -> Vec<&'static str> {
-    #[allow(unused_mut)]
-    let mut names = Vec::new();
-    #[cfg(feature = "flex")]
-    names.push("flex");
-    #[cfg(feature = "ndarray")]
-    names.push("ndarray");
-    #[cfg(feature = "cuda")]
-    names.push("cuda");
-    #[cfg(feature = "rocm")]
-    names.push("rocm");
-    #[cfg(feature = "metal")]
-    names.push("metal");
-    #[cfg(feature = "vulkan")]
-    names.push("vulkan");
-    #[cfg(feature = "webgpu")]
-    names.push("webgpu");
-    #[cfg(feature = "wgpu")]
-    names.push("wgpu");
-    #[cfg(feature = "cpu")]
-    names.push("cpu");
-    names
+    let backends = [
+        ("flex", cfg!(feature = "flex")),
+        ("ndarray", cfg!(feature = "ndarray")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("rocm", cfg!(feature = "rocm")),
+        ("metal", cfg!(feature = "metal")),
+        ("vulkan", cfg!(feature = "vulkan")),
+        ("webgpu", cfg!(feature = "webgpu")),
+        ("wgpu", cfg!(feature = "wgpu")),
+        ("cpu", cfg!(feature = "cpu")),
+    ];
+    backends.into_iter().filter(|(_, compiled)| *compiled).map(|(name, _)| name).collect()
 }
 
 /// The device called `name`, tried out with a small computation.

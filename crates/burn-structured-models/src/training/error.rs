@@ -11,7 +11,7 @@ use thiserror::Error;
 pub enum TrainingError {
     /// The model cannot be built.
     #[error("the model cannot be built: {0}")]
-    Model(#[from] ViTError),
+    Model(Box<ViTError>),
     /// The data cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -62,6 +62,12 @@ pub enum TrainingError {
     /// Burn's training loop stopped on an error.
     #[error("training stopped: {0}")]
     Loop(String),
+}
+
+impl From<ViTError> for TrainingError {
+    fn from(error: ViTError) -> Self {
+        Self::Model(Box::new(error))
+    }
 }
 
 impl TrainingError {

@@ -71,7 +71,7 @@ impl Attention {
             .reshape([batch, tokens, 3, self.heads, d_head])
             .permute([2, 0, 3, 1, 4])
             .reshape([3 * batch, self.heads, tokens, d_head]);
-        let [query, key, value] = [0, 1, 2].map(|part| heads.clone().slice([part * batch..(part + 1) * batch]));
+        let [query, key, value] = [0, 1, 2].map(|part| heads.clone().narrow(0, part * batch, batch));
         let scores = query.matmul(key.swap_dims(2, 3)) * (d_head as f64).powf(-0.5);
         let mixed = softmax(scores, 3).matmul(value).swap_dims(1, 2).reshape([batch, tokens, d_model]);
         self.dropout.forward(self.proj.forward(mixed))

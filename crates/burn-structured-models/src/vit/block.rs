@@ -115,6 +115,6 @@ pub(super) fn structured(
         d_input,
         d_output,
         structure,
-        source,
+        source: Box::new(source),
     })
 }

@@ -47,7 +47,7 @@ pub enum ViTError {
         /// The structure asked for.
         structure: Structure,
         /// Why it does not fit.
-        source: StructureError,
+        source: Box<StructureError>,
     },
 }
 

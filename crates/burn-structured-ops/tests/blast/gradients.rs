@@ -92,7 +92,7 @@ impl Promise for FiniteDifferences {
         let step = 0.5;
         for (operand, values, gradient) in operands {
             let gradient = gradient.as_ref().expect("all gradients were asked for");
-            for index in 0..gradient.len() {
+            for (index, gradient) in gradient.iter().enumerate() {
                 let shifted = |by: f64| {
                     let mut case = case.clone();
                     values(&mut case)[index] += by;
@@ -100,9 +100,8 @@ impl Promise for FiniteDifferences {
                 };
                 let difference = (shifted(step) - shifted(-step)) / (2.0 * step);
                 assert!(
-                    (difference - gradient[index]).abs() < 1e-10,
-                    "{name}: d{operand}[{index}] is {}, the difference {difference}",
-                    gradient[index]
+                    (difference - gradient).abs() < 1e-10,
+                    "{name}: d{operand}[{index}] is {gradient}, the difference {difference}"
                 );
             }
         }

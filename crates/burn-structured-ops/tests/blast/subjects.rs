@@ -70,6 +70,12 @@ impl<B: BlastBackend> Subject<B> {
         (0..).zip(crate::case::shapes()).filter(move |(index, _)| chosen.contains(index))
     }
 
+    /// The shapes to try a whole product on, matmuls included.
+    pub fn product_shapes(&self) -> impl Iterator<Item = (u64, Sizes)> {
+        let native = self.scope == Scope::Native;
+        self.shapes().filter(move |(index, _)| native || [1, Self::USUAL_SHAPE].contains(index))
+    }
+
     /// Several blocks, vectors and tokens, and no size that is a tile's.
     pub const USUAL_SHAPE: u64 = 8;
 

@@ -124,6 +124,7 @@ fn lanes<E: Scalar, const GROUP: usize>(
 ///
 /// `t_grad` is `[tokens, out_blocks, r]`, `z` is `[tokens, blocks, r]`.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub(super) fn gradient_columns<E: Scalar, const J: usize>(
     t_grad: &[E],
     out_blocks: usize,
