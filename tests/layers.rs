@@ -81,20 +81,6 @@ fn every_device_computes_the_same_gradients() {
 }
 
 #[test]
-fn gradient_checkpointing_changes_nothing() {
-    let plain = Device::flex().autodiff();
-    let frugal = Device::flex().autodiff().gradient_checkpointing();
-    for structure in STRUCTURES {
-        let reference = layer(structure.parse().unwrap(), &plain);
-        let expected = gradients(&reference, input(&plain));
-        let actual = gradients(&reference.clone().fork(&frugal), input(&frugal));
-        for (actual, expected) in actual.iter().zip(&expected) {
-            actual.assert_eq(expected, true);
-        }
-    }
-}
-
-#[test]
 fn a_step_of_training_lowers_the_loss() {
     use burn::optim::{GradientsParams, SgdConfig};
     for (name, device) in devices() {

@@ -229,11 +229,11 @@ mod tests {
         let x = Tensor::<2>::random([512, 96], Distribution::Normal(0.0, 1.0), &device);
         let variance = |y: Tensor<2>| y.powf_scalar(2.0).mean().into_scalar::<f32>();
         let dense = variance(burn::nn::LinearConfig::new(96, 192).with_bias(false).init(&device).forward(x.clone()));
-        for (blocks, rank) in [(1, 4), (2, 24), (4, 48), (8, 96)] {
+        for (blocks, rank) in [(1, 12), (2, 24), (4, 48), (8, 96)] {
             let config = BlastLinearConfig::new(96, 192).with_bias(false);
             let config = config.with_blocks(Blocks::Square(blocks)).with_rank(Rank::Fixed(rank));
-            // The variance of one layer varies with its draw, so several are averaged.
-            let draws = 24;
+            // One draw of rank 12 is off by some 40 %, the mean of 200 by 3 %.
+            let draws = 200;
             let mean =
                 (0..draws).map(|_| variance(config.init(&device).forward(x.clone()))).sum::<f32>() / draws as f32;
             assert!((mean / dense - 1.0).abs() < 0.15, "blocks {blocks}, rank {rank}: {mean} against {dense}");

@@ -114,6 +114,7 @@ impl<B: BlastBackend> Subject<B> {
 }
 
 #[cfg(feature = "cube")]
+#[allow(clippy::vec_init_then_push, reason = "each device is there by its own feature")]
 fn cube_devices() -> Vec<(&'static str, burn_cubecl::CubeDevice)> {
     #[allow(unused_mut)]
     let mut devices = Vec::new();
