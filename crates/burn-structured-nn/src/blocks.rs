@@ -9,7 +9,7 @@ pub enum Blocks {
     /// A grid chosen by the library: on each side the largest count up to 4 that divides it and leaves blocks of 8 or more.
     ///
     /// More blocks are more expressive at the same number of parameters, and slower: the coupling grows with their
-    /// number. Four keep nearly all of the speed.
+    /// number.
     Auto,
     /// The same number of blocks on both sides.
     Square(usize),
