@@ -19,6 +19,11 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 
 pub mod blast;
+#[cfg(feature = "flex")]
+mod cpu;
 pub mod device;
+#[cfg(feature = "cube")]
+mod gemm;
+pub mod ss1;
 
 pub use blast::{BlastStrategy, blast_linear, blast_linear_with};

@@ -56,15 +56,9 @@ fn record<B: BlastBackend, C: CheckpointStrategy, const N: usize>(
 ) -> FloatTensor<Autodiff<B, C>> {
     match BlastBackward.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
-            let saved = Saved::checkpoint(&mut prep, &x, &u, &s, &v);
-            let (y, saved) = saved.forward(
-                x.into_primitive(),
-                u.into_primitive(),
-                s.into_primitive(),
-                v.into_primitive(),
-                bias,
-                strategy,
-            );
+            let saved = Saved::checkpoint(&mut prep, &x, &u, &s, &v, strategy);
+            let (y, saved) =
+                saved.forward(x.into_primitive(), u.into_primitive(), s.into_primitive(), v.into_primitive(), bias);
             prep.finish(saved, y)
         }
         OpsKind::UnTracked(prep) => prep.finish(B::blast_forward(
@@ -89,6 +83,7 @@ struct Saved<B: Backend> {
     s: Option<NodeId>,
     v: Option<NodeId>,
     z: Projection<B>,
+    strategy: BlastStrategy,
 }
 
 #[derive(Clone, Debug)]
@@ -106,6 +101,7 @@ impl<B: BlastBackend> Saved<B> {
         u: &FloatTensor<Autodiff<B, C>>,
         s: &FloatTensor<Autodiff<B, C>>,
         v: &FloatTensor<Autodiff<B, C>>,
+        strategy: BlastStrategy,
     ) -> Self {
         let (dx, du, ds, dv) = (x.is_tracked(), u.is_tracked(), s.is_tracked(), v.is_tracked());
         Self {
@@ -114,6 +110,7 @@ impl<B: BlastBackend> Saved<B> {
             s: (dx || dv || du).then(|| prep.checkpoint(s)),
             v: dx.then(|| prep.checkpoint(v)),
             z: if du || ds { Projection::Needed } else { Projection::NotNeeded },
+            strategy,
         }
     }
 
@@ -124,8 +121,8 @@ impl<B: BlastBackend> Saved<B> {
         s: FloatTensor<B>,
         v: FloatTensor<B>,
         bias: Bias<B>,
-        strategy: BlastStrategy,
     ) -> (FloatTensor<B>, Self) {
+        let strategy = self.strategy;
         match self.z {
             Projection::NotNeeded => (B::blast_forward(x, u, s, v, bias, strategy), self),
             _ => {
@@ -143,6 +140,7 @@ impl<B: BlastBackend, const N: usize> Backward<B, N> for BlastBackward {
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
         let dy = grads.consume::<B>(&ops.node);
         let saved = ops.state;
+        let strategy = saved.strategy;
         let mut parents = ops.parents.into_iter();
         let (x, u, s, v, bias) = (
             parents.next().flatten(),
@@ -164,13 +162,13 @@ impl<B: BlastBackend, const N: usize> Backward<B, N> for BlastBackward {
 
         if let (Some(node), Projection::Kept(z), Some(s)) = (&u, &saved.z, &s_factor) {
             let t = B::blast_couple(z.clone(), s.clone());
-            grads.register::<B>(node.id, B::blast_factor_gradient(dy.clone(), t));
+            grads.register::<B>(node.id, B::blast_factor_gradient(dy.clone(), t, strategy));
         }
         let Some(u_factor) = u_factor else {
             return; // only `u` or the bias is tracked
         };
 
-        let dt = B::blast_project(dy, u_factor);
+        let dt = B::blast_project(dy, u_factor, strategy);
         if let (Some(node), Projection::Kept(z)) = (&s, saved.z) {
             grads.register::<B>(node.id, B::blast_coupling_gradient(dt.clone(), z));
         }
@@ -179,10 +177,10 @@ impl<B: BlastBackend, const N: usize> Backward<B, N> for BlastBackward {
         };
         let dz = B::blast_couple(dt, B::float_swap_dims(s_factor, 0, 1));
         if let (Some(node), Some(input)) = (v, input) {
-            grads.register::<B>(node.id, B::blast_factor_gradient(input, dz.clone()));
+            grads.register::<B>(node.id, B::blast_factor_gradient(input, dz.clone(), strategy));
         }
         if let (Some(node), Some(v_factor)) = (x, v_factor) {
-            grads.register::<B>(node.id, B::blast_expand(dz, v_factor));
+            grads.register::<B>(node.id, B::blast_expand(dz, v_factor, strategy));
         }
     }
 }

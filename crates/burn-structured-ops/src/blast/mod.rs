@@ -46,6 +46,7 @@ use burn::tensor::Tensor;
 /// | `Reference` | plain Burn | plain Burn             | plain Burn                |
 /// | `Staged`    | native, one stage after the other | coupling kernels around Burn's matmul | plain Burn |
 /// | `Blocked`   | native, a tile of tokens through all stages | as `Staged`      | plain Burn                |
+/// | `Portable`  | as `Staged` | coupling kernels around our own tiled GEMM | plain Burn |
 /// | `Auto`      | by size: few tokens, staged or blocked | `Staged`          | plain Burn                |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BlastStrategy {
@@ -58,6 +59,8 @@ pub enum BlastStrategy {
     Staged,
     /// Each tile of tokens goes through all three stages while its intermediates stay in cache.
     Blocked,
+    /// Staged, with no kernel but this crate's: for devices on which Burn's matmul cannot run, or is wrong.
+    Portable,
 }
 
 /// The optional bias of a product, as a backend sees it.
@@ -119,7 +122,8 @@ pub trait BlastBackend: Backend {
 
     /// `z_j = x_j F_j`: `x [tokens, b q]`, `factor [b, q, r]` → `[b, tokens, r]`.
     #[fusion(dtype = x, shape = shapes::projection(x, factor))]
-    fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
+        let _ = strategy;
         reference::project::<Self>(x, factor)
     }
 
@@ -131,7 +135,8 @@ pub trait BlastBackend: Backend {
 
     /// `y_i = t_i F_iᵀ`: `t [b, tokens, r]`, `factor [b, p, r]` → `[tokens, b p]`.
     #[fusion(dtype = t, shape = shapes::expansion(t, factor))]
-    fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
+        let _ = strategy;
         reference::expand::<Self>(t, factor)
     }
 
@@ -143,7 +148,8 @@ pub trait BlastBackend: Backend {
 
     /// Gradient of a factor, `dF_j = x_jᵀ z_j`: `x [tokens, b q]`, `z [b, tokens, r]` → `[b, q, r]`.
     #[fusion(dtype = z, shape = shapes::factor_gradient(x, z))]
-    fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
+        let _ = strategy;
         reference::factor_gradient::<Self>(x, z)
     }
 }

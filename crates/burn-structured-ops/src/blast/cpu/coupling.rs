@@ -4,29 +4,10 @@
 //! processor has (`pulp` picks the instruction set at run time). A group of tokens shares each load of `s`, and the
 //! sums over `j` stay in registers, so `z` and `t` are each touched once per output block.
 //!
-//! Everything here is `inline(always)`: only inside [`vectorized`] is it compiled for those instructions. Called from
+//! Everything here is `inline(always)`: only inside `crate::cpu::vectorized` is it compiled for those instructions. Called from
 //! anywhere else, a fused multiply-add becomes a library call.
 
-use super::matrix::Scalar;
-
-/// Runs `body` compiled for the widest vector instructions of this processor.
-///
-/// `body` and what it calls must be `inline(always)`. (A plain closure given to `pulp` goes through a `call_once` adapter
-/// that is not, and is then compiled for the least processor of the architecture.)
-pub(super) fn vectorized(body: impl FnMut()) {
-    struct Vectorized<F>(F);
-
-    impl<F: FnMut()> pulp::WithSimd for Vectorized<F> {
-        type Output = ();
-
-        #[inline(always)]
-        fn with_simd<S: pulp::Simd>(mut self, _simd: S) {
-            (self.0)();
-        }
-    }
-
-    pulp::Arch::new().dispatch(Vectorized(body));
-}
+use crate::cpu::Scalar;
 
 /// Lanes handled together: one AVX-512 register of f32, or several narrower ones.
 const LANES: usize = 16;

@@ -2,10 +2,9 @@
 //!
 //! Threads share the columns of `V` and the rows of `U`; every element of a factor is loaded once for all tokens.
 
-use super::coupling::{Couplings, add_scaled, couple_block, dot, vectorized};
-use super::dense_slice;
-use super::matrix::{Matrix, Scalar};
+use super::coupling::{Couplings, add_scaled, couple_block, dot};
 use crate::blast::Sizes;
+use crate::cpu::{Matrix, Scalar, dense_slice, vectorized};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 

@@ -1,9 +1,9 @@
 //! The whole product: choosing a path, and the blocked one.
 
-use super::coupling::{Couplings, couple_block, vectorized};
-use super::matrix::{Matrix, Output, Scalar, multiply};
-use super::{contiguous, decode, dense_slice, stages, token_major};
+use super::coupling::{Couplings, couple_block};
+use super::{decode, stages, token_major};
 use crate::blast::{BlastStrategy, Sizes};
+use crate::cpu::{Matrix, Output, Scalar, contiguous, dense_slice, multiply, vectorized};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
@@ -26,7 +26,7 @@ impl Path {
     fn choose(sizes: Sizes, strategy: BlastStrategy, threads: usize) -> Self {
         let tile = sizes.tokens.div_ceil(threads).clamp(MIN_TILE_TOKENS, TILE_TOKENS).min(sizes.tokens);
         match strategy {
-            BlastStrategy::Staged => Self::Staged,
+            BlastStrategy::Staged | BlastStrategy::Portable => Self::Staged,
             BlastStrategy::Blocked => Self::Blocked { tile },
             _ if sizes.tokens <= FEW_TOKENS => Self::Decode,
             _ if sizes.tokens.div_ceil(tile) < threads => Self::Staged,

@@ -17,33 +17,15 @@
 mod coupling;
 mod decode;
 mod forward;
-mod matrix;
 mod stages;
 
 use super::{Bias, BlastBackend, BlastStrategy, Sizes, reference};
+use crate::cpu::{Scalar, from_native, in_native, to_native, with_native};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Bytes, DType, FloatDType, Shape};
+use burn::tensor::{Bytes, Shape};
 use burn_flex::{FlexTensor, Layout};
-use matrix::Scalar;
-
-/// Runs `$body` with `$E` bound to the native element type of `$dtype`.
-macro_rules! with_native {
-    ($dtype:expr, $E:ident => $body:expr) => {
-        match $dtype {
-            DType::F32 => {
-                type $E = f32;
-                $body
-            }
-            DType::F64 => {
-                type $E = f64;
-                $body
-            }
-            other => panic!("blast: Flex has no BLAST product for dtype {other:?}"),
-        }
-    };
-}
 
 impl BlastBackend for Flex {
     fn blast_forward(
@@ -69,7 +51,7 @@ impl BlastBackend for Flex {
         (y, z.expect("the projections were asked for"))
     }
 
-    fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
         in_native([x, factor], |[x, factor]| with_native!(x.dtype(), E => stages::project::<E>(&x, &factor)))
     }
 
@@ -77,7 +59,7 @@ impl BlastBackend for Flex {
         in_native([z, s], |[z, s]| with_native!(z.dtype(), E => stages::couple::<E>(z, s)))
     }
 
-    fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
         in_native([t, factor], |[t, factor]| with_native!(t.dtype(), E => stages::expand::<E>(t, &factor, None)))
     }
 
@@ -85,7 +67,7 @@ impl BlastBackend for Flex {
         in_native([t_grad, z], |[t_grad, z]| with_native!(z.dtype(), E => stages::coupling_gradient::<E>(t_grad, z)))
     }
 
-    fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
         in_native([x, z], |[x, z]| with_native!(z.dtype(), E => stages::factor_gradient::<E>(&x, &z)))
     }
 }
@@ -117,35 +99,6 @@ fn forward(
     (from_native(y, dtype), z.map(|z| from_native(z, dtype)))
 }
 
-/// Applies `stage` in a dtype it has native code for and returns the result in the operands' own.
-fn in_native<const N: usize>(
-    operands: [FlexTensor; N],
-    stage: impl FnOnce([FlexTensor; N]) -> FlexTensor,
-) -> FlexTensor {
-    let dtype = operands[0].dtype();
-    from_native(stage(operands.map(to_native)), dtype)
-}
-
-fn to_native(tensor: FlexTensor) -> FlexTensor {
-    match tensor.dtype() {
-        DType::F16 | DType::BF16 => Flex::float_cast(tensor, FloatDType::F32),
-        _ => tensor,
-    }
-}
-
-fn from_native(tensor: FlexTensor, dtype: DType) -> FlexTensor {
-    match dtype {
-        DType::F16 => Flex::float_cast(tensor, FloatDType::F16),
-        DType::BF16 => Flex::float_cast(tensor, FloatDType::BF16),
-        _ => tensor,
-    }
-}
-
-/// A tensor over `data`, which is laid out as `shape` says.
-fn contiguous<E: Scalar>(data: Vec<E>, shape: Shape) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(data), Layout::contiguous(shape), E::dtype())
-}
-
 /// A tensor of shape `[blocks, tokens, r]` over `data` in the order `[tokens, blocks, r]`.
 fn token_major<E: Scalar>(data: Vec<E>, [blocks, tokens, r]: [usize; 3]) -> FlexTensor {
     let strides = vec![r as isize, (blocks * r) as isize, 1];
@@ -161,10 +114,4 @@ fn into_token_major(z: FlexTensor) -> FlexTensor {
     let start = by_token.layout().start_offset();
     let layout = Layout::new(Shape::new([blocks, tokens, r]), vec![r as isize, (blocks * r) as isize, 1], start);
     by_token.with_layout(layout)
-}
-
-/// The storage of a tensor from [`into_token_major`], or of any contiguous one.
-fn dense_slice<E: Scalar>(tensor: &FlexTensor) -> &[E] {
-    let start = tensor.layout().start_offset();
-    &tensor.storage::<E>()[start..start + tensor.layout().num_elements()]
 }

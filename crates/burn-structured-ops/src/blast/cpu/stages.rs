@@ -1,9 +1,9 @@
 //! The stages one by one, over all tokens: what the backward pass is made of.
 
-use super::coupling::{Couplings, couple_block, gradient_columns, vectorized};
+use super::coupling::{Couplings, couple_block, gradient_columns};
 use super::forward::fill_bias;
-use super::matrix::{Matrix, Output, Scalar, multiply};
-use super::{contiguous, dense_slice, into_token_major, token_major};
+use super::{into_token_major, token_major};
+use crate::cpu::{Matrix, Output, Scalar, contiguous, dense_slice, multiply, vectorized};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;

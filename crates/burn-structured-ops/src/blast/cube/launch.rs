@@ -1,14 +1,14 @@
 //! Host side of the kernels: shapes, layouts, launch sizes.
 
-use super::super::reference;
+use super::super::{BlastStrategy, reference};
 use super::kernel::{couple_kernel, coupling_gradient_kernel};
 use super::strategy;
+use crate::gemm::{accumulator, burn_gemm, tiled_gemm};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, FloatDType, Shape};
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, cubecl};
@@ -34,7 +34,7 @@ pub(super) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor {
     let cube_dim = CubeDim::new(&z.client, units);
     let cube_count = calculate_cube_count_elemwise(&z.client, units, cube_dim);
     let address = [&z, &s, &t].into_iter().map(CubeTensor::required_address_type).max().unwrap_or_default();
-    let dtypes = [z.dtype, strategy::accumulator(z.dtype)].map(dtype_to_storage_type);
+    let dtypes = [z.dtype, accumulator(z.dtype)].map(dtype_to_storage_type);
     // SAFETY: every unit below `units` reads `z` at `j · plane + position` with `j < in_blocks`, `position < plane`, `s`
     // at the strides of its own layout below its sizes, and writes `t` at `i · plane + position` with `i < out_blocks`;
     // `z` and `t` are contiguous with `plane` vectors to a block, and the vector size divides the rank and both strides.
@@ -70,11 +70,13 @@ pub(super) fn coupling_gradient(t_grad: CubeTensor, z: CubeTensor) -> CubeTensor
         return reference::coupling_gradient::<CubeBackend>(t_grad, z);
     }
     let (t_grad, z) = (into_contiguous(t_grad), into_contiguous(z));
-    let vector = strategy::vector_size(z.client.io_optimized_vector_sizes(dtype.size()), &[r]);
+    // Partial sums are stored in the accumulator's type, which may be the wider one.
+    let widest = dtype.size().max(accumulator(dtype).size());
+    let vector = strategy::vector_size(z.client.io_optimized_vector_sizes(widest), &[r]);
     let per_chunk = out_blocks * in_blocks * r / vector;
     let chunk = strategy::token_chunk(tokens, per_chunk);
     let chunks = tokens.div_ceil(chunk);
-    let accumulator = strategy::accumulator(dtype);
+    let accumulator = accumulator(dtype);
     let partial = empty_like(&z, Shape::new([chunks, out_blocks, in_blocks, r]), accumulator);
 
     let units = chunks * per_chunk;
@@ -113,7 +115,7 @@ pub(super) fn coupling_gradient(t_grad: CubeTensor, z: CubeTensor) -> CubeTensor
 }
 
 /// `y_i = t_i F_iᵀ`, each block written into its columns of `y [tokens, b p]` by the GEMM itself.
-pub(super) fn expand(t: CubeTensor, factor: CubeTensor) -> CubeTensor {
+pub(super) fn expand(t: CubeTensor, factor: CubeTensor, strategy: BlastStrategy) -> CubeTensor {
     let [blocks, p, _] = factor.shape().dims();
     let tokens = t.shape()[1];
     let y = empty_like(&t, Shape::new([tokens, blocks * p]), t.dtype);
@@ -121,11 +123,35 @@ pub(super) fn expand(t: CubeTensor, factor: CubeTensor) -> CubeTensor {
         return reference::expand::<CubeBackend>(t, factor);
     }
     let by_block = reference::split::<CubeBackend>(y.clone(), blocks);
-    let dtype = t.dtype;
     let factor = CubeBackend::float_swap_dims(factor, 1, 2);
-    matmul(t, factor, Some(by_block), MatmulStrategy::default(), dtype)
-        .unwrap_or_else(|error| panic!("blast: the expansion GEMM could not be launched: {error:?}"));
+    gemm(t, factor, Some(by_block), strategy);
     y
+}
+
+/// `z_j = x_j F_j`, each block read from its columns of `x [tokens, b q]`.
+pub(super) fn project(x: CubeTensor, factor: CubeTensor, strategy: BlastStrategy) -> CubeTensor {
+    if x.meta.num_elements() == 0 || factor.meta.num_elements() == 0 {
+        return reference::project::<CubeBackend>(x, factor);
+    }
+    let blocks = factor.shape()[0];
+    gemm(reference::split::<CubeBackend>(x, blocks), factor, None, strategy)
+}
+
+/// `dF_j = x_jᵀ z_j`.
+pub(super) fn factor_gradient(x: CubeTensor, z: CubeTensor, strategy: BlastStrategy) -> CubeTensor {
+    if x.meta.num_elements() == 0 || z.meta.num_elements() == 0 {
+        return reference::factor_gradient::<CubeBackend>(x, z);
+    }
+    let blocks = z.shape()[0];
+    let by_block = CubeBackend::float_swap_dims(reference::split::<CubeBackend>(x, blocks), 1, 2);
+    gemm(by_block, z, None, strategy)
+}
+
+fn gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>, strategy: BlastStrategy) -> CubeTensor {
+    match strategy {
+        BlastStrategy::Portable => tiled_gemm(lhs, rhs, out),
+        _ => burn_gemm(lhs, rhs, out),
+    }
 }
 
 fn empty_like(tensor: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {

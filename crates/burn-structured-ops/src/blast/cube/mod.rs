@@ -1,7 +1,7 @@
 //! BLAST on every CubeCL runtime: CUDA, ROCm, Vulkan, Metal, WebGPU and the CubeCL CPU.
 //!
-//! The two batched GEMMs are Burn's own (autotuned where that is enabled), reading the blocks of `x` and writing the
-//! blocks of `y` through strides. The coupling and its gradient are kernels of ours: as tensor operations they would
+//! The two batched GEMMs are Burn's (autotuned where that is enabled), or the one of `crate::gemm` where Burn's cannot
+//! run; both read the blocks of `x` and write the blocks of `y` through strides. The coupling and its gradient are kernels of ours: as tensor operations they would
 //! each write a product of size `[b1, b2, tokens, r]`, or copy `z` and `t` into another order.
 
 mod kernel;
@@ -36,21 +36,29 @@ impl BlastBackend for CubeBackend {
         if strategy == BlastStrategy::Reference || sizes.is_empty() {
             return reference::forward::<Self>(x, u, s, v, bias);
         }
-        let z = Self::blast_project(x, v);
+        let z = Self::blast_project(x, v, strategy);
         let t = Self::blast_couple(z.clone(), s);
-        let y = Self::blast_expand(t, u);
+        let y = Self::blast_expand(t, u, strategy);
         (reference::add_bias::<Self>(y, bias, sizes), z)
+    }
+
+    fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
+        launch::project(x, factor, strategy)
     }
 
     fn blast_couple(z: FloatTensor<Self>, s: FloatTensor<Self>) -> FloatTensor<Self> {
         launch::couple(z, s)
     }
 
-    fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>) -> FloatTensor<Self> {
-        launch::expand(t, factor)
+    fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
+        launch::expand(t, factor, strategy)
     }
 
     fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
         launch::coupling_gradient(t_grad, z)
+    }
+
+    fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
+        launch::factor_gradient(x, z, strategy)
     }
 }

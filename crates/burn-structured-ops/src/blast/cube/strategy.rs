@@ -7,8 +7,6 @@
 //!   `z_j` once per group) is small for the few blocks concerned;
 //! - chunks of tokens shorter than [`MIN_CHUNK`]: the partial sums written and read again would outweigh the products.
 
-use burn::tensor::DType;
-
 /// Output blocks that share a load of `z`; more would cost registers without saving much.
 const MAX_GROUP: usize = 4;
 /// Units a device should have at least to hide its memory latency.
@@ -30,14 +28,6 @@ pub(super) fn vector_size(device_sizes: impl Iterator<Item = usize>, extents: &[
 pub(super) fn token_chunk(tokens: usize, units_per_chunk: usize) -> usize {
     let chunks = TARGET_UNITS.div_ceil(units_per_chunk.max(1)).max(1);
     tokens.div_ceil(chunks).max(MIN_CHUNK).min(tokens.max(1))
-}
-
-/// The type in which products of `dtype` are summed.
-pub(super) fn accumulator(dtype: DType) -> DType {
-    match dtype {
-        DType::F64 => DType::F64,
-        _ => DType::F32,
-    }
 }
 
 #[cfg(test)]

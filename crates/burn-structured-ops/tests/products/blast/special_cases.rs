@@ -1,7 +1,7 @@
 //! Matrices that BLAST contains exactly (paper §2), each built as factors and compared with its own definition.
 
-use crate::case::{Case, Sizes};
-use crate::oracle::dense;
+use super::case::{Case, Sizes};
+use super::oracle::dense;
 use burn::tensor::DType;
 
 const TOLERANCE: f64 = 1e-13;
@@ -37,7 +37,7 @@ fn random(sizes: Sizes, seed: u64) -> Case {
 #[test]
 #[cfg(feature = "flex")]
 fn to_dense_is_the_definition() {
-    for sizes in crate::case::shapes() {
+    for sizes in super::case::shapes() {
         let case = random(sizes, 5);
         assert_equal(&to_dense(&case), &dense(&case));
     }

@@ -1,10 +1,10 @@
 //! The backends under test.
 
-use crate::case::Sizes;
 use burn::backend::DTypeUsage;
 use burn::tensor::{DType, TensorData};
 use burn_structured_ops::BlastStrategy;
 use burn_structured_ops::blast::BlastBackend;
+use burn_structured_ops::ss1::Ss1Backend;
 
 /// How much of the table a backend goes through. A product on a software GPU takes seconds, on a processor microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,34 +17,43 @@ pub enum Scope {
     Fused,
 }
 
+/// A backend with every operation of this crate.
+pub trait StructuredBackend: BlastBackend + Ss1Backend {}
+
+impl<B: BlastBackend + Ss1Backend> StructuredBackend for B {}
+
 /// One way to run: a backend and a device of it.
-pub struct Subject<B: BlastBackend> {
+pub struct Subject<B: StructuredBackend> {
     pub name: String,
     pub device: B::Device,
     pub scope: Scope,
 }
 
-/// A promise about BLAST products, to be kept by every backend.
+/// A promise about structured products, to be kept by every backend.
 pub trait Promise {
-    fn check<B: BlastBackend>(&self, subject: &Subject<B>);
+    fn check<B: StructuredBackend>(&self, subject: &Subject<B>);
 }
 
-/// Checks a promise on every backend that is compiled in.
+/// Checks a promise on every backend that is compiled in, or those named in `BURN_STRUCTURED_DEVICES` (`flex,vulkan`).
 pub fn every_backend(promise: &impl Promise) {
     #[cfg(feature = "flex")]
-    promise.check(&Subject::<burn::backend::Flex> {
-        name: "flex".into(),
-        device: Default::default(),
-        scope: Scope::Native,
-    });
+    if chosen("flex") {
+        promise.check(&Subject::<burn::backend::Flex> {
+            name: "flex".into(),
+            device: Default::default(),
+            scope: Scope::Native,
+        });
+    }
     #[cfg(feature = "ndarray")]
-    promise.check(&Subject::<burn::backend::NdArray> {
-        name: "ndarray".into(),
-        device: Default::default(),
-        scope: Scope::Native,
-    });
+    if chosen("ndarray") {
+        promise.check(&Subject::<burn::backend::NdArray> {
+            name: "ndarray".into(),
+            device: Default::default(),
+            scope: Scope::Native,
+        });
+    }
     #[cfg(feature = "cube")]
-    for (name, device) in cube_devices() {
+    for (name, device) in cube_devices().into_iter().filter(|(name, _)| chosen(name)) {
         promise.check(&Subject::<burn_cubecl::CubeBackend> {
             name: name.into(),
             device: device.clone(),
@@ -59,49 +68,37 @@ pub fn every_backend(promise: &impl Promise) {
     }
 }
 
-impl<B: BlastBackend> Subject<B> {
-    /// The shapes to try, each with a number to seed its operands with.
-    pub fn shapes(&self) -> impl Iterator<Item = (u64, Sizes)> {
-        let chosen: &[u64] = match self.scope {
-            Scope::Native => &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
-            Scope::Kernels => &[1, Self::USUAL_SHAPE, 10, 11],
-            Scope::Fused => &[Self::USUAL_SHAPE],
-        };
-        (0..).zip(crate::case::shapes()).filter(move |(index, _)| chosen.contains(index))
-    }
+fn chosen(name: &str) -> bool {
+    let names = std::env::var("BURN_STRUCTURED_DEVICES").unwrap_or_default();
+    names.is_empty() || names.split(',').any(|chosen| chosen.trim() == name)
+}
 
-    /// The shapes to try a whole product on, matmuls included.
-    pub fn product_shapes(&self) -> impl Iterator<Item = (u64, Sizes)> {
-        let native = self.scope == Scope::Native;
-        self.shapes().filter(move |(index, _)| native || [1, Self::USUAL_SHAPE].contains(index))
-    }
-
-    /// Several blocks, vectors and tokens, and no size that is a tile's.
-    pub const USUAL_SHAPE: u64 = 8;
-
-    /// The strategies that take different paths here; plain Burn is compared where it is cheap.
-    pub fn strategies(&self) -> &'static [BlastStrategy] {
-        match self.scope {
-            Scope::Native => {
-                &[BlastStrategy::Auto, BlastStrategy::Reference, BlastStrategy::Staged, BlastStrategy::Blocked]
-            }
-            Scope::Kernels | Scope::Fused => &[BlastStrategy::Auto],
-        }
-    }
-
-    /// The float types in which the device's own batched matmul, on which everything here rests, is right.
+impl<B: StructuredBackend> Subject<B> {
+    /// The float types to try whole products in, with the strategies that take different paths there.
     ///
-    /// That is Burn's to promise, not ours, and some drivers fail it: SwiftShader returns zeros for a kernel that it cannot
-    /// compile. What is left out is said; the kernels that need no matmul are tested there all the same.
-    pub fn product_dtypes(&self) -> Vec<DType> {
-        let right = |dtype: &DType| {
-            let sound = matmul_is_right::<B>(&self.device, *dtype);
-            if !sound {
-                eprintln!("{}: Burn's own {dtype:?} matmul is wrong on this device; BLAST products skipped", self.name);
+    /// Where each product takes seconds, [`BlastStrategy::Portable`] is left to the fixtures.
+    ///
+    /// All but [`BlastStrategy::Portable`] rest on the device's own batched matmul. That is Burn's to promise, not ours,
+    /// and some drivers fail it: SwiftShader returns zeros for a kernel that it cannot compile. What is left out is said.
+    pub fn products(&self) -> Vec<(DType, Vec<BlastStrategy>)> {
+        let strategies = |dtype: DType| {
+            if matmul_is_right::<B>(&self.device, dtype) {
+                return match self.scope {
+                    Scope::Native => vec![
+                        BlastStrategy::Auto,
+                        BlastStrategy::Reference,
+                        BlastStrategy::Staged,
+                        BlastStrategy::Blocked,
+                        BlastStrategy::Portable,
+                    ],
+                    Scope::Kernels => vec![BlastStrategy::Auto],
+                    Scope::Fused => vec![BlastStrategy::Auto],
+                };
             }
-            sound
+            eprintln!("{}: Burn's own {dtype:?} matmul is wrong on this device; products with it skipped", self.name);
+            vec![BlastStrategy::Portable]
         };
-        self.dtypes().into_iter().filter(right).collect()
+        self.dtypes().into_iter().map(|dtype| (dtype, strategies(dtype))).collect()
     }
 
     /// The float types that the device computes with.
@@ -149,7 +146,7 @@ fn cube_device(device: &burn::tensor::Device) -> burn_cubecl::CubeDevice {
 }
 
 /// Compares batched products `[2, m, k] × [2, k, n]` of small whole numbers, which every float type holds exactly.
-fn matmul_is_right<B: BlastBackend>(device: &B::Device, dtype: DType) -> bool {
+fn matmul_is_right<B: StructuredBackend>(device: &B::Device, dtype: DType) -> bool {
     [[17, 8, 48], [5, 3, 4], [1, 7, 2]].into_iter().all(|[m, k, n]| {
         let upload = |rows: usize, cols: usize, salt: usize| {
             let values: Vec<f64> = (0..2 * rows * cols).map(|index| ((index * salt) % 7) as f64 - 3.0).collect();
@@ -157,7 +154,7 @@ fn matmul_is_right<B: BlastBackend>(device: &B::Device, dtype: DType) -> bool {
         };
         let ((a, lhs), (b, rhs)) = (upload(m, k, 5), upload(k, n, 3));
         let product = B::float_matmul(B::float_from_data(lhs, device), B::float_from_data(rhs, device));
-        let actual = crate::run::read::<B>(product);
+        let actual = crate::tensors::read::<B>(product);
         (0..2 * m * n).all(|index| {
             let (batch, row, col) = (index / (m * n), index / n % m, index % n);
             let expected: f64 = (0..k).map(|i| a[(batch * m + row) * k + i] * b[(batch * k + i) * n + col]).sum();

@@ -1,6 +1,7 @@
-//! The product and its gradients in f64, straight from the definition, with bounds on rounding.
+//! The product and its gradients in f64, straight from the definition.
 
-use crate::case::{Case, Sizes};
+use super::case::{Case, Sizes};
+use crate::rounding::assert_close;
 use burn::tensor::DType;
 
 /// The output and all gradients, each row by row.
@@ -92,53 +93,8 @@ fn compute(case: &Case) -> Values {
     Values { y, dx, du, ds, dv, dbias }
 }
 
-/// How far a value may be off: standard forward error analysis, no fitted constant.
-///
-/// A sum of `k` products of four factors, in any order, is off by at most `γ_(k+4) = (k+4)u / (1 - (k+4)u)` times the sum
-/// of the absolute values of its terms, with `u` the unit roundoff of the type that sums are kept in. The half-precision
-/// types sum in f32 but store `z`, `t` and the result (and `dt`, `dz` on the way back) rounded: at most six roundings.
-pub struct Tolerance {
-    sum: f64,
-    store: f64,
-    smallest: f64,
-}
-
-impl Tolerance {
-    pub fn of(dtype: DType) -> Self {
-        match dtype {
-            DType::F64 => Self { sum: f64::EPSILON / 2.0, store: 0.0, smallest: f64::MIN_POSITIVE },
-            DType::F32 => Self { sum: f32::EPSILON as f64 / 2.0, store: 0.0, smallest: f32::MIN_POSITIVE as f64 },
-            // The spacing of f16's subnormal numbers.
-            DType::F16 => Self { sum: f32::EPSILON as f64 / 2.0, store: 2f64.powi(-11), smallest: 2f64.powi(-24) },
-            DType::BF16 => {
-                Self { sum: f32::EPSILON as f64 / 2.0, store: 2f64.powi(-8), smallest: f32::MIN_POSITIVE as f64 }
-            }
-            other => panic!("{other:?} is not a float"),
-        }
-    }
-
-    /// The bound for a sum of `length` terms of total absolute value `magnitude`.
-    pub fn bound(&self, length: usize, magnitude: f64) -> f64 {
-        let gamma = |roundings: f64, unit: f64| roundings * unit / (1.0 - roundings * unit);
-        let relative = gamma(length as f64 + 4.0, self.sum) + gamma(6.0, self.store);
-        relative * magnitude + self.smallest * length as f64
-    }
-}
-
-/// Asserts that every value is within its bound.
-pub fn assert_close(what: &str, dtype: DType, length: usize, actual: &[f64], expected: &[f64], magnitude: &[f64]) {
-    assert_eq!(actual.len(), expected.len(), "{what}: number of elements");
-    let tolerance = Tolerance::of(dtype);
-    for (index, ((actual, expected), magnitude)) in actual.iter().zip(expected).zip(magnitude).enumerate() {
-        let bound = tolerance.bound(length, *magnitude);
-        // Written so that NaN fails.
-        let close = (actual - expected).abs() <= bound;
-        assert!(close, "{what}[{index}]: {actual} instead of {expected}, off by more than {bound:e}");
-    }
-}
-
 /// Asserts that the values of one run are within their bounds; gradients that were not asked for must be absent.
-pub fn check(what: &str, dtype: DType, sizes: Sizes, actual: &crate::run::Outcome, oracle: &Oracle) {
+pub fn check(what: &str, dtype: DType, sizes: Sizes, actual: &super::run::Outcome, oracle: &Oracle) {
     let Sizes { tokens, b1, b2, p, q, r } = sizes;
     let (expected, magnitude) = (&oracle.values, &oracle.magnitudes);
     let close = |name: &str, length, actual: &[f64], expected: &[f64], magnitude: &[f64]| {

@@ -1,25 +1,14 @@
 //! Runs a product forward and backward on any backend.
 
-use crate::case::Case;
+use super::case::Case;
+use crate::tensors::{Layout, place, read};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
-use burn::tensor::{DType, Shape, Slice, TensorData};
+use burn::tensor::{DType, Shape};
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_structured_ops::BlastStrategy;
 use burn_structured_ops::blast::{Bias, BlastBackend};
-
-/// How the operands lie in memory.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Layout {
-    Contiguous,
-    /// Stored with their axes in reverse order.
-    Permuted,
-    /// A window of something larger.
-    Sliced,
-    /// One token, repeated by a stride of zero; for cases whose tokens are equal. The factors are contiguous.
-    Broadcast,
-}
 
 /// Which gradients are asked for.
 #[derive(Clone, Copy, Debug)]
@@ -113,55 +102,4 @@ impl<B: Backend, C: CheckpointStrategy> FromInner<B> for Autodiff<B, C> {
     fn float_from_data_inner(tensor: FloatTensor<B>) -> FloatTensor<Self> {
         <Self as burn::backend::AutodiffBackend>::from_inner(tensor)
     }
-}
-
-/// Uploads `values`, of `shape`, so that they lie in memory as `layout` says.
-fn place<B: Backend>(
-    values: &[f64],
-    shape: &[usize],
-    dtype: DType,
-    layout: Layout,
-    device: &B::Device,
-) -> FloatTensor<B> {
-    let upload = |values: Vec<f64>, shape: Vec<usize>| {
-        B::float_from_data(TensorData::new(values, shape).convert_dtype(dtype), device)
-    };
-    match layout {
-        Layout::Contiguous | Layout::Broadcast => upload(values.to_vec(), shape.to_vec()),
-        Layout::Permuted => {
-            let axes: Vec<usize> = (0..shape.len()).rev().collect();
-            let reversed: Vec<usize> = shape.iter().rev().copied().collect();
-            let mut stored = vec![0.0; values.len()];
-            for (index, value) in values.iter().enumerate() {
-                let (mut rest, mut position, mut stride) = (index, 0, values.len());
-                for size in reversed.iter() {
-                    stride /= size;
-                    position += rest % size * stride;
-                    rest /= size;
-                }
-                stored[position] = *value;
-            }
-            B::float_permute(upload(stored, reversed), &axes)
-        }
-        Layout::Sliced => {
-            let larger: Vec<usize> = shape.iter().map(|size| size + 2).collect();
-            let mut stored = vec![f64::NAN; larger.iter().product()];
-            for (index, value) in values.iter().enumerate() {
-                let (mut rest, mut position, mut stride) = (index, 0, 1);
-                for (size, larger) in shape.iter().zip(&larger).rev() {
-                    position += (rest % size + 1) * stride;
-                    rest /= size;
-                    stride *= larger;
-                }
-                stored[position] = *value;
-            }
-            let window: Vec<Slice> = shape.iter().map(|size| Slice::from(1..size + 1)).collect();
-            B::float_slice(upload(stored, larger), &window)
-        }
-    }
-}
-
-pub fn read<B: Backend>(tensor: FloatTensor<B>) -> Vec<f64> {
-    let data = burn::tensor::read_sync(B::float_into_data(tensor)).expect("the device can be read");
-    data.convert::<f64>().try_into_vec::<f64>().expect("f64 values")
 }

@@ -1,5 +1,6 @@
 //! One product to compute: sizes and random operands, in f64.
 
+use crate::subjects::{Scope, StructuredBackend, Subject};
 use burn::tensor::DType;
 
 #[derive(Clone, Copy, Debug)]
@@ -101,4 +102,25 @@ fn quantise(value: f64, dtype: DType) -> f64 {
     };
     let scale = 2f64.powi(bits - 1 - value.abs().log2().floor() as i32);
     if value == 0.0 || !scale.is_finite() { 0.0 } else { (value * scale).round() / scale }
+}
+
+impl<B: StructuredBackend> Subject<B> {
+    /// The BLAST shapes to try, each with a number to seed its operands with.
+    pub fn shapes(&self) -> impl Iterator<Item = (u64, Sizes)> {
+        let chosen: &[u64] = match self.scope {
+            Scope::Native => &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+            Scope::Kernels => &[1, Self::USUAL_SHAPE, 10, 11],
+            Scope::Fused => &[Self::USUAL_SHAPE],
+        };
+        (0..).zip(shapes()).filter(move |(index, _)| chosen.contains(index))
+    }
+
+    /// The shapes to try a whole product on, matmuls included.
+    pub fn product_shapes(&self) -> impl Iterator<Item = (u64, Sizes)> {
+        let native = self.scope == Scope::Native;
+        self.shapes().filter(move |(index, _)| native || [1, Self::USUAL_SHAPE].contains(index))
+    }
+
+    /// Several blocks, vectors and tokens, and no size that is a tile's.
+    pub const USUAL_SHAPE: u64 = 8;
 }

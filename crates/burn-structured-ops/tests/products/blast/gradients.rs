@@ -1,24 +1,25 @@
 //! Gradients: against finite differences, and no more of them than asked for.
 
-use crate::case::{Case, Sizes};
-use crate::oracle::{Oracle, check};
-use crate::run::{Layout, Tracked, forward_backward};
-use crate::subjects::{Promise, Scope, Subject, every_backend};
+use super::case::{Case, Sizes};
+use super::oracle::{Oracle, check};
+use super::run::{Tracked, forward_backward};
+use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
+use crate::tensors::Layout;
 use burn::tensor::DType;
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
 use burn_structured_ops::BlastStrategy;
-use burn_structured_ops::blast::BlastBackend;
 
 const SIZES: Sizes = Sizes { tokens: 5, b1: 3, b2: 2, p: 2, q: 3, r: 4 };
 
 struct OnlyAskedFor;
 
 impl Promise for OnlyAskedFor {
-    fn check<B: BlastBackend>(&self, subject: &Subject<B>) {
+    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
         let (name, device) = (&subject.name, &subject.device);
-        if !subject.product_dtypes().contains(&DType::F32) {
+        let products = subject.products();
+        let Some((_, strategies)) = products.iter().find(|(dtype, _)| *dtype == DType::F32) else {
             return;
-        }
+        };
         let mut case = Case::random(SIZES, 3, DType::F32);
         let bias = case.bias.clone();
         // What is saved and retrieved is decided before a backend is reached: elsewhere a few combinations will do.
@@ -26,7 +27,7 @@ impl Promise for OnlyAskedFor {
         for tracked in Tracked::combinations().step_by(every) {
             case.bias = if tracked.bias.is_none() { vec![0.0; SIZES.m()] } else { bias.clone() };
             let oracle = Oracle::of(&case);
-            for strategy in subject.strategies() {
+            for strategy in strategies {
                 let what = format!("{name}, {strategy:?}, {tracked:?}");
                 let outcome = forward_backward::<B, NoCheckpointing>(
                     &case,
@@ -54,7 +55,7 @@ fn exactly_the_gradients_asked_for_are_computed() {
 struct FiniteDifferences;
 
 impl Promise for FiniteDifferences {
-    fn check<B: BlastBackend>(&self, subject: &Subject<B>) {
+    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
         let (name, device) = (&subject.name, &subject.device);
         if subject.scope != Scope::Native {
             return; // hundreds of products in f64; the oracle covers the devices

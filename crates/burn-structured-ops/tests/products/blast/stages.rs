@@ -1,16 +1,15 @@
 //! The coupling and its gradient alone: our kernels without the matmuls around them.
 
-use crate::case::{Case, Sizes};
-use crate::oracle::assert_close;
-use crate::run::read;
-use crate::subjects::{Promise, Subject, every_backend};
+use super::case::{Case, Sizes};
+use crate::rounding::assert_close;
+use crate::subjects::{Promise, StructuredBackend, Subject, every_backend};
+use crate::tensors::read;
 use burn::tensor::TensorData;
-use burn_structured_ops::blast::BlastBackend;
 
 struct Couplings;
 
 impl Promise for Couplings {
-    fn check<B: BlastBackend>(&self, subject: &Subject<B>) {
+    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
         for dtype in subject.dtypes() {
             for (seed, sizes) in subject.shapes() {
                 let Sizes { tokens, b1, b2, r, .. } = sizes;

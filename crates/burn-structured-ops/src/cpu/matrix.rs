@@ -2,11 +2,11 @@
 
 use burn::tensor::Element;
 use burn_flex::FlexTensor;
-use std::ops::{Add, AddAssign, Mul};
+use std::ops::{Add, AddAssign, Mul, SubAssign};
 
 /// The element types with native code.
-pub(super) trait Scalar:
-    Element + bytemuck::Pod + Add<Output = Self> + Mul<Output = Self> + AddAssign + Send + Sync
+pub(crate) trait Scalar:
+    Element + bytemuck::Pod + Add<Output = Self> + Mul<Output = Self> + AddAssign + SubAssign + Send + Sync
 {
     const ZERO: Self;
     const ONE: Self;
@@ -37,7 +37,7 @@ impl_scalar!(f32, f64);
 
 /// A read-only matrix with arbitrary (also zero or negative) strides.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a, E> {
+pub(crate) struct Matrix<'a, E> {
     storage: &'a [E],
     /// Index in `storage` of element `(0, 0)`.
     offset: isize,
@@ -114,13 +114,13 @@ impl<'a, E: Scalar> Matrix<'a, E> {
 
 /// What a GEMM does with the values already in its output.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Output {
+pub(crate) enum Output {
     Overwrite,
     AddTo,
 }
 
 /// `out[:, 0..rhs.cols] (+)= lhs · rhs`, where `out` holds rows of `row_stride` elements and starts at the first column.
-pub(super) fn multiply<E: Scalar>(
+pub(crate) fn multiply<E: Scalar>(
     out: &mut [E],
     row_stride: usize,
     mode: Output,

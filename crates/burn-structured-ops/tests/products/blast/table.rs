@@ -1,25 +1,25 @@
 //! Shapes × dtypes × layouts × strategies: output and all gradients within rounding of the oracle.
 
-use crate::case::Case;
-use crate::oracle::{Oracle, check};
-use crate::run::{Layout, Tracked, forward_backward};
-use crate::subjects::{Promise, Scope, Subject, every_backend};
+use super::case::Case;
+use super::oracle::{Oracle, check};
+use super::run::{Tracked, forward_backward};
+use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
+use crate::tensors::Layout;
 use burn::tensor::DType;
 use burn_autodiff::checkpoint::strategy::{BalancedCheckpointing, NoCheckpointing};
-use burn_structured_ops::blast::BlastBackend;
 
 struct EveryShape;
 
 impl Promise for EveryShape {
-    fn check<B: BlastBackend>(&self, subject: &Subject<B>) {
-        for dtype in subject.product_dtypes() {
+    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
+        for (dtype, strategies) in subject.products() {
             for (seed, sizes) in subject.product_shapes() {
                 if subject.scope != Scope::Native && dtype != DType::F32 && seed != 1 {
                     continue;
                 }
                 let case = Case::random(sizes, seed, dtype);
                 let oracle = Oracle::of(&case);
-                for strategy in subject.strategies() {
+                for strategy in &strategies {
                     let what = format!("{}, {dtype:?}, {strategy:?}, {sizes:?}", subject.name);
                     let outcome = forward_backward::<B, NoCheckpointing>(
                         &case,
@@ -45,9 +45,10 @@ fn every_shape_dtype_and_strategy_agrees_with_the_oracle() {
 struct EveryLayout;
 
 impl Promise for EveryLayout {
-    fn check<B: BlastBackend>(&self, subject: &Subject<B>) {
+    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
         let native = subject.scope == Scope::Native;
-        for dtype in subject.product_dtypes().into_iter().filter(|dtype| native || *dtype == DType::F32) {
+        let products = subject.products().into_iter().filter(|(dtype, _)| native || *dtype == DType::F32);
+        for (dtype, strategies) in products {
             // Layouts matter to the operands' way into the stages, not to the stages.
             for (seed, sizes) in
                 subject.product_shapes().filter(|(seed, _)| native || *seed == Subject::<B>::USUAL_SHAPE)
@@ -61,7 +62,7 @@ impl Promise for EveryLayout {
                         tracked.x = false;
                     }
                     let oracle = Oracle::of(&case);
-                    for strategy in subject.strategies() {
+                    for strategy in &strategies {
                         let what = format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {sizes:?}", subject.name);
                         let outcome = forward_backward::<B, BalancedCheckpointing>(
                             &case,

@@ -1,4 +1,4 @@
-//! Every BLAST path on every backend that is compiled in, against f64 oracles and reference tensors.
+//! Every structured product, by every path on every backend that is compiled in, against f64 oracles and reference tensors.
 //!
 //! The promises are written once, over the backend extension trait, and run for each backend in [`subjects`]: what the
 //! public function adds (dispatch by device) is tested where layers are. CubeCL devices are tested twice, through
@@ -7,13 +7,8 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
-mod case;
-mod fixtures;
-mod gradients;
-mod operands;
-mod oracle;
-mod run;
-mod special_cases;
-mod stages;
+mod blast;
+mod rounding;
+mod ss1;
 mod subjects;
-mod table;
+mod tensors;

@@ -1,0 +1,210 @@
+//! Host side: strides, tiles, launch sizes.
+
+use super::fold::FoldSizesLaunch;
+use super::kernel::{Operand, StridesLaunch, Tile, direct_gemm_kernel, tiled_gemm_kernel};
+use burn::backend::TensorMetadata;
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::cubecl;
+use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::ops::numeric::empty_device_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::AddressType;
+use cubecl::{CubeDim, calculate_cube_count_elemwise};
+
+/// What one unit computes by itself.
+const DIRECT_ROWS: usize = 4;
+const DIRECT_COLS: usize = 8;
+
+/// Burn's matmul of `lhs [b, m, k]` and `rhs [b, k, n]`, into `out [b, m, n]` if given; [`tiled_gemm`] where it cannot be
+/// launched.
+pub(crate) fn burn_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>) -> CubeTensor {
+    let dtype = lhs.dtype;
+    matmul(lhs.clone(), rhs.clone(), out.clone(), MatmulStrategy::default(), dtype)
+        .unwrap_or_else(|_unavailable| tiled_gemm(lhs, rhs, out))
+}
+
+/// Our own product of `lhs [b, m, k]` and `rhs [b, k, n]`, at any strides, into `out [b, m, n]` if given.
+pub(crate) fn tiled_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>) -> CubeTensor {
+    let ([batch, m, _], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
+    let out = out.unwrap_or_else(|| {
+        empty_device_dtype(lhs.client.clone(), lhs.device.clone(), Shape::new([batch, m, n]), lhs.dtype)
+    });
+    plain(&lhs, &rhs, &out).run(lhs, rhs, &out);
+    out
+}
+
+/// The product of the tensors' own elements.
+fn plain(lhs: &CubeTensor, rhs: &CubeTensor, out: &CubeTensor) -> Gemm {
+    let strides = |tensor: &CubeTensor| {
+        let strides = tensor.meta.strides();
+        [strides[0], strides[1], strides[2]]
+    };
+    let ([batch, m, k], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
+    Gemm {
+        lhs_strides: strides(lhs),
+        rhs_strides: strides(rhs),
+        out_strides: strides(out),
+        operands: [Operand::Strided; 2],
+        fold: FoldSizesLaunch::new(0, 1, 1, 1, 0),
+        batch,
+        sizes: [m, n, k],
+        all_cols: batch * n,
+    }
+}
+
+/// One product, fully described: see the kernel.
+pub(crate) struct Gemm {
+    pub(crate) lhs_strides: [usize; 3],
+    pub(crate) rhs_strides: [usize; 3],
+    pub(crate) out_strides: [usize; 3],
+    pub(crate) operands: [Operand; 2],
+    pub(crate) fold: FoldSizesLaunch,
+    pub(crate) batch: usize,
+    /// Rows, columns and terms of one batch.
+    pub(crate) sizes: [usize; 3],
+    /// Columns of all batches together, of which the last may have fewer.
+    pub(crate) all_cols: usize,
+}
+
+/// Planes of fewer units than this are a processor's vectors, on which each unit works by itself.
+const SMALLEST_GPU_PLANE: u32 = 8;
+
+impl Gemm {
+    /// Writes the product to `out`, none of whose sizes is zero.
+    pub(crate) fn run(self, lhs: CubeTensor, rhs: CubeTensor, out: &CubeTensor) {
+        if out.client.properties().hardware.plane_size_max < SMALLEST_GPU_PLANE {
+            self.run_direct(lhs, rhs, out);
+        } else {
+            self.run_tiled(lhs, rhs, out);
+        }
+    }
+
+    fn run_direct(self, lhs: CubeTensor, rhs: CubeTensor, out: &CubeTensor) {
+        let [m, n, k] = self.sizes;
+        let client = out.client.clone();
+        let units = self.batch * m.div_ceil(DIRECT_ROWS) * n.div_ceil(DIRECT_COLS);
+        let cube_dim = CubeDim::new(&client, units);
+        let address = address_type(&lhs, &rhs, out);
+        let dtypes = [lhs.dtype, accumulator(lhs.dtype)].map(dtype_to_storage_type);
+        // SAFETY: a unit reads `lhs` and `rhs` at the strides of their own layouts, at rows below `m`, columns below `n` and
+        // `all_cols`, terms below `k` and batches below `batch` (units beyond the last tile end at once), or through a
+        // fold at features below its `d_input` and stored weights below its width; it writes `out` within the same bounds.
+        unsafe {
+            direct_gemm_kernel::launch_unchecked(
+                &client,
+                calculate_cube_count_elemwise(&client, units, cube_dim),
+                cube_dim,
+                address,
+                lhs.into_tensor_arg(),
+                rhs.into_tensor_arg(),
+                out.clone().into_tensor_arg(),
+                strides(self.lhs_strides),
+                strides(self.rhs_strides),
+                strides(self.out_strides),
+                m,
+                n,
+                k,
+                self.all_cols,
+                units,
+                self.fold,
+                DIRECT_ROWS,
+                DIRECT_COLS,
+                self.operands,
+                dtypes,
+            );
+        }
+    }
+
+    fn run_tiled(self, lhs: CubeTensor, rhs: CubeTensor, out: &CubeTensor) {
+        let [m, n, k] = self.sizes;
+        let client = out.client.clone();
+        let tile = tile([m, n], self.lhs_strides[2] == 1, self.rhs_strides[1] == 1);
+        let cubes = self.batch * m.div_ceil(tile.height()) * n.div_ceil(tile.width());
+        let cube_dim = CubeDim::new_1d(tile.units() as u32);
+        let address = address_type(&lhs, &rhs, out);
+        let dtypes = [lhs.dtype, accumulator(lhs.dtype)].map(dtype_to_storage_type);
+        // SAFETY: as `run_direct`, cubes in the place of units.
+        unsafe {
+            tiled_gemm_kernel::launch_unchecked(
+                &client,
+                calculate_cube_count_elemwise(&client, cubes * tile.units(), cube_dim),
+                cube_dim,
+                address,
+                lhs.into_tensor_arg(),
+                rhs.into_tensor_arg(),
+                out.clone().into_tensor_arg(),
+                strides(self.lhs_strides),
+                strides(self.rhs_strides),
+                strides(self.out_strides),
+                m,
+                n,
+                k,
+                self.all_cols,
+                cubes,
+                self.fold,
+                tile,
+                self.operands,
+                dtypes,
+            );
+        }
+    }
+}
+
+fn strides([batch, row, col]: [usize; 3]) -> StridesLaunch {
+    StridesLaunch::new(batch, row, col)
+}
+
+fn address_type(lhs: &CubeTensor, rhs: &CubeTensor, out: &CubeTensor) -> AddressType {
+    [lhs, rhs, out].into_iter().map(CubeTensor::required_address_type).max().unwrap_or_default()
+}
+
+/// The type in which products of `dtype` are summed.
+pub(crate) fn accumulator(dtype: DType) -> DType {
+    match dtype {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
+    }
+}
+
+/// Large tiles where there is much to share, flat or narrow ones for few rows or columns.
+fn tile([m, n]: [usize; 2], lhs_along_depth: bool, rhs_along_depth: bool) -> Tile {
+    let (units_m, units_n, rows, cols) = match (m, n) {
+        (..=16, _) => (4, 32, 4, 2),
+        (_, ..=16) => (32, 4, 2, 4),
+        _ => (16, 16, 4, 4),
+    };
+    Tile { units_m, units_n, rows, cols, depth: 16, lhs_along_depth, rhs_along_depth }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+    use burn::backend::ops::FloatTensorOps;
+    use burn::tensor::TensorData;
+    use burn_cubecl::{CubeBackend, CubeDevice};
+
+    /// The kernel of the GPUs, on the one device without a GPU that has shared memory and barriers.
+    #[test]
+    fn the_tiled_product_is_the_direct_one() {
+        let device = CubeDevice::Cpu(Default::default());
+        // Whole numbers, so that the order of the sums does not matter.
+        let upload = |dims: [usize; 3], salt: usize| {
+            let values: Vec<f32> = (0..dims.iter().product()).map(|index| ((index * salt) % 7) as f32 - 3.0).collect();
+            CubeBackend::float_from_data(TensorData::new(values, dims), &device)
+        };
+        for [m, n, k] in [[17, 65, 33], [3, 40, 16]] {
+            let lhs = CubeBackend::float_swap_dims(upload([2, k, m], 5), 1, 2);
+            let rhs = upload([2, k, n], 3);
+            let out = || upload([2, m, n], 0);
+            let (tiled, direct) = (out(), out());
+            plain(&lhs, &rhs, &tiled).run_tiled(lhs.clone(), rhs.clone(), &tiled);
+            plain(&lhs, &rhs, &direct).run_direct(lhs.clone(), rhs.clone(), &direct);
+            let read = |tensor| {
+                let data = burn::tensor::read_sync(CubeBackend::float_into_data(tensor)).expect("readable");
+                data.try_into_vec::<f32>().expect("f32 values")
+            };
+            assert_eq!(read(tiled), read(direct), "{m} × {n} × {k}");
+        }
+    }
+}

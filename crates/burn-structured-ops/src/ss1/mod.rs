@@ -1,0 +1,199 @@
+//! SS1: products with a matrix whose rows reuse each stored weight several times.
+//!
+//! Each output row has `n` weights but stores only `n / c`: neighbouring blocks of `K` input features share them, each
+//! block rotated by a hash (Saedi, Desai, Walia, Lee, Zhou, Shrivastava, *Accelerating Inference with Fast and Expressive
+//! Sketch Structured Transform*, NeurIPS 2024). A product therefore folds the input into a sketch first,
+//!
+//! ```text
+//! a_b[g K + q] = Σ_j sign(b, g, j) · x[(g c + j) K + (q + shift(b, g, j)) mod K]
+//! y_b          = a_b Z_b + bias_b
+//! ```
+//!
+//! for each block `b` of `N` output rows, and costs `m n / c` multiplications a token.
+//!
+//! # Two kinds of rotations
+//!
+//! If the rotations *between* the blocks of a group are the same for all output rows ([`Rotations::Arithmetic`]), one
+//! sketch serves them all: the layer is a fixed fold of `x` and then a dense product at `1/c` of the FLOPs, forward and
+//! backward, and its rank is at most `n / c`. If every block of rows has its own ([`Rotations::Drawn`]), the rank is
+//! nearly full, but each block of rows needs a sketch of its own, which must not travel through memory.
+
+mod backward;
+#[cfg(feature = "flex")]
+mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
+mod fold;
+mod reference;
+#[cfg(feature = "fusion")]
+mod shapes;
+
+#[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
+mod default_bodies;
+
+pub use fold::{Fold, Rotations};
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::{Tensor, TensorData};
+
+/// What a backend provides for SS1 products; every method has a plain-Burn default body.
+///
+/// Tensors are `x [tokens, n]`, `a [tokens, w]`, `z [w, m]` with `w` the [`Fold::width`]. Shapes are checked by the
+/// public functions, not here.
+#[backend_extension(
+    Autodiff,
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    LibTorch: cfg(feature = "tch"),
+    Remote: cfg(feature = "remote"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait Ss1Backend: Backend {
+    /// The sketch `a [tokens, w]` of `x` by the rotations of output block `output_block`.
+    #[fusion(dtype = x, shape = shapes::folded(x, fold))]
+    fn ss1_fold(x: FloatTensor<Self>, fold: Fold, output_block: usize) -> FloatTensor<Self> {
+        reference::fold::<Self>(x, fold, output_block)
+    }
+
+    /// The transpose of [`ss1_fold`](Self::ss1_fold): `[tokens, w]` → `[tokens, n]`.
+    #[fusion(dtype = a, shape = shapes::unfolded(a, fold))]
+    fn ss1_unfold(a: FloatTensor<Self>, fold: Fold, output_block: usize) -> FloatTensor<Self> {
+        reference::unfold::<Self>(a, fold, output_block)
+    }
+
+    /// `y_b = a_b Z_b` for every block of output rows, each with its own sketch.
+    #[fusion(dtype = x, shape = shapes::product(x, z))]
+    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
+        reference::product::<Self>(x, z, fold)
+    }
+
+    /// Gradient of the input of [`ss1_product`](Self::ss1_product).
+    #[fusion(dtype = dy, shape = shapes::unfolded(dy, fold))]
+    fn ss1_input_gradient(dy: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
+        let _ = &z;
+        reference::input_gradient::<Self>(dy, z, fold)
+    }
+
+    /// Gradient of the weights of [`ss1_product`](Self::ss1_product): `[w, m]`.
+    #[fusion(dtype = x, shape = shapes::weight_gradient(dy, fold))]
+    fn ss1_weight_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
+        reference::weight_gradient::<Self>(x, dy, fold)
+    }
+}
+
+/// Multiplies by an SS1 matrix: `y = x Wᵀ + bias`, with the weights of `W` tied as `fold` says.
+///
+/// # Shapes
+///
+/// - x: `[.., n]`, with at least one axis
+/// - z: `[w, m]`, the stored weights, with `w` the [`Fold::width`]
+/// - bias: `[m]`
+/// - output: `[.., m]`
+///
+/// # Panics
+///
+/// If a shape does not fit the others; the message names the tensor.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_structured_ops::ss1::{Fold, Rotations, ss1_linear};
+///
+/// let device = Device::flex();
+/// let normal = Distribution::Normal(0.0, 1.0);
+/// let rotations = Rotations::Drawn { seed: 1, signs: true };
+/// let fold = Fold { d_input: 64, reduction: 4, block_k: 8, block_n: 16, rotations };
+/// let x = Tensor::<2>::random([5, 64], normal, &device);
+/// let z = Tensor::<2>::random([fold.width(), 32], normal, &device);
+/// assert_eq!(ss1_linear(x, z, None, fold).dims(), [5, 32]);
+/// ```
+pub fn ss1_linear<const D: usize>(x: Tensor<D>, z: Tensor<2>, bias: Option<Tensor<1>>, fold: Fold) -> Tensor<D> {
+    let shape = x.shape();
+    let [width, m] = z.dims();
+    assert_eq!(shape[D - 1], fold.d_input, "ss1: the last axis of `x` must be n = {}", fold.d_input);
+    assert_eq!(width, fold.width(), "ss1: `z` must be [w, m] with w = {}, got {:?}", fold.width(), z.dims());
+    assert_eq!(z.dtype(), x.dtype(), "ss1: `z` and `x` must have the same dtype");
+    if let Some(bias) = &bias {
+        assert_eq!(bias.dims(), [m], "ss1: `bias` must have m = {m} elements, got {:?}", bias.dims());
+    }
+    let tokens = shape.num_elements() / fold.d_input.max(1);
+    let mut output = shape;
+    output[D - 1] = m;
+    if tokens == 0 {
+        return Tensor::zeros(output, (&x.device(), x.dtype()));
+    }
+    let x = x.reshape([tokens, fold.d_input]);
+    let y = match fold.rotations {
+        Rotations::Arithmetic { .. } => ss1_fold(x, fold).matmul(z),
+        Rotations::Drawn { .. } => {
+            Tensor::from_dispatch(<Dispatch as Ss1Backend>::ss1_product(x.into_dispatch(), z.into_dispatch(), fold))
+        }
+    };
+    let y = match bias {
+        Some(bias) => y + bias.unsqueeze(),
+        None => y,
+    };
+    y.reshape(output)
+}
+
+/// The one sketch `[tokens, w]` that serves all rows under [`Rotations::Arithmetic`].
+///
+/// # Panics
+///
+/// If `x` is not `[tokens, n]`.
+pub fn ss1_fold(x: Tensor<2>, fold: Fold) -> Tensor<2> {
+    assert_eq!(x.dims()[1], fold.d_input, "ss1: the last axis of `x` must be n = {}", fold.d_input);
+    Tensor::from_dispatch(<Dispatch as Ss1Backend>::ss1_fold(x.into_dispatch(), fold, 0))
+}
+
+/// The dense matrix `W [m, n]` of stored weights `z [w, m]`.
+///
+/// # Panics
+///
+/// If `z` does not have [`Fold::width`] rows.
+pub fn ss1_to_dense(z: Tensor<2>, fold: Fold) -> Tensor<2> {
+    let [width, m] = z.dims();
+    assert_eq!(width, fold.width(), "ss1: `z` must be [w, m] with w = {}, got {:?}", fold.width(), z.dims());
+    per_output_block(z.transpose(), fold, |rows, output_block| {
+        Tensor::from_dispatch(<Dispatch as Ss1Backend>::ss1_unfold(rows.into_dispatch(), fold, output_block))
+    })
+    .reshape([m, fold.d_input])
+}
+
+/// The stored weights `[w, m]` nearest to a dense `weight [m, n]`: each the mean of those it stands for, signs undone.
+///
+/// This is the least-squares optimum, since every dense weight depends on one stored weight. Weights that stand for none
+/// (in a partly empty group) are zero.
+///
+/// # Panics
+///
+/// If `weight` is not `[m, n]`.
+pub fn ss1_from_dense(weight: Tensor<2>, fold: Fold) -> Tensor<2> {
+    assert_eq!(weight.dims()[1], fold.d_input, "ss1: the last axis of `weight` must be n = {}", fold.d_input);
+    let (device, dtype) = (weight.device(), weight.dtype());
+    per_output_block(weight, fold, |rows, output_block| {
+        let mut uses = vec![0.0f64; fold.width()];
+        for (source, _) in fold.sources(output_block) {
+            uses[source] += 1.0;
+        }
+        let shares: Vec<f64> = uses.into_iter().map(|uses| 1.0 / uses.max(1.0)).collect();
+        let shares = Tensor::<2>::from_data(TensorData::new(shares, [1, fold.width()]), (&device, dtype));
+        let sums = Tensor::from_dispatch(<Dispatch as Ss1Backend>::ss1_fold(rows.into_dispatch(), fold, output_block));
+        sums * shares
+    })
+    .transpose()
+}
+
+/// Applies `map` to the rows of every output block in turn.
+fn per_output_block(rows: Tensor<2>, fold: Fold, map: impl Fn(Tensor<2>, usize) -> Tensor<2>) -> Tensor<2> {
+    let m = rows.dims()[0];
+    let blocks = fold.output_blocks(m);
+    if blocks <= 1 {
+        return map(rows, 0);
+    }
+    let pieces = (0..blocks).map(|block| map(rows.clone().slice([fold.output_rows(m, block)]), block));
+    Tensor::cat(pieces.collect(), 0)
+}

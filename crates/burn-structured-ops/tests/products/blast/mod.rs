@@ -1,0 +1,11 @@
+//! BLAST products.
+
+mod case;
+mod fixtures;
+mod gradients;
+mod operands;
+mod oracle;
+mod run;
+mod special_cases;
+mod stages;
+mod table;
