@@ -7,7 +7,15 @@ use burn::tensor::{Device, Tensor, TensorData, Tolerance};
 use burn_structured::nn::{Structure, StructuredLinear, StructuredLinearConfig};
 use burn_structured::ops::device;
 
-const STRUCTURES: [&str; 5] = ["dense", "blast:b=2,r=5", "blast:b=3x4,r=7", "blast:b=1,r=1", "low-rank:r=4"];
+const STRUCTURES: [&str; 7] = [
+    "dense",
+    "blast:b=2,r=5",
+    "blast:b=3x4,r=7",
+    "blast:b=1,r=1",
+    "low-rank:r=4",
+    "ss1:c=2,k=5,n=7",
+    "ss1:c=3,k=4,n=8,hash=independent",
+];
 const D_INPUT: usize = 24;
 const D_OUTPUT: usize = 18;
 
@@ -65,6 +73,7 @@ fn gradients(layer: &StructuredLinear, x: Tensor<3>) -> Vec<TensorData> {
         StructuredLinear::Dense(layer) => all.push(of2(&layer.weight)),
         StructuredLinear::Blast(layer) => all.extend([of3(&layer.u), of3(&layer.s), of3(&layer.v)]),
         StructuredLinear::LowRank(layer) => all.extend([of2(&layer.v), of2(&layer.ut)]),
+        StructuredLinear::Ss1(layer) => all.push(of2(&layer.z)),
         other => panic!("no gradients listed for {other:?}"),
     }
     all

@@ -66,6 +66,27 @@ pub enum StructureError {
         /// The share of the dense parameters that rank 1 takes.
         smallest: f64,
     },
+    /// A setting that counts something is zero.
+    #[error("{name} is 0; use 1 or more")]
+    ZeroSetting {
+        /// The setting.
+        name: &'static str,
+    },
+    /// More blocks would share their weights than there are.
+    #[error(
+        "reduction {reduction} is above the number of input blocks: d_input = {d_input} in blocks of {block_k} makes \
+         {blocks} blocks; use a reduction up to {blocks}, or a smaller block_k"
+    )]
+    ReductionTooLarge {
+        /// The reduction asked for.
+        reduction: usize,
+        /// The number of input blocks.
+        blocks: usize,
+        /// The size of the input features.
+        d_input: usize,
+        /// The features of a block.
+        block_k: usize,
+    },
     /// The factors cannot imitate this distribution.
     #[error(
         "factors cannot imitate {initializer:?}: their product has mean 0; use an initializer without a mean, or a constant"

@@ -20,6 +20,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod approximation;
 mod blast;
 mod blocks;
 mod cost;
@@ -28,9 +29,11 @@ mod error;
 mod initializer;
 mod low_rank;
 mod rank;
+mod ss1;
 mod structure;
 mod structured;
 
+pub use approximation::Approximation;
 pub use blast::{BlastLinear, BlastLinearConfig};
 pub use blocks::Blocks;
 pub use burn_structured_ops::BlastStrategy;
@@ -38,5 +41,6 @@ pub use cost::Cost;
 pub use error::StructureError;
 pub use low_rank::{LowRankLinear, LowRankLinearConfig};
 pub use rank::Rank;
+pub use ss1::{Ss1Hash, Ss1Linear, Ss1LinearConfig};
 pub use structure::{Structure, StructureParseError};
 pub use structured::{StructuredLinear, StructuredLinearConfig};

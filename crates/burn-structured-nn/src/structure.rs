@@ -9,6 +9,8 @@
 //! | `blast:b=3x6,r=40` | BLAST, 3 row blocks, 6 column blocks, rank 40 |
 //! | `blast` | BLAST, blocks chosen, half of the dense parameters |
 //! | `low-rank:r=64` | low rank, rank 64 |
+//! | `ss1:c=4` | SS1, every weight used four times, blocks of 16 features and 64 rows, the additive hash |
+//! | `ss1:c=4,k=8,n=32,hash=independent,seed=1` | SS1 with every setting |
 
 use crate::{Blocks, Rank};
 use serde::{Deserialize, Serialize};
@@ -36,11 +38,22 @@ pub enum Structure {
         /// The rank, or the share of the dense parameters.
         rank: Rank,
     },
+    /// A [`crate::Ss1Linear`].
+    Ss1 {
+        /// How many input blocks share their weights.
+        reduction: usize,
+        /// Input features of a block.
+        block_k: usize,
+        /// Output rows that share their rotations.
+        block_n: usize,
+        /// The seed of independent rotations with signs; `None` for the additive hash.
+        independent: Option<u32>,
+    },
 }
 
 impl Structure {
     /// The names the text form knows.
-    pub const NAMES: [&'static str; 3] = ["dense", "blast", "low-rank"];
+    pub const NAMES: [&'static str; 4] = ["dense", "blast", "low-rank", "ss1"];
 
     /// The name alone, without settings.
     pub fn name(&self) -> &'static str {
@@ -48,15 +61,25 @@ impl Structure {
             Self::Dense => "dense",
             Self::Blast { .. } => "blast",
             Self::LowRank { .. } => "low-rank",
+            Self::Ss1 { .. } => "ss1",
         }
     }
 
-    /// The same structure with another rank; [`Structure::Dense`], which has none, is returned unchanged.
+    /// The same structure with another rank.
+    ///
+    /// A share of the dense parameters becomes the nearest reduction of [`Structure::Ss1`], which has no rank;
+    /// [`Structure::Dense`] is returned unchanged.
     pub fn with_rank(self, rank: Rank) -> Self {
         match self {
             Self::Dense => Self::Dense,
             Self::Blast { blocks, .. } => Self::Blast { blocks, rank },
             Self::LowRank { .. } => Self::LowRank { rank },
+            Self::Ss1 { reduction, block_k, block_n, independent } => match rank {
+                Rank::Ratio(ratio) => {
+                    Self::Ss1 { reduction: (1.0 / ratio).round().max(1.0) as usize, block_k, block_n, independent }
+                }
+                Rank::Fixed(_) => Self::Ss1 { reduction, block_k, block_n, independent },
+            },
         }
     }
 
@@ -129,11 +152,14 @@ struct Settings<'a> {
     valid: &'static [&'static str],
     blocks: Option<Blocks>,
     rank: Option<(&'static str, Rank)>,
+    /// The whole numbers that were given, by key.
+    numbers: Vec<(&'static str, u32)>,
+    independent: Option<bool>,
 }
 
 impl<'a> Settings<'a> {
     fn read(name: &'static str, text: &'a str, valid: &'static [&'static str]) -> Result<Self, StructureParseError> {
-        let mut settings = Self { name, text, valid, blocks: None, rank: None };
+        let mut settings = Self { name, text, valid, blocks: None, rank: None, numbers: Vec::new(), independent: None };
         settings.parse()?;
         Ok(settings)
     }
@@ -161,7 +187,27 @@ impl<'a> Settings<'a> {
                     }
                     self.set_rank("ratio", Rank::Ratio(ratio))?;
                 }
-                _ => {
+                Some(&"hash") => {
+                    let independent = match value {
+                        "additive" => false,
+                        "independent" => true,
+                        _ => return Err(invalid("hash", value, "additive or independent")),
+                    };
+                    if self.independent.replace(independent).is_some() {
+                        return Err(StructureParseError::Contradiction { first: "hash", second: "hash" });
+                    }
+                }
+                Some(&key) => {
+                    let number = parse_number(key, value, "a whole number")?;
+                    if number == 0 && key != "seed" {
+                        return Err(invalid(key, value, "a whole number above 0"));
+                    }
+                    if self.numbers.iter().any(|(given, _)| *given == key) {
+                        return Err(StructureParseError::Contradiction { first: key, second: key });
+                    }
+                    self.numbers.push((key, number));
+                }
+                None => {
                     return Err(StructureParseError::UnknownSetting {
                         name: self.name,
                         key: key.to_string(),
@@ -177,6 +223,19 @@ impl<'a> Settings<'a> {
         match self.rank.replace((key, rank)) {
             Some((first, _)) => Err(StructureParseError::Contradiction { first, second: key }),
             None => Ok(()),
+        }
+    }
+
+    fn number(&self, key: &str, default: u32) -> u32 {
+        self.numbers.iter().find(|(given, _)| *given == key).map_or(default, |(_, number)| *number)
+    }
+
+    fn independent(&self) -> Result<Option<u32>, StructureParseError> {
+        let seeded = self.numbers.iter().any(|(given, _)| *given == "seed");
+        match self.independent {
+            Some(true) => Ok(Some(self.number("seed", 0))),
+            _ if seeded => Err(StructureParseError::Contradiction { first: "hash=additive", second: "seed" }),
+            _ => Ok(None),
         }
     }
 
@@ -221,6 +280,15 @@ impl FromStr for Structure {
                 let settings = Settings::read("low-rank", settings, &["r", "ratio"])?;
                 Ok(Self::LowRank { rank: settings.rank() })
             }
+            "ss1" => {
+                let settings = Settings::read("ss1", settings, &["c", "k", "n", "hash", "seed"])?;
+                Ok(Self::Ss1 {
+                    reduction: settings.number("c", 2) as usize,
+                    block_k: settings.number("k", 16) as usize,
+                    block_n: settings.number("n", 64) as usize,
+                    independent: settings.independent()?,
+                })
+            }
             name => Err(StructureParseError::UnknownName { name: name.to_string() }),
         }
     }
@@ -243,6 +311,13 @@ impl fmt::Display for Structure {
                 write!(f, "blast:b={blocks},{}", rank(r))
             }
             Self::LowRank { rank: r } => write!(f, "low-rank:{}", rank(r)),
+            Self::Ss1 { reduction, block_k, block_n, independent } => {
+                write!(f, "ss1:c={reduction},k={block_k},n={block_n},")?;
+                match independent {
+                    Some(seed) => write!(f, "hash=independent,seed={seed}"),
+                    None => write!(f, "hash=additive"),
+                }
+            }
         }
     }
 }
@@ -274,6 +349,8 @@ mod tests {
             "blast:b=auto,ratio=0.25",
             "low-rank:r=64",
             "low-rank:ratio=0.3",
+            "ss1:c=4,k=16,n=64,hash=additive",
+            "ss1:c=4,k=8,n=32,hash=independent,seed=1",
         ] {
             assert_eq!(text.parse::<Structure>().unwrap().to_string(), text);
         }
@@ -282,16 +359,21 @@ mod tests {
     #[test]
     fn settings_have_defaults_and_any_order() {
         assert_eq!("blast".parse::<Structure>().unwrap().to_string(), "blast:b=auto,ratio=0.5");
+        assert_eq!("ss1:c=4".parse::<Structure>().unwrap().to_string(), "ss1:c=4,k=16,n=64,hash=additive");
         assert_eq!(" blast: r=4 , b=2 ".parse::<Structure>().unwrap().to_string(), "blast:b=2,r=4");
     }
 
     #[test]
     fn errors_list_what_is_valid() {
         for (text, message) in [
-            ("monarc", "unknown structure `monarc`; the structures are dense, blast, low-rank"),
+            ("monarc", "unknown structure `monarc`; the structures are dense, blast, low-rank, ss1"),
             ("low-rank:b=3", "`low-rank` has no setting `b`; its settings are r, ratio"),
             ("dense:r=3", "`dense` has no setting `r`; it takes no settings"),
             ("blast:r=3,ratio=0.5", "`r` and `ratio` contradict each other; give one of them"),
+            ("ss1:c=0", "`0` is no value for `c`; a whole number above 0"),
+            ("ss1:ratio=0.5", "`ss1` has no setting `ratio`; its settings are c, k, n, hash, seed"),
+            ("ss1:hash=xor", "`xor` is no value for `hash`; additive or independent"),
+            ("ss1:c=2,seed=3", "`hash=additive` and `seed` contradict each other; give one of them"),
             ("blast:6", "`6` is not a setting; write key=value, as in `blast:b=6,ratio=0.5`"),
             ("blast:r=-1", "`-1` is no value for `r`; a whole number, such as r=64"),
             (

@@ -4,8 +4,8 @@
 //! compressed therefore holds this enum from the start.
 
 use crate::{
-    BlastLinear, BlastLinearConfig, Cost, LowRankLinear, LowRankLinearConfig, Structure, StructureError, dense,
-    error::check_dimensions,
+    BlastLinear, BlastLinearConfig, Cost, LowRankLinear, LowRankLinearConfig, Ss1Hash, Ss1Linear, Ss1LinearConfig,
+    Structure, StructureError, dense, error::check_dimensions,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -38,6 +38,8 @@ pub enum StructuredLinear {
     Blast(BlastLinear),
     /// A low-rank layer.
     LowRank(LowRankLinear),
+    /// An SS1 layer.
+    Ss1(Ss1Linear),
 }
 
 impl StructuredLinearConfig {
@@ -70,6 +72,15 @@ impl StructuredLinearConfig {
                 let config = LowRankLinearConfig::new(d_input, d_output).with_bias(bias);
                 StructuredLinear::LowRank(config.with_rank(rank).try_init(device)?)
             }
+            Structure::Ss1 { reduction, block_k, block_n, independent } => {
+                let hash = match independent {
+                    Some(seed) => Ss1Hash::Independent { seed, signs: true },
+                    None => Ss1Hash::default(),
+                };
+                let config = Ss1LinearConfig::new(d_input, d_output).with_bias(bias).with_reduction(reduction);
+                let config = config.with_block_k(block_k).with_block_n(block_n).with_hash(hash);
+                StructuredLinear::Ss1(config.try_init(device)?)
+            }
         })
     }
 }
@@ -90,6 +101,7 @@ impl StructuredLinear {
             Self::Dense(layer) => layer.forward(input),
             Self::Blast(layer) => layer.forward(input),
             Self::LowRank(layer) => layer.forward(input),
+            Self::Ss1(layer) => layer.forward(input),
         }
     }
 
@@ -99,6 +111,7 @@ impl StructuredLinear {
             Self::Dense(layer) => dense::to_dense(layer),
             Self::Blast(layer) => layer.to_dense(),
             Self::LowRank(layer) => layer.to_dense(),
+            Self::Ss1(layer) => layer.to_dense(),
         }
     }
 
@@ -108,6 +121,7 @@ impl StructuredLinear {
             Self::Dense(layer) => dense::cost(layer),
             Self::Blast(layer) => layer.cost(),
             Self::LowRank(layer) => layer.cost(),
+            Self::Ss1(layer) => layer.cost(),
         }
     }
 }
@@ -120,7 +134,7 @@ mod tests {
     #[test]
     fn every_structure_multiplies_by_its_dense_weight() {
         let device = Device::flex();
-        for text in ["dense", "blast:b=2,r=3", "low-rank:r=3"] {
+        for text in ["dense", "blast:b=2,r=3", "low-rank:r=3", "ss1:c=2,k=2,n=5,hash=independent"] {
             let config = StructuredLinearConfig::new(8, 12, text.parse().unwrap()).with_bias(false);
             let layer = config.init(&device);
             let x = Tensor::<2>::random([5, 8], Distribution::Normal(0.0, 1.0), &device);

@@ -8,6 +8,7 @@ use burn_structured_ops::ss1::Ss1Backend;
 
 /// How much of the table a backend goes through. A product on a software GPU takes seconds, on a processor microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "without CubeCL everything is native"))]
 pub enum Scope {
     /// Every shape, layout, dtype and strategy.
     Native,

@@ -1,0 +1,477 @@
+//! The SS1 layer: weights of a row are shared by blocks of input features, each block at its own rotation.
+
+use crate::approximation::{Approximation, relative_error};
+use crate::error::check_dimensions;
+use crate::initializer::dense_default;
+use crate::{Cost, StructureError};
+use burn::config::Config;
+use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param, ParamId};
+use burn::nn::Initializer;
+use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
+use burn_structured_ops::ss1::{Fold, Rotations, ss1_from_dense, ss1_linear, ss1_to_dense};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Where the rotations of an SS1 layer come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ss1Hash {
+    /// The authors' hash: block `j` of group `g` is rotated by
+    /// `(r3 + r2 nb + r1 (g + 1) + r0 (j + 1)) · vec mod K` for block `nb` of output rows.
+    ///
+    /// The rotation *between* blocks of a group is `r0 · vec` for all rows, so one sketch of the input serves them all: the
+    /// layer is a fold of the input and a dense product at `1/c` of the FLOPs. Its rank is at most `d_input / c`.
+    Additive {
+        /// `[r3, r2, r1, r0]`.
+        constants: [u32; 4],
+        /// The granularity of the rotations.
+        vec: u32,
+    },
+    /// A rotation of its own, to any position, for every block and every block of output rows, with signs if asked for.
+    ///
+    /// The rank is nearly full; each block of output rows needs a sketch of its own.
+    Independent {
+        /// What distinguishes one draw from another.
+        seed: u32,
+        /// Whether blocks have random signs as well.
+        signs: bool,
+    },
+}
+
+impl Default for Ss1Hash {
+    fn default() -> Self {
+        Self::Additive { constants: [7, 36423, 7598, 13015], vec: 1 }
+    }
+}
+
+/// Configuration to create a [`Ss1Linear`] layer using the [init function](Ss1LinearConfig::init).
+#[derive(Config, Debug)]
+pub struct Ss1LinearConfig {
+    /// The size of the input features.
+    pub d_input: usize,
+    /// The size of the output features.
+    pub d_output: usize,
+    /// How many input blocks share their weights, `c`: about the factor by which weights and FLOPs are reduced.
+    #[config(default = 4)]
+    pub reduction: usize,
+    /// Input features of a block, `B_K`.
+    #[config(default = 16)]
+    pub block_k: usize,
+    /// Output rows that share their rotations, `B_N`.
+    #[config(default = 64)]
+    pub block_n: usize,
+    /// Where the rotations come from.
+    #[config(default = "Ss1Hash::default()")]
+    pub hash: Ss1Hash,
+    /// If a bias should be applied during the linear transformation.
+    #[config(default = true)]
+    pub bias: bool,
+    /// The dense initializer: the stored weights have its distribution, and hence the output its variance.
+    #[config(default = "dense_default()")]
+    pub initializer: Initializer,
+}
+
+/// Applies a linear transformation with shared weights: `O = I Wᵀ + b`, where
+/// `W[o, (g c + j) K + p] = sign · Z[g K + (p − shift) mod K, o]`, with `shift` and `sign` from a [`Ss1Hash`] of the block of
+/// `o`, the group `g` and `j` (Saedi, Desai, Walia, Lee, Zhou, Shrivastava, NeurIPS 2024).
+///
+/// It has `⌈⌈d_input / K⌉ / c⌉ K · d_output` weights. The stored weights are kept without the rotation of each group's
+/// first block, which makes the sketch of the additive hash the same for all rows; [`rotated`](Self::rotated) and
+/// [`Ss1LinearConfig::from_rotated`] convert from and to the authors' layout.
+///
+/// The hash is part of what the layer computes. It is saved with the weights, and loading weights brings their hash along
+/// (for all clones of the layer).
+///
+/// Should be created with [`Ss1LinearConfig`].
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct Ss1Linear {
+    /// Stored weights `[w, d_output]`.
+    pub z: Param<Tensor<2>>,
+    /// Vector of size `d_output`.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// The [`Ss1Hash`] and the block sizes, as integers.
+    pub hash: Param<Tensor<1, Int>>,
+    #[module(skip)]
+    function: Shared,
+}
+
+/// What a layer computes apart from its weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Function {
+    d_input: usize,
+    reduction: usize,
+    block_k: usize,
+    block_n: usize,
+    hash: Ss1Hash,
+}
+
+/// The function of a layer and its clones, which a load may change.
+#[derive(Clone, Debug)]
+struct Shared(Arc<RwLock<Function>>);
+
+impl Shared {
+    fn get(&self) -> Function {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, function: Function) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = function;
+    }
+}
+
+impl Function {
+    /// `[kind, d_input, c, K, N]` and five 32-bit numbers in halves, which fit every integer type.
+    const LEN: usize = 15;
+
+    fn fold(&self, d_output: usize) -> Fold {
+        let Self { d_input, reduction, block_k, block_n, hash } = *self;
+        let rotations = match hash {
+            Ss1Hash::Additive { constants: [.., r0], vec } => {
+                let step = u64::from(r0) * u64::from(vec) % block_k as u64;
+                Rotations::Arithmetic { step: step as u32 }
+            }
+            Ss1Hash::Independent { seed, signs } => Rotations::Drawn { seed, signs },
+        };
+        Fold { d_input, reduction, block_k, block_n: block_n.min(d_output), rotations }
+    }
+
+    fn to_numbers(self) -> Vec<i32> {
+        let (kind, numbers) = match self.hash {
+            Ss1Hash::Additive { constants: [r3, r2, r1, r0], vec } => (0, [r3, r2, r1, r0, vec]),
+            Ss1Hash::Independent { seed, signs } => (1, [seed, signs.into(), 0, 0, 0]),
+        };
+        let sizes = [self.d_input, self.reduction, self.block_k, self.block_n].map(|size| size as i32);
+        let halves = numbers.into_iter().flat_map(|number| [(number >> 16) as i32, (number & 0xffff) as i32]);
+        std::iter::once(kind).chain(sizes).chain(halves).collect()
+    }
+
+    fn from_numbers(numbers: &[i64]) -> Option<Self> {
+        let &[kind, d_input, reduction, block_k, block_n, ref halves @ ..] = numbers else {
+            return None;
+        };
+        let size = |number: i64| usize::try_from(number).ok().filter(|size| *size > 0);
+        let number = |pair: &[i64]| {
+            let half = |half: i64| u16::try_from(half).ok().map(u32::from);
+            Some(half(pair[0])? << 16 | half(pair[1])?)
+        };
+        let numbers = halves.chunks_exact(2).map(number).collect::<Option<Vec<u32>>>()?;
+        let hash = match (kind, numbers.as_slice()) {
+            (0, &[r3, r2, r1, r0, vec]) => Ss1Hash::Additive { constants: [r3, r2, r1, r0], vec },
+            (1, &[seed, signs, ..]) => Ss1Hash::Independent { seed, signs: signs != 0 },
+            _ => return None,
+        };
+        Some(Self {
+            d_input: size(d_input)?,
+            reduction: size(reduction)?,
+            block_k: size(block_k)?,
+            block_n: size(block_n)?,
+            hash,
+        })
+    }
+}
+
+impl Ss1LinearConfig {
+    /// Initialize a new [`Ss1Linear`] module.
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_init`](Self::try_init) returns an error.
+    pub fn init(&self, device: &Device) -> Ss1Linear {
+        self.try_init(device).unwrap_or_else(|error| panic!("Ss1Linear: {error}"))
+    }
+
+    /// Initialize a new [`Ss1Linear`] module.
+    ///
+    /// # Errors
+    ///
+    /// If a dimension, a block size or the reduction is zero, or if the reduction is above the number of input blocks.
+    pub fn try_init(&self, device: &Device) -> Result<Ss1Linear, StructureError> {
+        let function = self.function()?;
+        let width = function.fold(self.d_output).width();
+        let z = self.initializer.init_with([width, self.d_output], Some(self.d_input), Some(self.d_output), device);
+        Ok(self.layer(function, z, device))
+    }
+
+    /// The SS1 layer nearest to a dense `weight [d_output, d_input]`: each stored weight is the mean of those it stands for,
+    /// signs undone, which is the least-squares optimum.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_init`](Self::try_init).
+    ///
+    /// # Panics
+    ///
+    /// If `weight` is not `[d_output, d_input]`.
+    pub fn from_dense(&self, weight: Tensor<2>) -> Result<Approximation<Ss1Linear>, StructureError> {
+        let function = self.function()?;
+        let (d_input, d_output) = (self.d_input, self.d_output);
+        assert_shape!(weight, [d_output, d_input]);
+        let device = weight.device();
+        let z = ss1_from_dense(weight.clone(), function.fold(d_output));
+        let layer = self.layer(function, Param::initialized(ParamId::new(), z), &device);
+        let relative_error = relative_error(layer.to_dense(), weight);
+        Ok(Approximation { layer, relative_error })
+    }
+
+    /// The layer of stored weights `[d_output, w]` in the authors' layout, every group rotated for its block of rows.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_init`](Self::try_init).
+    ///
+    /// # Panics
+    ///
+    /// If `weight` is not `[d_output, w]`.
+    pub fn from_rotated(&self, weight: Tensor<2>) -> Result<Ss1Linear, StructureError> {
+        let function = self.function()?;
+        let (d_output, width) = (self.d_output, function.fold(self.d_output).width());
+        assert_shape!(weight, [d_output, width]);
+        let device = weight.device();
+        let z = rotate(weight, function, true).transpose();
+        Ok(self.layer(function, Param::initialized(ParamId::new(), z), &device))
+    }
+
+    fn layer(&self, function: Function, z: Param<Tensor<2>>, device: &Device) -> Ss1Linear {
+        let numbers = TensorData::new(function.to_numbers(), [Function::LEN]);
+        let shared = Shared(Arc::new(RwLock::new(function)));
+        let loaded = shared.clone();
+        let hash = Param::initialized(ParamId::new(), Tensor::from_data(numbers, device)).load_mapper(
+            move |hash: Tensor<1, Int>| {
+                let numbers: Vec<i64> = hash.to_data().iter::<i64>().collect();
+                match Function::from_numbers(&numbers) {
+                    Some(function) => loaded.set(function),
+                    None => panic!("Ss1Linear: the loaded `hash` {numbers:?} describes no SS1 layer"),
+                }
+                hash
+            },
+        );
+        let init = &self.initializer;
+        let bias = self.bias.then(|| init.init_with([self.d_output], Some(self.d_input), Some(self.d_output), device));
+        Ss1Linear { z, bias, hash, function: shared }
+    }
+
+    fn function(&self) -> Result<Function, StructureError> {
+        check_dimensions(self.d_input, self.d_output)?;
+        let Self { d_input, reduction, block_k, block_n, hash, .. } = *self;
+        for (name, value) in [("reduction", reduction), ("block_k", block_k), ("block_n", block_n)] {
+            if value == 0 {
+                return Err(StructureError::ZeroSetting { name });
+            }
+        }
+        let blocks = d_input.div_ceil(block_k);
+        if reduction > blocks {
+            return Err(StructureError::ReductionTooLarge { reduction, blocks, d_input, block_k });
+        }
+        Ok(Function { d_input, reduction, block_k, block_n, hash })
+    }
+}
+
+/// `[m, w]` with every group rotated as the authors store it, or back (`undo`).
+fn rotate(weight: Tensor<2>, function: Function, undo: bool) -> Tensor<2> {
+    let Ss1Hash::Additive { constants, vec } = function.hash else {
+        return weight; // this hash has no other layout
+    };
+    let [m, width] = weight.dims();
+    let k = function.block_k;
+    let [r3, r2, r1, r0] = constants.map(u64::from);
+    let mut indices = Vec::with_capacity(m * width);
+    for o in 0..m {
+        for position in 0..width {
+            let (group, q) = (position / k, position % k);
+            let row_block = (o / function.block_n) as u64;
+            let shift = (r3 + r2 * row_block + r1 * (group as u64 + 1) + r0) * u64::from(vec) % k as u64;
+            let shift = shift as usize;
+            let source = if undo { (q + k - shift) % k } else { (q + shift) % k };
+            indices.push((group * k + source) as i32);
+        }
+    }
+    let device = weight.device();
+    weight.gather(1, Tensor::from_data(TensorData::new(indices, [m, width]), &device))
+}
+
+impl Ss1Linear {
+    /// Applies the forward pass on the input tensor.
+    ///
+    /// # Shapes
+    ///
+    /// - input: `[.., d_input]`
+    /// - output: `[.., d_output]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if the last axis of `input` is not `d_input`.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let d_input = self.d_input();
+        assert_shape!(input, [.., d_input]);
+        ss1_linear(input, self.z.val(), self.bias.as_ref().map(|bias| bias.val()), self.fold())
+    }
+
+    /// The dense weight `[d_output, d_input]` that this layer multiplies by.
+    pub fn to_dense(&self) -> Tensor<2> {
+        ss1_to_dense(self.z.val(), self.fold())
+    }
+
+    /// The stored weights `[d_output, w]` in the authors' layout, every group rotated for its block of rows.
+    pub fn rotated(&self) -> Tensor<2> {
+        rotate(self.z.val().transpose(), self.function.get(), false)
+    }
+
+    /// Parameters, FLOPs (the additions of the sketches among them) and bytes, beside those of the dense layer.
+    pub fn cost(&self) -> Cost {
+        let [width, d_output] = self.z.shape().dims();
+        let (d_input, fold) = (self.d_input(), self.fold());
+        let bytes = self.z.val().dtype().size();
+        let cost = Cost::of_weights(width * d_output, d_input, d_output, self.bias.is_some(), bytes);
+        let additions = (d_input - width.min(d_input)) * fold.output_blocks(d_output);
+        Cost { flops_per_token: cost.flops_per_token + additions, ..cost }
+    }
+
+    /// The size of the input features.
+    pub fn d_input(&self) -> usize {
+        self.function.get().d_input
+    }
+
+    /// The size of the output features.
+    pub fn d_output(&self) -> usize {
+        self.z.shape()[1]
+    }
+
+    /// How many input blocks share their weights.
+    pub fn reduction(&self) -> usize {
+        self.function.get().reduction
+    }
+
+    fn fold(&self) -> Fold {
+        self.function.get().fold(self.d_output())
+    }
+}
+
+impl ModuleDisplay for Ss1Linear {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let function = self.function.get();
+        let hash = match function.hash {
+            Ss1Hash::Additive { .. } => "additive",
+            Ss1Hash::Independent { signs: true, .. } => "independent, signed",
+            Ss1Hash::Independent { signs: false, .. } => "independent",
+        };
+        content
+            .add("d_input", &function.d_input)
+            .add("d_output", &self.d_output())
+            .add("reduction", &function.reduction)
+            .add("hash", &hash.to_string())
+            .add("bias", &self.bias.is_some())
+            .optional()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Distribution, Tolerance};
+
+    const INDEPENDENT: Ss1Hash = Ss1Hash::Independent { seed: 5, signs: true };
+
+    fn device() -> Device {
+        let device = Device::flex();
+        device.seed(7);
+        device
+    }
+
+    fn config(hash: Ss1Hash) -> Ss1LinearConfig {
+        Ss1LinearConfig::new(40, 12).with_reduction(2).with_block_k(8).with_block_n(4).with_hash(hash)
+    }
+
+    #[test]
+    fn forward_is_the_product_with_to_dense() {
+        let device = device();
+        for hash in [Ss1Hash::default(), INDEPENDENT] {
+            let layer = config(hash).init(&device);
+            let x = Tensor::<2>::random([7, 40], Distribution::Normal(0.0, 1.0), &device);
+            let dense = x.clone().matmul(layer.to_dense().transpose()) + layer.bias.as_ref().unwrap().val().unsqueeze();
+            layer.forward(x).into_data().assert_approx_eq::<f32>(&dense.into_data(), Tolerance::absolute(1e-5));
+        }
+    }
+
+    #[test]
+    fn a_representable_matrix_is_its_own_approximation() {
+        let layer = config(INDEPENDENT).init(&device());
+        let approximation = config(INDEPENDENT).from_dense(layer.to_dense()).unwrap();
+        assert!(approximation.relative_error < 1e-6, "{}", approximation.relative_error);
+        let weights = approximation.layer.z.val().into_data();
+        weights.assert_approx_eq::<f32>(&layer.z.val().into_data(), Tolerance::absolute(1e-6));
+    }
+
+    #[test]
+    fn the_error_of_an_approximation_is_what_it_says() {
+        let weight = Tensor::<2>::random([12, 40], Distribution::Normal(0.0, 1.0), &device());
+        let Approximation { layer, relative_error } = config(INDEPENDENT).from_dense(weight.clone()).unwrap();
+        // Half of the weights are free: the mean of two leaves half of the variance of independent ones.
+        assert!((0.5..0.9).contains(&relative_error), "{relative_error}");
+        let difference = (layer.to_dense() - weight.clone()).powf_scalar(2.0).sum() / weight.powf_scalar(2.0).sum();
+        assert!((difference.into_scalar::<f64>().sqrt() - relative_error).abs() < 1e-6);
+    }
+
+    #[test]
+    fn rotating_and_back_is_the_same_layer() {
+        let config = config(Ss1Hash::Additive { constants: [3, 5, 7, 11], vec: 3 });
+        let layer = config.init(&device());
+        let again = config.from_rotated(layer.rotated()).unwrap();
+        assert_eq!(again.z.val().into_data(), layer.z.val().into_data());
+        assert_ne!(layer.rotated().transpose().into_data(), layer.z.val().into_data());
+    }
+
+    #[test]
+    fn a_saved_layer_brings_its_hash_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("layer.bpk");
+        let device = device();
+        let saved = config(INDEPENDENT).init(&device);
+        saved.clone().into_record().save(&path).unwrap();
+        let loaded = config(Ss1Hash::default()).init(&device);
+        let before = loaded.to_dense().into_data();
+        let loaded = loaded.load_record(burn::store::ModuleRecord::load(&path).unwrap());
+        assert_ne!(before, saved.to_dense().into_data());
+        assert_eq!(loaded.to_dense().into_data(), saved.to_dense().into_data());
+    }
+
+    #[test]
+    fn the_function_survives_its_numbers() {
+        let additive = Ss1Hash::Additive { constants: [u32::MAX, 1, 0x8000_0000, 65536], vec: 8 };
+        for hash in [additive, Ss1Hash::Independent { seed: u32::MAX, signs: false }] {
+            let function = Function { d_input: 40, reduction: 2, block_k: 8, block_n: 4, hash };
+            let numbers: Vec<i64> = function.to_numbers().into_iter().map(i64::from).collect();
+            assert_eq!(numbers.len(), Function::LEN);
+            assert_eq!(Function::from_numbers(&numbers), Some(function));
+        }
+        assert_eq!(Function::from_numbers(&[0; Function::LEN]), None);
+        assert_eq!(Function::from_numbers(&[1, 2, 3]), None);
+    }
+
+    #[test]
+    fn settings_that_make_no_layer_are_named() {
+        let device = device();
+        let error = config(INDEPENDENT).with_reduction(6).try_init(&device).unwrap_err().to_string();
+        assert!(error.contains("reduction 6") && error.contains("5 blocks"), "{error}");
+        let error = config(INDEPENDENT).with_block_k(0).try_init(&device).unwrap_err().to_string();
+        assert!(error.contains("block_k"), "{error}");
+    }
+
+    #[test]
+    fn cost_counts_stored_weights_and_sketches() {
+        let layer = config(INDEPENDENT).init(&device());
+        let cost = layer.cost();
+        assert_eq!(cost.params, 24 * 12 + 12);
+        assert_eq!(cost.flops_per_token, 2 * 24 * 12 + 12 + (40 - 24) * 3);
+    }
+
+    #[test]
+    fn display() {
+        let layer = config(Ss1Hash::default()).init(&device());
+        let display = format!("{layer}");
+        assert!(display.starts_with("Ss1Linear {d_input: 40, d_output: 12, reduction: 2, hash: additive, bias: true"));
+    }
+}
