@@ -58,7 +58,7 @@ struct Args {
     /// Never use the network
     #[arg(long)]
     offline: bool,
-    /// Train on this many images only, of all classes alike [default: 4000]
+    /// Train on this many images only, of all classes alike [default: 3000]
     #[arg(long, value_name = "IMAGES")]
     limit: Option<usize>,
     /// Test on this many images only [default: all]
@@ -88,7 +88,7 @@ struct Args {
     rank: Option<usize>,
 
     /// Passes over the training images
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 6)]
     epochs: usize,
     /// Images of a batch
     #[arg(long, default_value_t = 128)]
@@ -250,7 +250,7 @@ fn folder_name(structure: Structure) -> String {
 fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let device = device::named(&args.device)?;
     let set = read_images(args)?;
-    let limit = if args.full { None } else { args.limit.or(Some(4000)) };
+    let limit = if args.full { None } else { args.limit.or(Some(3000)) };
     let set = set.limit(limit, args.test_limit, args.seed);
     let recipe = args.recipe();
     let structures = args.structures();

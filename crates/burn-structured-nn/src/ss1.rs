@@ -19,7 +19,8 @@ pub enum Ss1Hash {
     /// `(r3 + r2 nb + r1 (g + 1) + r0 (j + 1)) · vec mod K` for block `nb` of output rows.
     ///
     /// The rotation *between* blocks of a group is `r0 · vec` for all rows, so one sketch of the input serves them all: the
-    /// layer is a fold of the input and a dense product at `1/c` of the FLOPs. Its rank is at most `d_input / c`.
+    /// layer is a fold of the input and a dense product at `1/c` of the FLOPs. Its rank is at most `d_input / c` (a random
+    /// 128×128 layer with `c` = 2, 4, 8 has rank 64, 32, 16).
     Additive {
         /// `[r3, r2, r1, r0]`.
         constants: [u32; 4],
@@ -28,7 +29,8 @@ pub enum Ss1Hash {
     },
     /// A rotation of its own, to any position, for every block and every block of output rows, with signs if asked for.
     ///
-    /// The rank is nearly full; each block of output rows needs a sketch of its own.
+    /// The rank is nearly full, with signs full (a random 128×128 layer of `K = N = 16` and `c` = 2, 4, 8 has rank 124, 121,
+    /// 120, with signs 128); each block of output rows needs a sketch of its own.
     Independent {
         /// What distinguishes one draw from another.
         seed: u32,
@@ -449,6 +451,42 @@ mod tests {
         }
         assert_eq!(Function::from_numbers(&[0; Function::LEN]), None);
         assert_eq!(Function::from_numbers(&[1, 2, 3]), None);
+    }
+
+    /// By elimination with full pivoting: the pivots of a random matrix of lower rank end at rounding.
+    fn rank(matrix: Tensor<2>) -> usize {
+        let [rows, cols] = matrix.dims();
+        let mut values: Vec<f64> = matrix.into_data().iter::<f64>().collect();
+        let largest = |values: &[f64], step: usize| {
+            let rest = (step..rows).flat_map(|row| (step..cols).map(move |col| (row, col)));
+            rest.max_by(|a, b| values[a.0 * cols + a.1].abs().total_cmp(&values[b.0 * cols + b.1].abs()))
+        };
+        for step in 0..rows.min(cols) {
+            let Some((row, col)) = largest(&values, step).filter(|(row, col)| values[row * cols + col].abs() > 1e-9)
+            else {
+                return step;
+            };
+            (0..cols).for_each(|j| values.swap(step * cols + j, row * cols + j));
+            (0..rows).for_each(|i| values.swap(i * cols + step, i * cols + col));
+            for i in step + 1..rows {
+                let factor = values[i * cols + step] / values[step * cols + step];
+                (step..cols).for_each(|j| values[i * cols + j] -= factor * values[step * cols + j]);
+            }
+        }
+        rows.min(cols)
+    }
+
+    #[test]
+    fn only_independent_rotations_have_nearly_full_rank() {
+        let device = device();
+        let config = Ss1LinearConfig::new(128, 128).with_block_n(16);
+        let ranks = |hash: Ss1Hash| {
+            [2, 4, 8].map(|c| rank(config.clone().with_hash(hash).with_reduction(c).init(&device).to_dense()))
+        };
+        assert_eq!(ranks(Ss1Hash::default()), [64, 32, 16]);
+        let independent = [false, true].map(|signs| ranks(Ss1Hash::Independent { seed: 0, signs }));
+        // The draw is part of the function, the weights are not: but all random weights have the same rank.
+        assert_eq!(independent, [[124, 121, 120], [128, 128, 128]]);
     }
 
     #[test]

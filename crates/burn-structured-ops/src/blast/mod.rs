@@ -47,7 +47,7 @@ use burn::tensor::Tensor;
 /// | `Staged`    | native, one stage after the other | coupling kernels around Burn's matmul | plain Burn |
 /// | `Blocked`   | native, a tile of tokens through all stages | as `Staged`      | plain Burn                |
 /// | `Portable`  | as `Staged` | coupling kernels around our own tiled GEMM | plain Burn |
-/// | `Auto`      | by size: few tokens, staged or blocked | `Staged`          | plain Burn                |
+/// | `Auto`      | by size: staged or blocked       | `Staged`          | plain Burn                |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BlastStrategy {
     /// The fastest path known for the backend and the shape.

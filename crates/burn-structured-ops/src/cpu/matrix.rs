@@ -97,19 +97,6 @@ impl<'a, E: Scalar> Matrix<'a, E> {
     pub fn transposed(self) -> Self {
         Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
-
-    /// Copies row `row` to `out`.
-    pub fn copy_row(self, row: usize, out: &mut [E]) {
-        assert!(row < self.rows && out.len() == self.cols);
-        let start = self.offset + row as isize * self.row_stride;
-        if self.col_stride == 1 {
-            out.copy_from_slice(&self.storage[start as usize..start as usize + self.cols]);
-        } else {
-            for (col, value) in out.iter_mut().enumerate() {
-                *value = self.storage[(start + col as isize * self.col_stride) as usize];
-            }
-        }
-    }
 }
 
 /// What a GEMM does with the values already in its output.

@@ -145,32 +145,3 @@ pub(super) fn gradient_columns<E: Scalar, const J: usize>(
         }
     }
 }
-
-/// `Σ a ∘ b`.
-#[inline(always)]
-pub(super) fn dot<E: Scalar>(a: &[E], b: &[E]) -> E {
-    const UNROLL: usize = 4 * LANES;
-    let mut sums = [E::ZERO; UNROLL];
-    let (a_groups, b_groups) = (a.chunks_exact(UNROLL), b.chunks_exact(UNROLL));
-    let mut total = E::ZERO;
-    for (a, b) in a_groups.remainder().iter().zip(b_groups.remainder()) {
-        total += *a * *b;
-    }
-    for (a, b) in a_groups.zip(b_groups) {
-        for lane in 0..UNROLL {
-            sums[lane] = a[lane].mul_add(b[lane], sums[lane]);
-        }
-    }
-    for sum in sums {
-        total += sum;
-    }
-    total
-}
-
-/// `out += scale · row`.
-#[inline(always)]
-pub(super) fn add_scaled<E: Scalar>(out: &mut [E], scale: E, row: &[E]) {
-    for (out, value) in out.iter_mut().zip(row) {
-        *out = scale.mul_add(*value, *out);
-    }
-}

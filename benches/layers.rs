@@ -1,11 +1,12 @@
-//! BLAST layers against dense ones, in one process, as ratios.
+//! Structured layers against dense ones, in one process, as ratios.
 //!
 //! ```text
-//! cargo bench --bench blast                      # the table
-//! cargo bench --bench blast -- --json out.json   # and the figures
+//! cargo bench --bench layers                           # the table
+//! cargo bench --bench layers -- --json out.json        # and the figures
+//! cargo bench --bench layers -- --only ss1             # the structures whose text contains this
 //! ```
 //!
-//! Every candidate of a row is timed in turn, round after round, so that whatever else the machine does falls on all
+//! Every candidate of a row is timed once a round, in changing order, so that whatever else the machine does falls on all
 //! alike; the figure is the median round. Inputs rotate through more memory than the caches hold. The dense baseline is
 //! the fastest of Burn's `Linear` in both layouts and the `gemm` crate called directly with all threads; all of them use
 //! AVX-512 kernels where the processor has them.
@@ -14,14 +15,25 @@
 
 use burn::nn::{Linear, LinearConfig, LinearLayout};
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_structured::nn::{BlastLinear, BlastLinearConfig, BlastStrategy, Blocks, Rank};
+use burn_structured::nn::{BlastStrategy, Structure, StructuredLinear, StructuredLinearConfig};
 use burn_structured::ops::device;
 use serde::Serialize;
 use std::time::Instant;
 
-/// `(d_input, d_output, blocks, share of the dense parameters)`.
-const LAYERS: [(usize, usize, usize, f64); 5] =
-    [(768, 3072, 4, 0.5), (768, 3072, 16, 0.5), (768, 3072, 16, 0.25), (3072, 768, 4, 0.5), (4096, 4096, 4, 0.5)];
+/// `(d_input, d_output, structure)`.
+const LAYERS: [(usize, usize, &str); 11] = [
+    (768, 3072, "blast:b=4,ratio=0.5"),
+    (768, 3072, "blast:b=16,ratio=0.5"),
+    (768, 3072, "blast:b=16,ratio=0.25"),
+    (3072, 768, "blast:b=4,ratio=0.5"),
+    (4096, 4096, "blast:b=4,ratio=0.5"),
+    (768, 3072, "low-rank:ratio=0.5"),
+    (768, 3072, "ss1:c=2"),
+    (768, 3072, "ss1:c=4"),
+    (768, 3072, "ss1:c=8"),
+    (768, 3072, "ss1:c=4,hash=independent"),
+    (4096, 4096, "ss1:c=4"),
+];
 const TOKENS: [usize; 3] = [1, 64, 512];
 /// Bytes of inputs to rotate through.
 const ROTATION: usize = 64 << 20;
@@ -45,9 +57,8 @@ struct Time {
 struct Row {
     d_input: usize,
     d_output: usize,
-    blocks: usize,
-    rank: usize,
-    ratio: f64,
+    structure: String,
+    params_ratio: f64,
     tokens: usize,
     pass: Pass,
     times: Vec<(&'static str, Time)>,
@@ -62,7 +73,8 @@ impl Row {
 
 type Candidate<'a> = (&'static str, Box<dyn FnMut() + 'a>);
 
-/// Times every candidate in turn, so many rounds.
+/// Times every candidate once a round, in an order drawn anew each time: who comes after whom decides whose weights are
+/// still in the cache.
 fn measure(mut candidates: Vec<Candidate<'_>>, budget_seconds: f64) -> Vec<(&'static str, Time)> {
     let warmup = Instant::now();
     for (_, run) in &mut candidates {
@@ -72,11 +84,19 @@ fn measure(mut candidates: Vec<Candidate<'_>>, budget_seconds: f64) -> Vec<(&'st
     let round = warmup.elapsed().as_secs_f64() / 2.0;
     let rounds = ((budget_seconds / round.max(1e-6)) as usize).clamp(9, 400);
     let mut times = vec![Vec::with_capacity(rounds); candidates.len()];
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
     for _ in 0..rounds {
-        for ((_, run), times) in candidates.iter_mut().zip(&mut times) {
+        for last in (1..order.len()).rev() {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            order.swap(last, (state % (last as u64 + 1)) as usize);
+        }
+        for index in &order {
             let start = Instant::now();
-            run();
-            times.push(start.elapsed().as_secs_f64() * 1e3);
+            candidates[*index].1();
+            times[*index].push(start.elapsed().as_secs_f64() * 1e3);
         }
     }
     let summary = |mut times: Vec<f64>| {
@@ -186,7 +206,7 @@ fn gemm_dense<'a>(tokens: usize, d_input: usize, d_output: usize) -> Box<dyn FnM
 }
 
 fn row(
-    (d_input, d_output, blocks, ratio): (usize, usize, usize, f64),
+    (d_input, d_output, structure): (usize, usize, Structure),
     tokens: usize,
     pass: Pass,
     device: &Device,
@@ -196,33 +216,39 @@ fn row(
         Pass::Forward => device.clone(),
         Pass::ForwardBackward => device.clone().autodiff(),
     };
-    let dense = |layout| -> Linear { LinearConfig::new(d_input, d_output).with_layout(layout).init(&device) };
-    let (by_row, by_column) = (dense(LinearLayout::Row), dense(LinearLayout::Col));
-    let config = BlastLinearConfig::new(d_input, d_output).with_blocks(Blocks::Square(blocks));
-    let blast: BlastLinear = config.with_rank(Rank::Ratio(ratio)).init(&device);
+    let dense = |d_input, layout| -> Linear { LinearConfig::new(d_input, d_output).with_layout(layout).init(&device) };
+    let (by_row, by_column) = (dense(d_input, LinearLayout::Row), dense(d_input, LinearLayout::Col));
+    let layer = StructuredLinearConfig::new(d_input, d_output, structure).init(&device);
+    // What SS1 cannot be faster than: a dense layer as wide as its sketch.
+    let narrow = match &layer {
+        StructuredLinear::Ss1(layer) => Some((layer.z.shape()[0], dense(layer.z.shape()[0], LinearLayout::Row))),
+        _ => None,
+    };
+    let name = if let StructuredLinear::Blast(_) = &layer { "structured: auto" } else { "structured" };
 
     let mut candidates: Vec<Candidate<'_>> = vec![
         ("dense: Linear, row layout", timed(pass, tokens, d_input, &device, |x| by_row.forward(x))),
         ("dense: Linear, column layout", timed(pass, tokens, d_input, &device, |x| by_column.forward(x))),
-        ("blast: auto", timed(pass, tokens, d_input, &device, |x| blast.forward_with(x, BlastStrategy::Auto))),
-        (
-            "reference: plain Burn",
-            timed(pass, tokens, d_input, &device, |x| blast.forward_with(x, BlastStrategy::Reference)),
-        ),
+        (name, timed(pass, tokens, d_input, &device, |x| layer.forward(x))),
     ];
     if cpu && pass == Pass::Forward {
         candidates.push(("dense: gemm alone", gemm_dense(tokens, d_input, d_output)));
-        candidates.push((
-            "path: staged",
-            timed(pass, tokens, d_input, &device, |x| blast.forward_with(x, BlastStrategy::Staged)),
-        ));
-        candidates.push((
-            "path: blocked",
-            timed(pass, tokens, d_input, &device, |x| blast.forward_with(x, BlastStrategy::Blocked)),
-        ));
+    }
+    if let StructuredLinear::Blast(layer) = &layer {
+        let by = |strategy| timed(pass, tokens, d_input, &device, move |x| layer.forward_with(x, strategy));
+        candidates.push(("plain: Burn operations", by(BlastStrategy::Reference)));
+        if pass == Pass::Forward {
+            candidates.push(("path: staged", by(BlastStrategy::Staged)));
+            candidates.push(("path: blocked", by(BlastStrategy::Blocked)));
+        }
+    }
+    if let Some((width, layer)) = &narrow {
+        candidates
+            .push(("floor: Linear of the stored width", timed(pass, tokens, *width, &device, |x| layer.forward(x))));
     }
     let times = measure(candidates, 1.5);
-    Row { d_input, d_output, blocks, rank: blast.rank(), ratio, tokens, pass, times }
+    let params_ratio = layer.cost().params_ratio();
+    Row { d_input, d_output, structure: structure.to_string(), params_ratio, tokens, pass, times }
 }
 
 fn main() {
@@ -239,29 +265,29 @@ fn main() {
         std::thread::available_parallelism().map_or(1, usize::from)
     );
     println!(
-        "| layer | blocks | rank | tokens | pass | dense (best) | BLAST | speed-up | plain Burn | against plain |"
+        "| layer | structure | tokens | pass | dense (best) | structured | speed-up | plain Burn, or floor | relative |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     let mut rows = Vec::new();
-    for layer in LAYERS {
+    for (d_input, d_output, text) in LAYERS {
+        if value("--only").is_some_and(|only| !text.contains(only.as_str())) {
+            continue;
+        }
+        let structure: Structure = text.parse().expect("a structure");
         for tokens in TOKENS {
             for pass in [Pass::Forward, Pass::ForwardBackward] {
                 if pass == Pass::ForwardBackward && tokens != 512 {
                     continue;
                 }
-                let row = row(layer, tokens, pass, &device, name == "flex");
-                let [dense, blast, plain] =
-                    ["dense", "blast", "reference"].map(|prefix| row.time(prefix).expect("a time"));
+                let row = row((d_input, d_output, structure), tokens, pass, &device, name == "flex");
+                let (dense, structured) = (row.time("dense").expect("a time"), row.time("structured").expect("a time"));
+                let other = row.time("plain").or(row.time("floor"));
                 println!(
-                    "| {}→{} | {} | {} | {} | {} | {dense:.3} | {blast:.3} | {:.2}x | {plain:.3} | {:.2}x |",
-                    row.d_input,
-                    row.d_output,
-                    row.blocks,
-                    row.rank,
-                    row.tokens,
+                    "| {d_input}→{d_output} | {text} | {tokens} | {} | {dense:.3} | {structured:.3} | {:.2}x | {} | {} |",
                     if pass == Pass::Forward { "forward" } else { "forward + backward" },
-                    dense / blast,
-                    plain / blast,
+                    dense / structured,
+                    other.map_or("–".into(), |time| format!("{time:.3}")),
+                    other.map_or("–".into(), |time| format!("{:.2}x", time / structured)),
                 );
                 rows.push(row);
             }
