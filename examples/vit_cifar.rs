@@ -71,10 +71,10 @@ struct Args {
     /// Size of the model
     #[arg(long, value_enum, default_value = "small")]
     preset: Preset,
-    /// Structure of the linear layers: dense, blast, low-rank, with settings as in blast:b=4,ratio=0.33
+    /// Structure of the linear layers: dense, blast, low-rank or ss1, with settings as in blast:b=4,ratio=0.33
     #[arg(long, default_value = "blast", conflicts_with = "compare")]
     structure: Structure,
-    /// Train each of these under the same seed and budget: dense,blast,low-rank
+    /// Train each of these under the same seed and budget: dense,blast,low-rank,ss1
     #[arg(long, value_name = "STRUCTURES", value_parser = parse_structures)]
     compare: Option<Structures>,
     /// Blocks of the structures that have them: 4, 3x6 (rows x columns) or auto
