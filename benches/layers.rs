@@ -126,34 +126,7 @@ impl Rotation {
     }
 }
 
-fn forward<'a>(
-    tokens: usize,
-    d_input: usize,
-    device: &'a Device,
-    layer: impl Fn(Tensor<2>) -> Tensor<2> + 'a,
-) -> Box<dyn FnMut() + 'a> {
-    let mut inputs = Rotation::new(tokens, d_input, device);
-    Box::new(move || {
-        std::hint::black_box(layer(inputs.next()));
-        device.sync().expect("the device answers");
-    })
-}
-
-/// Forward, and the gradients of the input and of every parameter.
-fn backward<'a>(
-    tokens: usize,
-    d_input: usize,
-    device: &'a Device,
-    layer: impl Fn(Tensor<2>) -> Tensor<2> + 'a,
-) -> Box<dyn FnMut() + 'a> {
-    let mut inputs = Rotation::new(tokens, d_input, device);
-    Box::new(move || {
-        let x = inputs.next().require_grad();
-        std::hint::black_box(layer(x).sum().backward());
-        device.sync().expect("the device answers");
-    })
-}
-
+/// One pass; backward computes the gradients of the input and of every parameter.
 fn timed<'a>(
     pass: Pass,
     tokens: usize,
@@ -161,10 +134,15 @@ fn timed<'a>(
     device: &'a Device,
     layer: impl Fn(Tensor<2>) -> Tensor<2> + 'a,
 ) -> Box<dyn FnMut() + 'a> {
-    match pass {
-        Pass::Forward => forward(tokens, d_input, device, layer),
-        Pass::ForwardBackward => backward(tokens, d_input, device, layer),
-    }
+    let mut inputs = Rotation::new(tokens, d_input, device);
+    Box::new(move || {
+        let x = inputs.next();
+        match pass {
+            Pass::Forward => drop(std::hint::black_box(layer(x))),
+            Pass::ForwardBackward => drop(std::hint::black_box(layer(x.require_grad()).sum().backward())),
+        }
+        device.sync().expect("the device answers");
+    })
 }
 
 /// The product alone by the `gemm` crate on all threads.
