@@ -1,0 +1,159 @@
+//! What an SS1 layer computes apart from its weights: the hash, the numbers it is saved as, and the authors' layout.
+
+use burn::tensor::{Tensor, TensorData};
+use burn_structured_ops::ss1::{Fold, Rotations};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Where the rotations of an SS1 layer come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ss1Hash {
+    /// The authors' hash: block `j` of group `g` is rotated by
+    /// `(r3 + r2 nb + r1 (g + 1) + r0 (j + 1)) · vec mod K` for block `nb` of output rows.
+    ///
+    /// The rotation *between* blocks of a group is `r0 · vec` for all rows, so one sketch of the input serves them all: the
+    /// layer is a fold of the input and a dense product at `1/c` of the FLOPs. Its rank is at most `d_input / c` (a random
+    /// 128×128 layer with `c` = 2, 4, 8 has rank 64, 32, 16).
+    Additive {
+        /// `[r3, r2, r1, r0]`.
+        constants: [u32; 4],
+        /// The granularity of the rotations.
+        vec: u32,
+    },
+    /// A rotation of its own, to any position, for every block and every block of output rows, with signs if asked for.
+    ///
+    /// The rank is nearly full, with signs full (a random 128×128 layer of `K = N = 16` and `c` = 2, 4, 8 has rank 124, 121,
+    /// 120, with signs 128); each block of output rows needs a sketch of its own.
+    Independent {
+        /// What distinguishes one draw from another.
+        seed: u32,
+        /// Whether blocks have random signs as well.
+        signs: bool,
+    },
+}
+
+impl Default for Ss1Hash {
+    fn default() -> Self {
+        Self::Additive { constants: [7, 36423, 7598, 13015], vec: 1 }
+    }
+}
+
+/// What a layer computes apart from its weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Function {
+    pub(super) d_input: usize,
+    pub(super) reduction: usize,
+    pub(super) block_k: usize,
+    pub(super) block_n: usize,
+    pub(super) hash: Ss1Hash,
+}
+
+/// The function of a layer and its clones, which a load may change.
+#[derive(Clone, Debug)]
+pub(super) struct Shared(Arc<RwLock<Function>>);
+
+impl Shared {
+    pub(super) fn new(function: Function) -> Self {
+        Self(Arc::new(RwLock::new(function)))
+    }
+
+    pub(super) fn get(&self) -> Function {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, function: Function) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = function;
+    }
+}
+
+impl Function {
+    /// `[kind, d_input, c, K, N]` and five 32-bit numbers in halves, which fit every integer type.
+    pub(super) const LEN: usize = 15;
+
+    pub(super) fn fold(&self, d_output: usize) -> Fold {
+        let Self { d_input, reduction, block_k, block_n, hash } = *self;
+        let rotations = match hash {
+            Ss1Hash::Additive { constants: [.., r0], vec } => {
+                let step = u64::from(r0) * u64::from(vec) % block_k as u64;
+                Rotations::Arithmetic { step: step as u32 }
+            }
+            Ss1Hash::Independent { seed, signs } => Rotations::Drawn { seed, signs },
+        };
+        Fold { d_input, reduction, block_k, block_n: block_n.min(d_output), rotations }
+    }
+
+    pub(super) fn to_numbers(self) -> Vec<i32> {
+        let (kind, numbers) = match self.hash {
+            Ss1Hash::Additive { constants: [r3, r2, r1, r0], vec } => (0, [r3, r2, r1, r0, vec]),
+            Ss1Hash::Independent { seed, signs } => (1, [seed, signs.into(), 0, 0, 0]),
+        };
+        let sizes = [self.d_input, self.reduction, self.block_k, self.block_n].map(|size| size as i32);
+        let halves = numbers.into_iter().flat_map(|number| [(number >> 16) as i32, (number & 0xffff) as i32]);
+        std::iter::once(kind).chain(sizes).chain(halves).collect()
+    }
+
+    pub(super) fn from_numbers(numbers: &[i64]) -> Option<Self> {
+        let &[kind, d_input, reduction, block_k, block_n, ref halves @ ..] = numbers else {
+            return None;
+        };
+        let size = |number: i64| usize::try_from(number).ok().filter(|size| *size > 0);
+        let number = |pair: &[i64]| {
+            let half = |half: i64| u16::try_from(half).ok().map(u32::from);
+            Some(half(pair[0])? << 16 | half(pair[1])?)
+        };
+        let numbers = halves.chunks_exact(2).map(number).collect::<Option<Vec<u32>>>()?;
+        let hash = match (kind, numbers.as_slice()) {
+            (0, &[r3, r2, r1, r0, vec]) => Ss1Hash::Additive { constants: [r3, r2, r1, r0], vec },
+            (1, &[seed, signs, ..]) => Ss1Hash::Independent { seed, signs: signs != 0 },
+            _ => return None,
+        };
+        Some(Self {
+            d_input: size(d_input)?,
+            reduction: size(reduction)?,
+            block_k: size(block_k)?,
+            block_n: size(block_n)?,
+            hash,
+        })
+    }
+}
+
+/// `[m, w]` with every group rotated as the authors store it, or back (`undo`).
+pub(super) fn rotate(weight: Tensor<2>, function: Function, undo: bool) -> Tensor<2> {
+    let Ss1Hash::Additive { constants, vec } = function.hash else {
+        return weight; // this hash has no other layout
+    };
+    let [m, width] = weight.dims();
+    let k = function.block_k;
+    let [r3, r2, r1, r0] = constants.map(u64::from);
+    let mut indices = Vec::with_capacity(m * width);
+    for o in 0..m {
+        for position in 0..width {
+            let (group, q) = (position / k, position % k);
+            let row_block = (o / function.block_n) as u64;
+            let shift = (r3 + r2 * row_block + r1 * (group as u64 + 1) + r0) * u64::from(vec) % k as u64;
+            let shift = shift as usize;
+            let source = if undo { (q + k - shift) % k } else { (q + shift) % k };
+            indices.push((group * k + source) as i32);
+        }
+    }
+    let device = weight.device();
+    weight.gather(1, Tensor::from_data(TensorData::new(indices, [m, width]), &device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_function_survives_its_numbers() {
+        let additive = Ss1Hash::Additive { constants: [u32::MAX, 1, 0x8000_0000, 65536], vec: 8 };
+        for hash in [additive, Ss1Hash::Independent { seed: u32::MAX, signs: false }] {
+            let function = Function { d_input: 40, reduction: 2, block_k: 8, block_n: 4, hash };
+            let numbers: Vec<i64> = function.to_numbers().into_iter().map(i64::from).collect();
+            assert_eq!(numbers.len(), Function::LEN);
+            assert_eq!(Function::from_numbers(&numbers), Some(function));
+        }
+        assert_eq!(Function::from_numbers(&[0; Function::LEN]), None);
+        assert_eq!(Function::from_numbers(&[1, 2, 3]), None);
+    }
+}
