@@ -21,6 +21,8 @@
 pub mod blast;
 #[cfg(feature = "flex")]
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 pub mod device;
 #[cfg(feature = "cube")]
 mod gemm;

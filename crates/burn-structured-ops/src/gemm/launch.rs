@@ -2,14 +2,13 @@
 
 use super::fold::FoldSizesLaunch;
 use super::kernel::{Operand, StridesLaunch, Tile, direct_gemm_kernel, tiled_gemm_kernel};
+use crate::cube::{accumulator, address_type, empty_like};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::{DType, Shape};
+use burn::tensor::Shape;
 use burn_cubecl::cubecl;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
-use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::prelude::AddressType;
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 /// What one unit computes by itself.
@@ -27,9 +26,7 @@ pub(crate) fn burn_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor
 /// Our own product of `lhs [b, m, k]` and `rhs [b, k, n]`, at any strides, into `out [b, m, n]` if given.
 pub(crate) fn tiled_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>) -> CubeTensor {
     let ([batch, m, _], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
-    let out = out.unwrap_or_else(|| {
-        empty_device_dtype(lhs.client.clone(), lhs.device.clone(), Shape::new([batch, m, n]), lhs.dtype)
-    });
+    let out = out.unwrap_or_else(|| empty_like(&lhs, Shape::new([batch, m, n]), lhs.dtype));
     plain(&lhs, &rhs, &out).run(lhs, rhs, &out);
     out
 }
@@ -85,7 +82,7 @@ impl Gemm {
         let client = out.client.clone();
         let units = self.batch * m.div_ceil(DIRECT_ROWS) * n.div_ceil(DIRECT_COLS);
         let cube_dim = CubeDim::new(&client, units);
-        let address = address_type(&lhs, &rhs, out);
+        let address = address_type([&lhs, &rhs, out]);
         let dtypes = [lhs.dtype, accumulator(lhs.dtype)].map(dtype_to_storage_type);
         // SAFETY: a unit reads `lhs` and `rhs` at the strides of their own layouts, at rows below `m`, columns below `n` and
         // `all_cols`, terms below `k` and batches below `batch` (units beyond the last tile end at once), or through a
@@ -122,7 +119,7 @@ impl Gemm {
         let tile = tile([m, n], self.lhs_strides[2] == 1, self.rhs_strides[1] == 1);
         let cubes = self.batch * m.div_ceil(tile.height()) * n.div_ceil(tile.width());
         let cube_dim = CubeDim::new_1d(tile.units() as u32);
-        let address = address_type(&lhs, &rhs, out);
+        let address = address_type([&lhs, &rhs, out]);
         let dtypes = [lhs.dtype, accumulator(lhs.dtype)].map(dtype_to_storage_type);
         // SAFETY: as `run_direct`, cubes in the place of units.
         unsafe {
@@ -153,18 +150,6 @@ impl Gemm {
 
 fn strides([batch, row, col]: [usize; 3]) -> StridesLaunch {
     StridesLaunch::new(batch, row, col)
-}
-
-fn address_type(lhs: &CubeTensor, rhs: &CubeTensor, out: &CubeTensor) -> AddressType {
-    [lhs, rhs, out].into_iter().map(CubeTensor::required_address_type).max().unwrap_or_default()
-}
-
-/// The type in which products of `dtype` are summed.
-pub(crate) fn accumulator(dtype: DType) -> DType {
-    match dtype {
-        DType::F64 => DType::F64,
-        _ => DType::F32,
-    }
 }
 
 /// Large tiles where there is much to share, flat or narrow ones for few rows or columns.

@@ -11,4 +11,4 @@ mod kernel;
 mod launch;
 
 pub(crate) use kernel::Operand;
-pub(crate) use launch::{Gemm, accumulator, burn_gemm, tiled_gemm};
+pub(crate) use launch::{Gemm, burn_gemm, tiled_gemm};

@@ -3,13 +3,13 @@
 use super::super::{BlastStrategy, reference};
 use super::kernel::{couple_kernel, coupling_gradient_kernel};
 use super::strategy;
-use crate::gemm::{accumulator, burn_gemm, tiled_gemm};
+use crate::cube::{accumulator, address_type, empty_like};
+use crate::gemm::{burn_gemm, tiled_gemm};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, FloatDType, Shape};
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
@@ -33,7 +33,7 @@ pub(super) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor {
     let units = out_blocks / group * plane;
     let cube_dim = CubeDim::new(&z.client, units);
     let cube_count = calculate_cube_count_elemwise(&z.client, units, cube_dim);
-    let address = [&z, &s, &t].into_iter().map(CubeTensor::required_address_type).max().unwrap_or_default();
+    let address = address_type([&z, &s, &t]);
     let dtypes = [z.dtype, accumulator(z.dtype)].map(dtype_to_storage_type);
     // SAFETY: every unit below `units` reads `z` at `j · plane + position` with `j < in_blocks`, `position < plane`, `s`
     // at the strides of its own layout below its sizes, and writes `t` at `i · plane + position` with `i < out_blocks`;
@@ -82,7 +82,7 @@ pub(super) fn coupling_gradient(t_grad: CubeTensor, z: CubeTensor) -> CubeTensor
     let units = chunks * per_chunk;
     let cube_dim = CubeDim::new(&z.client, units);
     let cube_count = calculate_cube_count_elemwise(&z.client, units, cube_dim);
-    let address = [&t_grad, &z, &partial].into_iter().map(CubeTensor::required_address_type).max().unwrap_or_default();
+    let address = address_type([&t_grad, &z, &partial]);
     // SAFETY: every unit below `units` writes its own vector of `partial`, which has exactly `units` of them, and reads
     // `t_grad` and `z`, both contiguous, at a token below `tokens` of a block below their number of blocks.
     unsafe {
@@ -152,8 +152,4 @@ fn gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>, strategy: Bla
         BlastStrategy::Portable => tiled_gemm(lhs, rhs, out),
         _ => burn_gemm(lhs, rhs, out),
     }
-}
-
-fn empty_like(tensor: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
-    empty_device_dtype(tensor.client.clone(), tensor.device.clone(), shape, dtype)
 }

@@ -1,8 +1,9 @@
 //! BLAST on every CubeCL runtime: CUDA, ROCm, Vulkan, Metal, WebGPU and the CubeCL CPU.
 //!
 //! The two batched GEMMs are Burn's (autotuned where that is enabled), or the one of `crate::gemm` where Burn's cannot
-//! run; both read the blocks of `x` and write the blocks of `y` through strides. The coupling and its gradient are kernels of ours: as tensor operations they would
-//! each write a product of size `[b1, b2, tokens, r]`, or copy `z` and `t` into another order.
+//! run; both read the blocks of `x` and write the blocks of `y` through strides. The coupling and its gradient are kernels
+//! of ours: as tensor operations they would each write a product of size `[b1, b2, tokens, r]`, or copy `z` and `t` into
+//! another order.
 
 mod kernel;
 mod launch;

@@ -2,14 +2,14 @@
 //! the fold.
 
 use super::kernel::fold_kernel;
+use crate::cube::{accumulator, address_type, empty_like};
 use crate::gemm::fold::{FoldSizesLaunch, RotationKind};
-use crate::gemm::{Gemm, Operand, accumulator};
+use crate::gemm::{Gemm, Operand};
 use crate::ss1::{Fold, Rotations};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Shape;
 use burn_cubecl::cubecl;
-use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
@@ -17,11 +17,11 @@ use cubecl::{CubeDim, calculate_cube_count_elemwise};
 pub(super) fn fold_rows(x: CubeTensor, fold: Fold, output_block: usize, inverse: bool) -> CubeTensor {
     let [rows, _] = x.shape().dims();
     let width = if inverse { fold.d_input } else { fold.width() };
-    let out = empty_like(&x, [rows, width]);
+    let out = empty_like(&x, Shape::new([rows, width]), x.dtype);
     let units = rows * width;
     let cube_dim = CubeDim::new(&out.client, units);
     let cube_count = calculate_cube_count_elemwise(&out.client, units, cube_dim);
-    let address = x.required_address_type().max(out.required_address_type());
+    let address = address_type([&x, &out]);
     let dtypes = [x.dtype, accumulator(x.dtype)].map(dtype_to_storage_type);
     let (row_stride, col_stride) = (x.meta.strides()[0], x.meta.strides()[1]);
     // SAFETY: every unit below `units` writes its own element of `out`, which is contiguous, and reads `x` at the strides
@@ -52,7 +52,7 @@ pub(super) fn fold_rows(x: CubeTensor, fold: Fold, output_block: usize, inverse:
 pub(super) fn product(x: CubeTensor, z: CubeTensor, fold: Fold) -> CubeTensor {
     let [tokens, _] = x.shape().dims();
     let [width, m] = z.shape().dims();
-    let y = empty_like(&x, [tokens, m]);
+    let y = empty_like(&x, Shape::new([tokens, m]), x.dtype);
     let [z_row, z_col] = strides(&z);
     let block_rows = fold.output_rows(m, 0).len();
     Gemm {
@@ -73,7 +73,7 @@ pub(super) fn product(x: CubeTensor, z: CubeTensor, fold: Fold) -> CubeTensor {
 pub(super) fn input_gradient(dy: CubeTensor, z: CubeTensor, fold: Fold) -> CubeTensor {
     let [tokens, m] = dy.shape().dims();
     let n = fold.d_input;
-    let dx = empty_like(&dy, [tokens, n]);
+    let dx = empty_like(&dy, Shape::new([tokens, n]), dy.dtype);
     Gemm {
         lhs_strides: with_batch(0, strides(&dy)),
         rhs_strides: with_batch(0, strides(&z)),
@@ -92,7 +92,7 @@ pub(super) fn input_gradient(dy: CubeTensor, z: CubeTensor, fold: Fold) -> CubeT
 pub(super) fn weight_gradient(x: CubeTensor, dy: CubeTensor, fold: Fold) -> CubeTensor {
     let [tokens, m] = dy.shape().dims();
     let width = fold.width();
-    let gradient = empty_like(&x, [width, m]);
+    let gradient = empty_like(&x, Shape::new([width, m]), x.dtype);
     let [dy_row, dy_col] = strides(&dy);
     let block_rows = fold.output_rows(m, 0).len();
     Gemm {
@@ -130,8 +130,4 @@ fn strides(matrix: &CubeTensor) -> [usize; 2] {
 
 fn with_batch(batch: usize, [row, col]: [usize; 2]) -> [usize; 3] {
     [batch, row, col]
-}
-
-fn empty_like(tensor: &CubeTensor, dims: [usize; 2]) -> CubeTensor {
-    empty_device_dtype(tensor.client.clone(), tensor.device.clone(), Shape::new(dims), tensor.dtype)
 }
