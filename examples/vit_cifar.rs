@@ -96,6 +96,9 @@ struct Args {
     /// Peak learning rate of AdamW
     #[arg(long, default_value_t = 1e-3)]
     lr: f64,
+    /// Learning rates of structured layers' factors: 0 is one for all, 1 in inverse proportion to the features each sums
+    #[arg(long, default_value_t = 0.0)]
+    factor_rates: f64,
     /// Epochs of warm-up
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
@@ -180,6 +183,7 @@ impl Args {
             batch_size: self.batch_size,
             lr: self.lr,
             min_lr: self.lr / 100.0,
+            factor_rates: self.factor_rates,
             warmup_epochs: self.warmup.min(self.epochs as f64),
             seed: self.seed,
             ..Recipe::default()

@@ -3,7 +3,7 @@
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, dense_default};
 use crate::rank::RankBudget;
-use crate::{Blocks, Cost, Rank, StructureError};
+use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::nn::Initializer;
@@ -138,6 +138,16 @@ impl BlastLinear {
         let (d_input, d_output) = (self.d_input(), self.d_output());
         let weights = r * (d_output + d_input + b1 * b2);
         Cost::of_weights(weights, d_input, d_output, self.bias.is_some(), self.u.val().dtype().size())
+    }
+
+    /// The factors, each with the learning rate that suits it.
+    pub fn factors(&self) -> Vec<Factor> {
+        let ([_, b2], d_input) = (self.blocks(), self.d_input());
+        vec![
+            Factor::new("u", &self.u, d_input, self.rank()),
+            Factor::new("s", &self.s, d_input, b2),
+            Factor::new("v", &self.v, d_input, d_input / b2),
+        ]
     }
 
     /// The size of the input features.

@@ -3,7 +3,7 @@
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, dense_default};
 use crate::rank::RankBudget;
-use crate::{Cost, Rank, StructureError};
+use crate::{Cost, Factor, Rank, StructureError};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::nn::Initializer;
@@ -116,6 +116,12 @@ impl LowRankLinear {
         let (d_input, d_output) = (self.d_input(), self.d_output());
         let weights = self.rank() * (d_input + d_output);
         Cost::of_weights(weights, d_input, d_output, self.bias.is_some(), self.v.val().dtype().size())
+    }
+
+    /// The factors, each with the learning rate that suits it.
+    pub fn factors(&self) -> Vec<Factor> {
+        let d_input = self.d_input();
+        vec![Factor::new("v", &self.v, d_input, d_input), Factor::new("ut", &self.ut, d_input, self.rank())]
     }
 
     /// The size of the input features.

@@ -4,7 +4,7 @@
 //! compressed therefore holds this enum from the start.
 
 use crate::{
-    BlastLinear, BlastLinearConfig, Cost, LowRankLinear, LowRankLinearConfig, Ss1Hash, Ss1Linear, Ss1LinearConfig,
+    BlastLinear, BlastLinearConfig, Cost, Factor, LowRankLinear, LowRankLinearConfig, Ss1Hash, Ss1Linear, Ss1LinearConfig,
     Structure, StructureError, dense, error::check_dimensions,
 };
 use burn::config::Config;
@@ -122,6 +122,16 @@ impl StructuredLinear {
             Self::Blast(layer) => layer.cost(),
             Self::LowRank(layer) => layer.cost(),
             Self::Ss1(layer) => layer.cost(),
+        }
+    }
+
+    /// The factors, each with the learning rate that suits it; none for a dense layer.
+    pub fn factors(&self) -> Vec<Factor> {
+        match self {
+            Self::Dense(_) => Vec::new(),
+            Self::Blast(layer) => layer.factors(),
+            Self::LowRank(layer) => layer.factors(),
+            Self::Ss1(layer) => layer.factors(),
         }
     }
 }

@@ -14,6 +14,7 @@ use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::{Learner, SupervisedTraining};
+use burn_structured_nn::learning_rate_groups;
 use serde::{Deserialize, Serialize};
 use std::io::IsTerminal;
 
@@ -73,7 +74,8 @@ pub fn train(
             .with_weight_decay(recipe.weight_decay as f32)
             .with_epsilon(1e-8)
             .with_grad_clipping(recipe.clip_norm.map(|norm| GradientClippingConfig::Norm(norm as f32)));
-        let schedule = recipe.schedule(set.train.len().div_ceil(batch_size))?;
+        let groups = learning_rate_groups(&model, model.factors());
+        let schedule = recipe.schedule(set.train.len().div_ceil(batch_size), groups)?;
         let learner = Learner::new(model, optimizer.init(), schedule);
 
         let checkpoints = folder.checkpoints();

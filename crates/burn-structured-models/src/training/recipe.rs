@@ -5,8 +5,9 @@ use crate::data::Augmentation;
 use burn::lr_scheduler::LrSchedulerConfig;
 use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
 use burn::lr_scheduler::linear::LinearLrSchedulerConfig;
-use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
+use burn::lr_scheduler::module_lr_scheduler::{ModuleLrScheduler, ModuleLrSchedulerConfig};
 use burn::lr_scheduler::sequential::SequentialLrSchedulerConfig;
+use burn::module::ParamGroup;
 use serde::{Deserialize, Serialize};
 
 /// Optimizer, schedule and augmentation: AdamW, linear warm-up, then a cosine down to the minimum.
@@ -22,6 +23,11 @@ pub struct Recipe {
     pub min_lr: f64,
     /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
+    /// How far each factor of a structured layer gets a learning rate of its own, from 0 (one rate for all) to 1 (in
+    /// inverse proportion to the features it sums, see [`Factor`](burn_structured_nn::Factor)); dense layers are not
+    /// affected.
+    #[serde(default)]
+    pub factor_rates: f64,
     /// Epochs of linear warm-up; may be a fraction.
     pub warmup_epochs: f64,
     /// Largest norm of a parameter's gradient; larger ones are scaled down. `None` leaves them alone.
@@ -41,6 +47,7 @@ impl Default for Recipe {
             lr: 1e-3,
             min_lr: 1e-5,
             weight_decay: 0.05,
+            factor_rates: 0.0,
             warmup_epochs: 1.0,
             clip_norm: None,
             augmentation: Augmentation { pad: 4, flip: true, label_smoothing: 0.1, ..Augmentation::default() },
@@ -84,35 +91,52 @@ impl Recipe {
         if !(self.warmup_epochs >= 0.0 && self.warmup_epochs <= self.epochs as f64) {
             return error("warm-up", &self.warmup_epochs, "give a number of epochs from 0 to all of them");
         }
+        if !(self.factor_rates >= 0.0 && self.factor_rates <= 1.0) {
+            return error("factor rates", &self.factor_rates, "give a number from 0 to 1");
+        }
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
             return error("weight decay", &self.weight_decay, "give a number from 0 up");
         }
         Ok(())
     }
 
-    /// The learning rate of every step, for so many steps an epoch.
-    pub(crate) fn schedule(&self, steps_per_epoch: usize) -> Result<ModuleLrScheduler, TrainingError> {
-        let steps = (self.epochs * steps_per_epoch).max(1);
-        let warmup = ((self.warmup_epochs * steps_per_epoch as f64) as usize).min(steps - 1);
-        let cosine = CosineAnnealingLrSchedulerConfig::new(self.lr, (steps - warmup).max(1)).with_min_lr(self.min_lr);
-        let schedule = if warmup == 0 {
-            cosine.init()
-        } else {
-            let linear = LinearLrSchedulerConfig::new(self.lr / warmup as f64, self.lr, warmup);
-            let schedulers = vec![LrSchedulerConfig::Linear(linear), LrSchedulerConfig::Cosine(cosine)];
-            SequentialLrSchedulerConfig::new(schedulers, vec![warmup]).init()
-        };
-        schedule.map_err(|_| TrainingError::Recipe {
+    /// The learning rates of every step, for so many steps an epoch: those of the factors in `groups`, and one for all else.
+    pub(crate) fn schedule(
+        &self,
+        steps_per_epoch: usize,
+        groups: Vec<(f64, ParamGroup)>,
+    ) -> Result<ModuleLrScheduler, TrainingError> {
+        let mut schedule = ModuleLrSchedulerConfig::new(self.rates(steps_per_epoch, 1.0));
+        if self.factor_rates > 0.0 {
+            for (scale, group) in groups {
+                schedule = schedule.with_group(group, self.rates(steps_per_epoch, scale.powf(self.factor_rates)));
+            }
+        }
+        schedule.init().map_err(|_| TrainingError::Recipe {
             name: "lr",
             value: self.lr.to_string(),
-            expected: "the schedule needs rates from 0 to 1",
+            expected: "the schedule needs rates from 0 to 1, those of the factors included",
         })
+    }
+
+    fn rates(&self, steps_per_epoch: usize, scale: f64) -> LrSchedulerConfig {
+        let (peak, min) = (self.lr * scale, self.min_lr * scale);
+        let steps = (self.epochs * steps_per_epoch).max(1);
+        let warmup = ((self.warmup_epochs * steps_per_epoch as f64) as usize).min(steps - 1);
+        let cosine = CosineAnnealingLrSchedulerConfig::new(peak, (steps - warmup).max(1)).with_min_lr(min);
+        if warmup == 0 {
+            return LrSchedulerConfig::Cosine(cosine);
+        }
+        let linear = LinearLrSchedulerConfig::new(peak / warmup as f64, peak, warmup);
+        let schedulers = vec![LrSchedulerConfig::Linear(linear), LrSchedulerConfig::Cosine(cosine)];
+        LrSchedulerConfig::Sequential(SequentialLrSchedulerConfig::new(schedulers, vec![warmup]))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::module::ParamId;
 
     #[test]
     fn impossible_numbers_are_refused_by_name() {
@@ -129,7 +153,19 @@ mod tests {
     fn every_length_of_warmup_has_a_schedule() {
         for (epochs, steps, warmup_epochs) in [(1, 1, 1.0), (2, 3, 0.0), (2, 3, 2.0), (5, 10, 0.5)] {
             let recipe = Recipe { epochs, warmup_epochs, ..Recipe::default() };
-            assert!(recipe.schedule(steps).is_ok(), "{epochs} epochs of {steps} steps, {warmup_epochs} of warm-up");
+            let groups = vec![(4.0, ParamGroup::from_path("factor"))];
+            assert!(recipe.schedule(steps, groups).is_ok(), "{epochs} epochs of {steps} steps, {warmup_epochs} of warm-up");
         }
+    }
+
+    #[test]
+    fn factors_have_rates_of_their_own() {
+        let rates = |factor_rates: f64| {
+            let recipe = Recipe { epochs: 1, warmup_epochs: 0.0, factor_rates, ..Recipe::default() };
+            let groups = vec![(4.0, ParamGroup::from_path("factor"))];
+            let rates = recipe.schedule(10, groups).unwrap().step();
+            ["factor", "other"].map(|path| (rates.lr_from_param(ParamId::new(), Some(path)) * 1e4).round() as usize)
+        };
+        assert_eq!([rates(0.0), rates(0.5), rates(1.0)], [[10, 10], [20, 10], [40, 10]]);
     }
 }

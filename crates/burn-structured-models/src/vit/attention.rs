@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{Cost, Structure, StructuredLinear};
+use burn_structured_nn::{Cost, Factor, Structure, StructuredLinear};
 
 /// Configuration to create an [`Attention`] using the [init function](AttentionConfig::try_init).
 #[derive(Config, Debug)]
@@ -80,6 +80,11 @@ impl Attention {
     /// FLOPs of `Q Kᵀ` and of its product with `V` for one image.
     pub fn product_flops(&self, tokens: usize) -> usize {
         2 * 2 * tokens * tokens * self.d_model
+    }
+
+    /// The factors of the projections.
+    pub fn factors(&self) -> Vec<Factor> {
+        [self.qkv.factors(), self.proj.factors()].concat()
     }
 
     /// The cost of the projections for one token.

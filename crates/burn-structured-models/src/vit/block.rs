@@ -5,7 +5,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Gelu, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{Cost, Structure, StructuredLinear, StructuredLinearConfig};
+use burn_structured_nn::{Cost, Factor, Structure, StructuredLinear, StructuredLinearConfig};
 
 /// Configuration to create a [`Block`] using the [init function](BlockConfig::try_init).
 #[derive(Config, Debug)]
@@ -94,6 +94,11 @@ impl Block {
         let hidden = self.activation.forward(self.fc1.forward(self.norm2.forward(x.clone())));
         let mlp = self.dropout.forward(self.fc2.forward(self.dropout.forward(hidden)));
         x + self.drop_path.forward(mlp)
+    }
+
+    /// The factors of the four linear layers.
+    pub fn factors(&self) -> Vec<Factor> {
+        [self.attention.factors(), self.fc1.factors(), self.fc2.factors()].concat()
     }
 
     /// The cost of the four linear layers for one token.

@@ -18,7 +18,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{Cost, Structure, StructureError};
+use burn_structured_nn::{Cost, Factor, Structure, StructureError};
 use thiserror::Error;
 
 /// Why a [`ViT`] cannot be built.
@@ -279,6 +279,11 @@ impl ViT {
         // Only the class token reaches the head, so only it needs the norm.
         let class = x.slice([0..batch, 0..1, 0..d_model]).reshape([batch, d_model]);
         self.head.forward(self.norm.forward(class))
+    }
+
+    /// The factors of all structured layers, for an optimizer that gives each its own learning rate.
+    pub fn factors(&self) -> Vec<Factor> {
+        self.blocks.iter().flat_map(Block::factors).collect()
     }
 
     /// What one image costs.

@@ -7,7 +7,7 @@ pub use function::Ss1Hash;
 use crate::approximation::{Approximation, relative_error};
 use crate::error::check_dimensions;
 use crate::initializer::dense_default;
-use crate::{Cost, StructureError};
+use crate::{Cost, Factor, StructureError};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param, ParamId};
 use burn::nn::Initializer;
@@ -198,6 +198,12 @@ impl Ss1Linear {
         let cost = Cost::of_weights(width * d_output, d_input, d_output, self.bias.is_some(), bytes);
         let additions = (d_input - width.min(d_input)) * fold.output_blocks(d_output);
         Cost { flops_per_token: cost.flops_per_token + additions, ..cost }
+    }
+
+    /// The stored weights, with the learning rate of a dense layer: each output still sums `d_input` products.
+    pub fn factors(&self) -> Vec<Factor> {
+        let d_input = self.d_input();
+        vec![Factor::new("z", &self.z, d_input, d_input)]
     }
 
     /// The size of the input features.
