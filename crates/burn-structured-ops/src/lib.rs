@@ -18,7 +18,9 @@
 // Rustdoc renders the formulas' indices; they are not links.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod bias;
 pub mod blast;
+pub mod block_diagonal;
 #[cfg(feature = "flex")]
 mod cpu;
 #[cfg(feature = "cube")]
@@ -26,6 +28,8 @@ mod cube;
 pub mod device;
 #[cfg(feature = "cube")]
 mod gemm;
+pub mod monarch;
 pub mod ss1;
 
+pub use bias::Bias;
 pub use blast::{BlastStrategy, blast_linear, blast_linear_with};

@@ -10,10 +10,10 @@
 //! which costs a small fraction of the product. `x` and the factors are retrieved through Burn's checkpointer, so a
 //! strategy that recomputes activations does so here as well.
 
-use super::{Bias, BlastBackend, BlastStrategy, reference};
+use super::{BlastBackend, BlastStrategy, reference};
+use crate::Bias;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, TensorMetadata};
-use burn::tensor::Shape;
+use burn::backend::{Autodiff, Backend};
 use burn_autodiff::NodeId;
 use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn_autodiff::grads::Gradients;
@@ -151,7 +151,7 @@ impl<B: BlastBackend, const N: usize> Backward<B, N> for BlastBackward {
         );
 
         if let Some(node) = bias {
-            grads.register::<B>(node.id, sum_tokens::<B>(dy.clone()));
+            grads.register::<B>(node.id, crate::bias::sum_tokens::<B>(dy.clone()));
         }
 
         // Every operand is taken from the checkpointer once, whether or not its gradient is asked for: it counts uses.
@@ -183,9 +183,4 @@ impl<B: BlastBackend, const N: usize> Backward<B, N> for BlastBackward {
             grads.register::<B>(node.id, B::blast_expand(dz, v_factor, strategy));
         }
     }
-}
-
-fn sum_tokens<B: Backend>(dy: FloatTensor<B>) -> FloatTensor<B> {
-    let m = dy.shape()[1];
-    B::float_reshape(B::float_sum_dim(dy, 0), Shape::new([m]))
 }

@@ -35,8 +35,9 @@ mod shapes;
 #[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
 mod default_bodies;
 
+use crate::Bias;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_extension};
+use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 
 /// How a BLAST product is computed. Results agree up to rounding.
@@ -61,18 +62,6 @@ pub enum BlastStrategy {
     Blocked,
     /// Staged, with no kernel but this crate's: for devices on which Burn's matmul cannot run, or is wrong.
     Portable,
-}
-
-/// The optional bias of a product, as a backend sees it.
-///
-/// An enum rather than an `Option`, which the extension macro cannot carry through fusion.
-#[derive(Clone, Debug, ExtensionType)]
-#[extension_type(fusion: cfg(feature = "fusion"))]
-pub enum Bias<B: Backend> {
-    /// No bias.
-    Absent,
-    /// A bias `[m]`, added to every token.
-    Added(FloatTensor<B>),
 }
 
 /// What a backend provides for BLAST products; every method has a plain-Burn default body.
@@ -226,16 +215,12 @@ pub fn blast_linear_with<const D: usize>(
     }
 
     let x = x.reshape([tokens, n]);
-    let bias = match bias {
-        Some(bias) => Bias::Added(bias.into_dispatch()),
-        None => Bias::Absent,
-    };
     let y = <Dispatch as BlastBackend>::blast_forward(
         x.into_dispatch(),
         u.into_dispatch(),
         s.into_dispatch(),
         v.into_dispatch(),
-        bias,
+        Bias::of(bias),
         strategy,
     );
     let mut shape = shape;

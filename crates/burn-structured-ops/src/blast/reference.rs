@@ -3,7 +3,7 @@
 //! The coupling is a batched matmul over the rank, `[r, tokens, b2] × [r, b2, b1]`, so that not even the reference
 //! materialises the `[b1, b2, tokens, r]` product that a broadcast would.
 
-use super::{Bias, Sizes};
+use crate::Bias;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Shape;
@@ -16,21 +16,10 @@ pub(super) fn forward<B: Backend>(
     v: FloatTensor<B>,
     bias: Bias<B>,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let sizes = Sizes::new(&x, &u, &v);
     let z = project::<B>(x, v);
     let t = couple::<B>(z.clone(), s);
     let y = expand::<B>(t, u);
-    (add_bias::<B>(y, bias, sizes), z)
-}
-
-pub(super) fn add_bias<B: Backend>(y: FloatTensor<B>, bias: Bias<B>, sizes: Sizes) -> FloatTensor<B> {
-    match bias {
-        Bias::Absent => y,
-        Bias::Added(bias) => {
-            let row = B::float_reshape(bias, Shape::new([1, sizes.b1 * sizes.p]));
-            B::float_add(y, row)
-        }
-    }
+    (bias.add_to(y), z)
 }
 
 /// `[tokens, b q]` seen as `[b, tokens, q]`: a change of strides.

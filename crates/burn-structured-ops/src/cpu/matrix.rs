@@ -94,6 +94,17 @@ impl<'a, E: Scalar> Matrix<'a, E> {
         Self { offset: self.offset + start as isize * self.col_stride, cols, ..self }
     }
 
+    /// Columns `start`, `start + step`, ….
+    pub fn every_col(self, start: usize, step: usize) -> Self {
+        assert!(start < self.cols && step > 0);
+        Self {
+            offset: self.offset + start as isize * self.col_stride,
+            cols: (self.cols - start).div_ceil(step),
+            col_stride: self.col_stride * step as isize,
+            ..self
+        }
+    }
+
     pub fn transposed(self) -> Self {
         Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
@@ -115,15 +126,28 @@ pub(crate) fn multiply<E: Scalar>(
     rhs: Matrix<'_, E>,
     parallelism: gemm::Parallelism,
 ) {
+    multiply_strided(out, [row_stride, 1], mode, lhs, rhs, parallelism);
+}
+
+/// [`multiply`] into an output whose neighbours in a row are `col_stride` elements apart.
+pub(crate) fn multiply_strided<E: Scalar>(
+    out: &mut [E],
+    [row_stride, col_stride]: [usize; 2],
+    mode: Output,
+    lhs: Matrix<'_, E>,
+    rhs: Matrix<'_, E>,
+    parallelism: gemm::Parallelism,
+) {
     let (m, k, n) = (lhs.rows, lhs.cols, rhs.cols);
     assert_eq!(k, rhs.rows, "inner sizes of a product");
     if m == 0 || n == 0 {
         return;
     }
-    assert!(n <= row_stride || m == 1, "rows of the output overlap");
-    assert!((m - 1) * row_stride + n <= out.len(), "the output holds the product");
+    let width = (n - 1) * col_stride + 1;
+    assert!(col_stride > 0 && (width <= row_stride || m == 1), "elements of the output overlap");
+    assert!((m - 1) * row_stride + width <= out.len(), "the output holds the product");
     // SAFETY: both operands lie within their storage for every index below their sizes (checked when a `Matrix` is made;
-    // `rows` and `cols` only narrow it), the output holds `m` rows of `n` elements (checked above) and is borrowed
+    // `rows` and `cols` only narrow it), the output holds `m` rows of `n` elements that do not overlap (checked above) and is borrowed
     // mutably, so nothing else reads or writes it.
     unsafe {
         gemm::gemm(
@@ -131,7 +155,7 @@ pub(crate) fn multiply<E: Scalar>(
             n,
             k,
             out.as_mut_ptr(),
-            1,
+            col_stride as isize,
             row_stride as isize,
             mode == Output::AddTo,
             lhs.storage.as_ptr().offset(lhs.offset),

@@ -3,8 +3,10 @@
 
 mod matrix;
 mod simd;
+mod split;
 mod tensor;
 
-pub(crate) use matrix::{Matrix, Output, Scalar, multiply};
+pub(crate) use matrix::{Matrix, Output, Scalar, multiply, multiply_strided};
 pub(crate) use simd::vectorized;
+pub(crate) use split::{Split, fill_bias};
 pub(crate) use tensor::{contiguous, dense_slice, from_native, in_native, to_native, with_native};

@@ -8,6 +8,8 @@
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
 mod blast;
+mod block_diagonal;
+mod monarch;
 mod rounding;
 mod ss1;
 mod subjects;

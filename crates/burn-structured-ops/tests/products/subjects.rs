@@ -4,6 +4,7 @@ use burn::backend::DTypeUsage;
 use burn::tensor::{DType, TensorData};
 use burn_structured_ops::BlastStrategy;
 use burn_structured_ops::blast::BlastBackend;
+use burn_structured_ops::block_diagonal::BlockDiagonalBackend;
 use burn_structured_ops::ss1::Ss1Backend;
 
 /// How much of the table a backend goes through. A product on a software GPU takes seconds, on a processor microseconds.
@@ -19,9 +20,9 @@ pub enum Scope {
 }
 
 /// A backend with every operation of this crate.
-pub trait StructuredBackend: BlastBackend + Ss1Backend {}
+pub trait StructuredBackend: BlastBackend + BlockDiagonalBackend + Ss1Backend {}
 
-impl<B: BlastBackend + Ss1Backend> StructuredBackend for B {}
+impl<B: BlastBackend + BlockDiagonalBackend + Ss1Backend> StructuredBackend for B {}
 
 /// One way to run: a backend and a device of it.
 pub struct Subject<B: StructuredBackend> {

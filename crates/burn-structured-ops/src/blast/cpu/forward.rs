@@ -3,7 +3,7 @@
 use super::coupling::{Couplings, couple_block};
 use super::{stages, token_major};
 use crate::blast::{BlastStrategy, Sizes};
-use crate::cpu::{Matrix, Output, Scalar, contiguous, dense_slice, multiply, vectorized};
+use crate::cpu::{Matrix, Output, Scalar, fill_bias, contiguous, dense_slice, multiply, vectorized};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
@@ -132,17 +132,6 @@ fn tile_product<E: Scalar>(
         let factor = Matrix::of(u, i).transposed();
         multiply(&mut y[i * p..], m, mode, coupled, factor, gemm::Parallelism::None);
     }
-}
-
-/// Puts the bias into every row of `y`, and says how a GEMM should write on top.
-pub(super) fn fill_bias<E: Scalar>(y: &mut [E], bias: Option<&[E]>) -> Output {
-    let Some(bias) = bias else {
-        return Output::Overwrite;
-    };
-    for row in y.chunks_exact_mut(bias.len()) {
-        row.copy_from_slice(bias);
-    }
-    Output::AddTo
 }
 
 #[cfg(test)]

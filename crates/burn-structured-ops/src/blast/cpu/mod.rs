@@ -17,7 +17,8 @@ mod coupling;
 mod forward;
 mod stages;
 
-use super::{Bias, BlastBackend, BlastStrategy, Sizes, reference};
+use super::{BlastBackend, BlastStrategy, Sizes, reference};
+use crate::Bias;
 use crate::cpu::{Scalar, from_native, in_native, to_native, with_native};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;

@@ -1,32 +1,14 @@
 //! The stages one by one, over all tokens: what the backward pass is made of.
 
 use super::coupling::{Couplings, couple_block, gradient_columns};
-use super::forward::fill_bias;
 use super::{into_token_major, token_major};
-use crate::cpu::{Matrix, Output, Scalar, contiguous, dense_slice, multiply, vectorized};
+use crate::cpu::{Matrix, Output, Scalar, Split, contiguous, dense_slice, fill_bias, multiply, vectorized};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 /// Columns of `ds` summed in one pass over the tokens.
 const GRADIENT_COLUMNS: usize = 4;
-
-/// How one batched GEMM is spread over the threads.
-enum Split {
-    /// Each thread takes tiles of tokens through every block.
-    Tokens { tile: usize },
-    /// The blocks one after the other, each product by all threads.
-    WithinBlocks,
-}
-
-impl Split {
-    fn of(tokens: usize) -> Self {
-        let threads = rayon::current_num_threads();
-        let tile = tokens.div_ceil(threads).clamp(1, 128);
-        // A short tile would pack whole factors for a handful of tokens.
-        if tile >= 16 || threads == 1 { Self::Tokens { tile } } else { Self::WithinBlocks }
-    }
-}
 
 /// `z_j = x_j F_j`.
 pub(super) fn project<E: Scalar>(x: &FlexTensor, factor: &FlexTensor) -> FlexTensor {

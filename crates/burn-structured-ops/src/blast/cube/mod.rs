@@ -9,7 +9,8 @@ mod kernel;
 mod launch;
 mod strategy;
 
-use super::{Bias, BlastBackend, BlastStrategy, Sizes, reference};
+use super::{BlastBackend, BlastStrategy, Sizes, reference};
+use crate::Bias;
 use burn::backend::tensor::FloatTensor;
 use burn_cubecl::CubeBackend;
 
@@ -40,7 +41,7 @@ impl BlastBackend for CubeBackend {
         let z = Self::blast_project(x, v, strategy);
         let t = Self::blast_couple(z.clone(), s);
         let y = Self::blast_expand(t, u, strategy);
-        (reference::add_bias::<Self>(y, bias, sizes), z)
+        (bias.add_to(y), z)
     }
 
     fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {

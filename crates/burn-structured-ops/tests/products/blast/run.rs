@@ -7,8 +7,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 use burn::tensor::{DType, Shape};
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn_structured_ops::BlastStrategy;
-use burn_structured_ops::blast::{Bias, BlastBackend};
+use burn_structured_ops::blast::BlastBackend;
+use burn_structured_ops::{Bias, BlastStrategy};
 
 /// Which gradients are asked for.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,43 @@
+//! The optional bias of a product.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata};
+use burn::tensor::{Shape, Tensor};
+
+/// The optional bias of a product, as a backend sees it.
+///
+/// An enum rather than an `Option`, which the extension macro cannot carry through fusion.
+#[derive(Clone, Debug, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub enum Bias<B: Backend> {
+    /// No bias.
+    Absent,
+    /// A bias `[m]`, added to every token.
+    Added(FloatTensor<B>),
+}
+
+impl Bias<Dispatch> {
+    /// The bias of a public function.
+    pub(crate) fn of(bias: Option<Tensor<1>>) -> Self {
+        bias.map_or(Self::Absent, |bias| Self::Added(bias.into_dispatch()))
+    }
+}
+
+impl<B: Backend> Bias<B> {
+    /// `y [tokens, m]` with the bias added, in plain Burn operations.
+    pub(crate) fn add_to(self, y: FloatTensor<B>) -> FloatTensor<B> {
+        match self {
+            Self::Absent => y,
+            Self::Added(bias) => {
+                let m = bias.shape()[0];
+                B::float_add(y, B::float_reshape(bias, Shape::new([1, m])))
+            }
+        }
+    }
+}
+
+/// The gradient of the bias: `dy [tokens, m]` summed over the tokens.
+pub(crate) fn sum_tokens<B: Backend>(dy: FloatTensor<B>) -> FloatTensor<B> {
+    let m = dy.shape()[1];
+    B::float_reshape(B::float_sum_dim(dy, 0), Shape::new([m]))
+}

@@ -1,0 +1,64 @@
+//! Block-diagonal products on every CubeCL runtime: one batched GEMM, Burn's or our own.
+//!
+//! The groups of the input are strides of the GEMM's operand. Those of the output are strides of its result where they are
+//! neighbours; Burn's matmul wants unit stride along the columns, so a strided output is permuted afterwards, except by our
+//! own GEMM.
+
+use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference};
+use crate::Bias;
+use crate::cube::empty_like;
+use crate::gemm::{burn_gemm, tiled_gemm};
+use burn::backend::TensorMetadata;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::Shape;
+use burn_cubecl::CubeBackend;
+
+impl BlockDiagonalBackend for CubeBackend {
+    fn block_diagonal_product(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        bias: Bias<Self>,
+        orders: Orders,
+        strategy: BlockStrategy,
+    ) -> FloatTensor<Self> {
+        let [blocks, p, q] = w.shape().dims();
+        let tokens = x.shape()[0];
+        if strategy == BlockStrategy::Reference || tokens * blocks * p * q == 0 {
+            return reference::product::<Self>(x, w, bias, orders);
+        }
+        let lhs = reference::split::<Self>(x, blocks, orders.input);
+        let rhs = Self::float_swap_dims(w, 1, 2);
+        let y = match (strategy, orders.output) {
+            (BlockStrategy::Portable, order) | (_, order @ Order::Grouped) => {
+                let y = empty_like(&lhs, Shape::new([tokens, blocks * p]), lhs.dtype);
+                let by_block = reference::split::<Self>(y.clone(), blocks, order);
+                match strategy {
+                    BlockStrategy::Portable => tiled_gemm(lhs, rhs, Some(by_block)),
+                    _ => burn_gemm(lhs, rhs, Some(by_block)),
+                };
+                y
+            }
+            (_, Order::Strided) => reference::join::<Self>(burn_gemm(lhs, rhs, None), Order::Strided),
+        };
+        bias.add_to(y)
+    }
+
+    fn block_diagonal_gradient(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        blocks: usize,
+        orders: Orders,
+        strategy: BlockStrategy,
+    ) -> FloatTensor<Self> {
+        if strategy == BlockStrategy::Reference || x.shape().num_elements() * dy.shape().num_elements() == 0 {
+            return reference::gradient::<Self>(x, dy, blocks, orders);
+        }
+        let dy = Self::float_swap_dims(reference::split::<Self>(dy, blocks, orders.output), 1, 2);
+        let x = reference::split::<Self>(x, blocks, orders.input);
+        match strategy {
+            BlockStrategy::Portable => tiled_gemm(dy, x, None),
+            _ => burn_gemm(dy, x, None),
+        }
+    }
+}

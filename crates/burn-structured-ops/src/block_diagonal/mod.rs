@@ -1,0 +1,191 @@
+//! Block-diagonal matrices: products in which every group of features meets its own small dense matrix.
+//!
+//! `W [m, n]` consists of `b` blocks `W_k [m/b, n/b]`; block `k` maps one group of input features to one group of output
+//! features and nothing else, so a product costs `m n / b` multiplications a token. It is a layer by itself, and the two
+//! factors of a Monarch matrix and the sparse part of a Pixelfly matrix are products of this kind.
+//!
+//! Which features a group consists of is an [`Order`] on either side: neighbours, or every `b`-th. With a choice of it the
+//! permutations between such factors are strides of the GEMMs rather than copies, and the gradient of the input is again a
+//! product of this kind, with the blocks transposed and the orders swapped.
+
+mod backward;
+#[cfg(feature = "flex")]
+mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
+mod reference;
+#[cfg(feature = "fusion")]
+mod shapes;
+
+#[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
+mod default_bodies;
+
+use crate::Bias;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::Tensor;
+
+/// Which features belong to group `k` of `b`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Neighbours: element `i` of group `k` is feature `k · size + i`.
+    #[default]
+    Grouped,
+    /// Every `b`-th: element `i` of group `k` is feature `i · b + k`.
+    Strided,
+}
+
+/// The orders on both sides of a block-diagonal matrix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Orders {
+    /// Of the input features.
+    pub input: Order,
+    /// Of the output features.
+    pub output: Order,
+}
+
+impl Orders {
+    /// The orders of the transposed matrix.
+    pub fn transposed(self) -> Self {
+        Self { input: self.output, output: self.input }
+    }
+}
+
+/// How a block-diagonal product is computed. Results agree up to rounding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BlockStrategy {
+    /// The fastest path known: native on Flex, Burn's batched matmul elsewhere.
+    #[default]
+    Auto,
+    /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
+    Reference,
+    /// No kernel but this crate's: for devices on which Burn's matmul cannot run, or is wrong.
+    Portable,
+}
+
+/// What a backend provides for block-diagonal products; every method has a plain-Burn default body.
+///
+/// Tensors are `x [tokens, b q]`, `w [b, p, q]`, `y [tokens, b p]`. Shapes are checked by the public functions, not here.
+#[backend_extension(
+    Autodiff,
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    LibTorch: cfg(feature = "tch"),
+    Remote: cfg(feature = "remote"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait BlockDiagonalBackend: Backend {
+    /// `y_k = x_k W_kᵀ + bias_k`.
+    #[fusion(meta = |x, w, bias, orders, strategy| { let _ = (bias, orders, strategy); shapes::product(x, w) })]
+    fn block_diagonal_product(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        #[extension_type] bias: Bias<Self>,
+        orders: Orders,
+        strategy: BlockStrategy,
+    ) -> FloatTensor<Self> {
+        let _ = strategy;
+        reference::product::<Self>(x, w, bias, orders)
+    }
+
+    /// Gradient of the blocks, `dW_k = dy_kᵀ x_k`: `[b, p, q]`.
+    #[fusion(meta = |x, dy, blocks, orders, strategy| { let _ = (orders, strategy); shapes::gradient(x, dy, *blocks) })]
+    fn block_diagonal_gradient(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        blocks: usize,
+        orders: Orders,
+        strategy: BlockStrategy,
+    ) -> FloatTensor<Self> {
+        let _ = strategy;
+        reference::gradient::<Self>(x, dy, blocks, orders)
+    }
+}
+
+/// Multiplies by a block-diagonal matrix: `y_k = x_k W_kᵀ + bias_k` for each group `k` of features.
+///
+/// # Shapes
+///
+/// - x: `[.., n]`, with at least one axis
+/// - w: `[b, m / b, n / b]`
+/// - bias: `[m]`, in the order of the output
+/// - output: `[.., m]`
+///
+/// # Panics
+///
+/// If a shape does not fit the others, or the tensors' dtypes differ; the message names the tensor.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_structured_ops::block_diagonal::{Orders, block_diagonal_linear};
+///
+/// let device = Device::flex();
+/// let normal = Distribution::Normal(0.0, 1.0);
+/// let x = Tensor::<2>::random([5, 12], normal, &device);
+/// let w = Tensor::<3>::random([3, 2, 4], normal, &device); // m = 6, n = 12
+/// assert_eq!(block_diagonal_linear(x, w, None, Orders::default()).dims(), [5, 6]);
+/// ```
+pub fn block_diagonal_linear<const D: usize>(
+    x: Tensor<D>,
+    w: Tensor<3>,
+    bias: Option<Tensor<1>>,
+    orders: Orders,
+) -> Tensor<D> {
+    block_diagonal_linear_with(x, w, bias, orders, BlockStrategy::Auto)
+}
+
+/// [`block_diagonal_linear`] by a chosen [`BlockStrategy`], forward and backward.
+///
+/// # Panics
+///
+/// As [`block_diagonal_linear`].
+pub fn block_diagonal_linear_with<const D: usize>(
+    x: Tensor<D>,
+    w: Tensor<3>,
+    bias: Option<Tensor<1>>,
+    orders: Orders,
+    strategy: BlockStrategy,
+) -> Tensor<D> {
+    let mut shape = x.shape();
+    let [b, p, q] = w.dims();
+    let (n, m) = (b * q, b * p);
+    assert_eq!(shape[D - 1], n, "block_diagonal: the last axis of `x` must be n = {n} as `w` {:?} says", w.dims());
+    assert_eq!(w.dtype(), x.dtype(), "block_diagonal: `w` and `x` must have the same dtype");
+    if let Some(bias) = &bias {
+        assert_eq!(bias.dims(), [m], "block_diagonal: `bias` must have m = {m} elements, got {:?}", bias.dims());
+        assert_eq!(bias.dtype(), x.dtype(), "block_diagonal: `bias` and `x` must have the same dtype");
+    }
+    let tokens = shape.num_elements() / n.max(1);
+    shape[D - 1] = m;
+    if tokens == 0 {
+        return Tensor::zeros(shape, (&x.device(), x.dtype()));
+    }
+    let y = <Dispatch as BlockDiagonalBackend>::block_diagonal_product(
+        x.reshape([tokens, n]).into_dispatch(),
+        w.into_dispatch(),
+        Bias::of(bias),
+        orders,
+        strategy,
+    );
+    Tensor::<2>::from_dispatch(y).reshape(shape)
+}
+
+/// The dense matrix `W [m, n]` of the blocks `w [b, m / b, n / b]`.
+pub fn block_diagonal_to_dense(w: Tensor<3>, orders: Orders) -> Tensor<2> {
+    let [b, p, q] = w.dims();
+    let identity = Tensor::<2>::eye(b, &w.device()).cast(w.dtype());
+    // Block (k, l) is W_k where k = l and zero elsewhere: `[b, p, b, q]` in grouped order.
+    let blocks = w.reshape([b, p, 1, q]) * identity.reshape([b, 1, b, 1]);
+    let blocks = match orders.output {
+        Order::Grouped => blocks,
+        Order::Strided => blocks.swap_dims(0, 1),
+    };
+    let blocks = match orders.input {
+        Order::Grouped => blocks,
+        Order::Strided => blocks.swap_dims(2, 3),
+    };
+    blocks.reshape([b * p, b * q])
+}
