@@ -1,5 +1,7 @@
 //! The nearest layer of a structure to a dense one, with its distance.
 
+use crate::StructureError;
+use burn::module::Param;
 use burn::tensor::Tensor;
 
 /// A structured layer that stands in for a dense weight.
@@ -11,9 +13,51 @@ pub struct Approximation<L> {
     pub relative_error: f64,
 }
 
-/// `‖approximation − weight‖ / ‖weight‖`.
-pub(crate) fn relative_error(approximation: Tensor<2>, weight: Tensor<2>) -> f64 {
-    let norm = |matrix: Tensor<2>| matrix.powf_scalar(2.0).sum().into_scalar::<f64>().sqrt();
-    let error = norm(approximation - weight.clone());
-    if error == 0.0 { 0.0 } else { error / norm(weight) }
+impl<L> Approximation<L> {
+    /// The layer with its distance, measured on the dense weight that it multiplies by.
+    pub(crate) fn measured(layer: L, dense: Tensor<2>, weight: Tensor<2>) -> Self {
+        let norm = |matrix: Tensor<2>| matrix.powf_scalar(2.0).sum().into_scalar::<f64>().sqrt();
+        let error = norm(dense - weight.clone());
+        let relative_error = if error == 0.0 { 0.0 } else { error / norm(weight) };
+        Self { layer, relative_error }
+    }
+
+    /// The same distance with another layer around the one it was measured on.
+    pub(crate) fn map<M>(self, wrap: impl FnOnce(L) -> M) -> Approximation<M> {
+        Approximation { layer: wrap(self.layer), relative_error: self.relative_error }
+    }
+}
+
+/// The entries of a dense weight on the host, row by row.
+///
+/// # Errors
+///
+/// If the weight is not `[d_output, d_input]`, the bias not `[d_output]`, or an entry of the weight is no number.
+pub(crate) fn read_weight(
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    d_input: usize,
+    d_output: usize,
+) -> Result<Vec<f64>, StructureError> {
+    if weight.dims() != [d_output, d_input] {
+        let (actual, expected) = (weight.dims().to_vec(), vec![d_output, d_input]);
+        return Err(StructureError::WeightShape { name: "weight", actual, expected });
+    }
+    if let Some(bias) = bias.filter(|bias| bias.dims() != [d_output]) {
+        let (actual, expected) = (bias.dims().to_vec(), vec![d_output]);
+        return Err(StructureError::WeightShape { name: "bias", actual, expected });
+    }
+    let values: Vec<f64> = weight.to_data().iter::<f64>().collect();
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(values),
+        Some(first) => {
+            let count = values.iter().filter(|value| !value.is_finite()).count();
+            Err(StructureError::NotFinite { count, row: first / d_input, column: first % d_input })
+        }
+    }
+}
+
+/// A tensor as a trainable parameter.
+pub(crate) fn parameter<const D: usize>(tensor: Tensor<D>) -> Param<Tensor<D>> {
+    Param::from_tensor(tensor.detach())
 }

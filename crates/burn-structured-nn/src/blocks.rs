@@ -6,7 +6,8 @@ use burn::config::Config;
 /// The block grid of a structured matrix `[d_output, d_input]`.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
 pub enum Blocks {
-    /// A grid chosen by the library: on each side the largest count up to 4 that divides it and leaves blocks of 8 or more.
+    /// A grid chosen by the library: on each side the largest count up to 4 that divides it and leaves blocks of 8 or more
+    /// (BLAST, Monarch), or the divisor nearest to the square root (block tensor-train, Kronecker).
     ///
     /// More blocks are more expressive at the same number of parameters, and slower: the coupling grows with their
     /// number.
@@ -32,8 +33,26 @@ impl Blocks {
     ///
     /// If a dimension does not split into that many equal blocks.
     pub fn resolve(self, d_input: usize, d_output: usize) -> Result<(usize, usize), StructureError> {
+        self.resolve_with(d_input, d_output, Self::auto)
+    }
+
+    /// [`resolve`](Self::resolve) where `Auto` means blocks about as many as they are long, for products of factors.
+    pub(crate) fn resolve_square_root(self, d_input: usize, d_output: usize) -> Result<(usize, usize), StructureError> {
+        self.resolve_with(d_input, d_output, |size| {
+            let root = size.isqrt();
+            let divisors = (1..=size).filter(|count| size.is_multiple_of(*count));
+            divisors.min_by_key(|count| count.abs_diff(root)).unwrap_or(1)
+        })
+    }
+
+    fn resolve_with(
+        self,
+        d_input: usize,
+        d_output: usize,
+        auto: impl Fn(usize) -> usize,
+    ) -> Result<(usize, usize), StructureError> {
         let (output, input) = match self {
-            Self::Auto => (Self::auto(d_output), Self::auto(d_input)),
+            Self::Auto => (auto(d_output), auto(d_input)),
             Self::Square(blocks) => (blocks, blocks),
             Self::Grid { output, input } => (output, input),
         };
@@ -84,6 +103,13 @@ mod tests {
     #[test]
     fn no_blocks_at_all_are_refused() {
         assert!(Blocks::Square(0).resolve(4, 4).is_err());
+    }
+
+    #[test]
+    fn square_roots_are_divisors_near_the_root() {
+        assert_eq!(Blocks::Auto.resolve_square_root(768, 3072), Ok((48, 24)));
+        assert_eq!(Blocks::Auto.resolve_square_root(7, 36), Ok((6, 1)));
+        assert!(Blocks::Square(5).resolve_square_root(768, 3072).is_err());
     }
 
     #[test]

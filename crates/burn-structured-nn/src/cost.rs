@@ -40,6 +40,12 @@ impl Cost {
         }
     }
 
+    /// The same layer with `multiplications` a token that are not one for each weight.
+    pub(crate) fn with_multiplications(self, multiplications: usize) -> Self {
+        let bias = 2 * self.dense_params - self.dense_flops_per_token;
+        Self { flops_per_token: 2 * multiplications + bias, ..self }
+    }
+
     /// Parameters relative to the dense layer's.
     pub fn params_ratio(&self) -> f64 {
         self.params as f64 / self.dense_params as f64

@@ -87,6 +87,69 @@ pub enum StructureError {
         /// The features of a block.
         block_k: usize,
     },
+    /// No number of blocks divides both sides and is within the budget.
+    #[error(
+        "no number of blocks divides both d_output = {d_output} and d_input = {d_input} and leaves at most {ratio} of the \
+         weights; use a higher ratio"
+    )]
+    NoBlockCount {
+        /// The ratio asked for.
+        ratio: f64,
+        /// Rows of the matrix.
+        d_output: usize,
+        /// Columns of the matrix.
+        d_input: usize,
+    },
+    /// The largest stride of a butterfly does not fit its blocks.
+    #[error("stride {stride} is no power of two that divides the {blocks} blocks; use {}", list(fitting))]
+    Stride {
+        /// The stride asked for.
+        stride: usize,
+        /// The number of blocks.
+        blocks: usize,
+        /// The strides that work.
+        fitting: Vec<usize>,
+    },
+    /// A window is wider than the layer, or not there at all.
+    #[error("the window width is {width}; it is a share of the features, above 0 and at most 1")]
+    WidthOutOfRange {
+        /// The width asked for.
+        width: f64,
+    },
+    /// A dense weight or bias has another shape than the layer.
+    #[error("the {name} to approximate has shape {actual:?}, but the layer needs {expected:?}")]
+    WeightShape {
+        /// `weight` or `bias`.
+        name: &'static str,
+        /// Its shape.
+        actual: Vec<usize>,
+        /// The shape of the layer.
+        expected: Vec<usize>,
+    },
+    /// A dense weight has entries that are no numbers.
+    #[error(
+        "{count} entries of the weight to approximate are NaN or infinite; the first is in row {row}, column {column}"
+    )]
+    NotFinite {
+        /// How many.
+        count: usize,
+        /// Where the first one is.
+        row: usize,
+        /// Where the first one is.
+        column: usize,
+    },
+    /// A matrix decomposition did not converge.
+    #[error(
+        "the {name} of a {rows}×{columns} matrix did not converge; its entries may be out of range, so try scaling it"
+    )]
+    NotConverged {
+        /// The decomposition.
+        name: &'static str,
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        columns: usize,
+    },
     /// The factors cannot imitate this distribution.
     #[error(
         "factors cannot imitate {initializer:?}: their product has mean 0; use an initializer without a mean, or a constant"
@@ -99,7 +162,7 @@ pub enum StructureError {
 
 fn list(counts: &[usize]) -> String {
     let counts: Vec<String> = counts.iter().map(usize::to_string).collect();
-    counts.join(" and ")
+    if counts.len() == 2 { counts.join(" and ") } else { counts.join(", ") }
 }
 
 /// `Err` if a dimension is zero.

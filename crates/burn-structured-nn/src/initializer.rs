@@ -25,43 +25,71 @@ impl FactorInitializers {
         d_output: usize,
         rank: usize,
     ) -> Result<Self, StructureError> {
-        let variance = match dense {
+        Ok(match Imitated::of(dense, d_input, d_output)? {
             // An exact product: every entry is r · 1 · (value / r) · 1.
-            Initializer::Constant { value } => return Ok(Self::constant(*value, rank)),
-            Initializer::Ones => return Ok(Self::constant(1.0, rank)),
+            Imitated::Constant(value) => Self::constant(value, rank),
             // One zero factor is enough, and leaves it a gradient to grow by.
-            Initializer::Zeros => {
-                let random = Self::with_variance(1.0 / d_input as f64, rank);
-                return Ok(Self { u: Initializer::Zeros, ..random });
-            }
-            Initializer::Uniform { min, max } if (min + max).abs() <= 1e-12 * (max - min).abs() => {
-                (max - min).powi(2) / 12.0
-            }
-            Initializer::Normal { mean: 0.0, std } => std.powi(2),
-            Initializer::Uniform { .. } | Initializer::Normal { .. } => {
-                return Err(StructureError::InitializerWithMean { initializer: dense.clone() });
-            }
-            Initializer::KaimingUniform { gain, fan_out_only } | Initializer::KaimingNormal { gain, fan_out_only } => {
-                let fan = if *fan_out_only { d_output } else { d_input };
-                gain.powi(2) / fan as f64
-            }
-            Initializer::XavierUniform { gain } | Initializer::XavierNormal { gain } => {
-                2.0 * gain.powi(2) / (d_input + d_output) as f64
-            }
-            // The longer side's unit vectors spread their norm over its entries.
-            Initializer::Orthogonal { gain } => gain.powi(2) / d_input.max(d_output) as f64,
-        };
-        Ok(Self::with_variance(variance, rank))
+            Imitated::Zeros => Self { u: Initializer::Zeros, ..Self::with_variance(1.0 / d_input as f64, rank as f64) },
+            Imitated::Variance(variance) => Self::with_variance(variance, rank as f64),
+        })
     }
 
-    fn with_variance(variance: f64, rank: usize) -> Self {
+    /// Factors the product of `terms` of which has `variance`.
+    pub fn with_variance(variance: f64, terms: f64) -> Self {
         let normal = |std| Initializer::Normal { mean: 0.0, std };
-        let std = (variance / rank as f64).powf(0.25);
+        let std = (variance / terms).powf(0.25);
         Self { u: normal(std), s: normal(1.0), v: normal(std) }
     }
 
     fn constant(value: f64, rank: usize) -> Self {
         Self { u: Initializer::Constant { value: value / rank as f64 }, s: Initializer::Ones, v: Initializer::Ones }
+    }
+}
+
+/// What there is to imitate in a dense initializer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Imitated {
+    /// Every entry is this, and not 0.
+    Constant(f64),
+    /// Every entry is 0.
+    Zeros,
+    /// Entries of mean 0 and this variance.
+    Variance(f64),
+}
+
+impl Imitated {
+    /// The entries of a dense `[d_output, d_input]` weight drawn from `dense`.
+    pub fn of(dense: &Initializer, d_input: usize, d_output: usize) -> Result<Self, StructureError> {
+        Ok(match dense {
+            Initializer::Constant { value } if *value != 0.0 => Self::Constant(*value),
+            Initializer::Ones => Self::Constant(1.0),
+            Initializer::Zeros | Initializer::Constant { .. } => Self::Zeros,
+            Initializer::Uniform { min, max } if (min + max).abs() <= 1e-12 * (max - min).abs() => {
+                Self::Variance((max - min).powi(2) / 12.0)
+            }
+            Initializer::Normal { mean: 0.0, std } => Self::Variance(std.powi(2)),
+            Initializer::Uniform { .. } | Initializer::Normal { .. } => {
+                return Err(StructureError::InitializerWithMean { initializer: dense.clone() });
+            }
+            Initializer::KaimingUniform { gain, fan_out_only } | Initializer::KaimingNormal { gain, fan_out_only } => {
+                let fan = if *fan_out_only { d_output } else { d_input };
+                Self::Variance(gain.powi(2) / fan as f64)
+            }
+            Initializer::XavierUniform { gain } | Initializer::XavierNormal { gain } => {
+                Self::Variance(2.0 * gain.powi(2) / (d_input + d_output) as f64)
+            }
+            // The longer side's unit vectors spread their norm over its entries.
+            Initializer::Orthogonal { gain } => Self::Variance(gain.powi(2) / d_input.max(d_output) as f64),
+        })
+    }
+
+    /// Entries of a matrix of which only a `1 / times` share is not zero, so that its products have the dense variance.
+    pub fn sparse(self, times: f64) -> Initializer {
+        match self {
+            Self::Constant(value) => Initializer::Constant { value },
+            Self::Zeros => Initializer::Zeros,
+            Self::Variance(variance) => Initializer::Normal { mean: 0.0, std: (variance * times).sqrt() },
+        }
     }
 }
 

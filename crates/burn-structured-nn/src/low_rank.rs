@@ -1,8 +1,10 @@
 //! The low-rank layer: the plainest structure, and the baseline of the papers.
 
+use crate::approximation::{Approximation, parameter, read_weight};
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, dense_default};
 use crate::rank::RankBudget;
+use crate::svd::{self, Truncated};
 use crate::{Cost, Factor, Rank, StructureError};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
@@ -72,6 +74,28 @@ impl LowRankLinearConfig {
         })
     }
 
+    /// The low-rank layer nearest to a dense `weight [d_output, d_input]`: its truncated singular value decomposition
+    /// (Eckart, Young, 1936), with `bias` as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
+    pub fn from_dense(
+        &self,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Result<Approximation<LowRankLinear>, StructureError> {
+        let (d_input, d_output, rank) = (self.d_input, self.d_output, self.resolve()?);
+        let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
+        let Truncated { left, right } = svd::truncated(svd::matrix(&values, d_output, d_input), rank)?;
+        let (device, dtype) = (weight.device(), weight.dtype());
+        let v = svd::tensor([d_input, rank], |at| right[(at / rank, at % rank)], &device, dtype);
+        let ut = svd::tensor([rank, d_output], |at| left[(at % d_output, at / d_output)], &device, dtype);
+        let layer = LowRankLinear { v: parameter(v), ut: parameter(ut), bias: bias.map(parameter) };
+        let dense = layer.to_dense();
+        Ok(Approximation::measured(layer, dense, weight))
+    }
+
     /// The rank that the configuration comes to.
     ///
     /// # Errors
@@ -82,6 +106,7 @@ impl LowRankLinearConfig {
         self.rank.resolve(RankBudget {
             d_input: self.d_input,
             d_output: self.d_output,
+            fixed: 0,
             params_per_rank: self.d_input + self.d_output,
             max: self.d_input.min(self.d_output),
         })
@@ -198,6 +223,15 @@ mod tests {
         let layer = LowRankLinearConfig::new(12, 20).with_rank(Rank::Fixed(3)).init(&device());
         assert_eq!(layer.cost().params, layer.num_params());
         assert_eq!(layer.cost().flops_per_token, 2 * 3 * (12 + 20) + 20);
+    }
+
+    #[test]
+    fn what_is_left_of_a_dense_weight_are_its_largest_singular_values() {
+        // diag(3, 2, 1), so rank 2 misses 1 of √14.
+        let weight = Tensor::<2>::from_data([[3.0f32, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 2.0, 0.0]], &device());
+        let config = LowRankLinearConfig::new(3, 3).with_rank(Rank::Fixed(2));
+        let approximation = config.from_dense(weight, None).unwrap();
+        assert!((approximation.relative_error - 1.0 / 14f64.sqrt()).abs() < 1e-6);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub enum Rank {
 pub(crate) struct RankBudget {
     pub d_input: usize,
     pub d_output: usize,
+    /// Parameters whatever the rank.
+    pub fixed: usize,
     /// Parameters that one more rank costs.
     pub params_per_rank: usize,
     /// The rank from which on every matrix is representable.
@@ -25,7 +27,7 @@ pub(crate) struct RankBudget {
 
 impl Rank {
     pub(crate) fn resolve(self, budget: RankBudget) -> Result<usize, StructureError> {
-        let RankBudget { d_input, d_output, params_per_rank, max } = budget;
+        let RankBudget { d_input, d_output, fixed, params_per_rank, max } = budget;
         match self {
             Self::Fixed(0) => Err(StructureError::ZeroRank { max }),
             Self::Fixed(rank) if rank > max => Err(StructureError::RankTooLarge { rank, max, d_output, d_input }),
@@ -35,8 +37,10 @@ impl Rank {
                     return Err(StructureError::RatioOutOfRange { ratio });
                 }
                 let dense = (d_input * d_output) as f64;
-                match (ratio * dense / params_per_rank as f64) as usize {
-                    0 => Err(StructureError::RatioTooSmall { ratio, smallest: params_per_rank as f64 / dense }),
+                match ((ratio * dense - fixed as f64) / params_per_rank as f64) as usize {
+                    0 => {
+                        Err(StructureError::RatioTooSmall { ratio, smallest: (fixed + params_per_rank) as f64 / dense })
+                    }
                     rank => Ok(rank.min(max)),
                 }
             }
@@ -48,13 +52,23 @@ impl Rank {
 mod tests {
     use super::*;
 
-    const BUDGET: RankBudget = RankBudget { d_input: 16, d_output: 16, params_per_rank: 32, max: 16 };
+    const BUDGET: RankBudget = RankBudget { d_input: 16, d_output: 16, fixed: 0, params_per_rank: 32, max: 16 };
 
     #[test]
     fn a_ratio_is_the_highest_rank_within_the_budget() {
         assert_eq!(Rank::Ratio(0.5).resolve(BUDGET), Ok(4));
         assert_eq!(Rank::Ratio(1.0).resolve(BUDGET), Ok(8));
         assert_eq!(Rank::Ratio(0.49).resolve(BUDGET), Ok(3));
+    }
+
+    #[test]
+    fn what_the_structure_takes_anyway_is_not_left_for_the_rank() {
+        let budget = RankBudget { fixed: 64, ..BUDGET };
+        assert_eq!(Rank::Ratio(0.5).resolve(budget), Ok(2));
+        assert_eq!(
+            Rank::Ratio(0.3).resolve(budget),
+            Err(StructureError::RatioTooSmall { ratio: 0.3, smallest: 0.375 })
+        );
     }
 
     #[test]

@@ -3,9 +3,13 @@
 //! Burn's modules keep their types, so nothing can swap a `Linear` inside someone else's model. A model that wants to be
 //! compressed therefore holds this enum from the start.
 
+use crate::approximation::{Approximation, parameter, read_weight};
+use crate::error::check_dimensions;
 use crate::{
-    BlastLinear, BlastLinearConfig, Cost, Factor, LowRankLinear, LowRankLinearConfig, Ss1Hash, Ss1Linear, Ss1LinearConfig,
-    Structure, StructureError, dense, error::check_dimensions,
+    BlastLinear, BlastLinearConfig, BlockDiagonalLinear, BlockDiagonalLinearConfig, BttLinear, BttLinearConfig, Cost,
+    Factor, GaudiLinear, GaudiLinearConfig, KroneckerLinear, KroneckerLinearConfig, LowRankLinear, LowRankLinearConfig,
+    MonarchLinear, MonarchLinearConfig, PixelflyLinear, PixelflyLinearConfig, Ss1Hash, Ss1Linear, Ss1LinearConfig,
+    Structure, StructureError, WindowedLinear, dense,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -40,6 +44,80 @@ pub enum StructuredLinear {
     LowRank(LowRankLinear),
     /// An SS1 layer.
     Ss1(Ss1Linear),
+    /// A Monarch layer.
+    Monarch(MonarchLinear),
+    /// A block-diagonal layer.
+    BlockDiagonal(BlockDiagonalLinear),
+    /// A Pixelfly layer.
+    Pixelfly(PixelflyLinear),
+    /// A Gaudi-GBLR layer.
+    Gaudi(GaudiLinear),
+    /// A Gaudi-GBLR layer with fixed windows, see [`StructuredLinear::freeze_windows`].
+    Windowed(WindowedLinear),
+    /// A block tensor-train layer.
+    Btt(BttLinear),
+    /// A Kronecker layer.
+    Kronecker(KroneckerLinear),
+}
+
+/// The configuration of a layer that is not dense, built for one use.
+macro_rules! with_config {
+    ($self:expr, $config:ident, $Layer:ident => $body:expr, dense: $dense:expr) => {{
+        let (d_input, d_output, bias) = ($self.d_input, $self.d_output, $self.bias);
+        match $self.structure {
+            Structure::Dense => $dense,
+            Structure::Blast { blocks, rank } => {
+                let $config = BlastLinearConfig::new(d_input, d_output).with_blocks(blocks).with_rank(rank);
+                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Blast);
+                $body
+            }
+            Structure::LowRank { rank } => {
+                let $config = LowRankLinearConfig::new(d_input, d_output).with_rank(rank);
+                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::LowRank);
+                $body
+            }
+            Structure::Ss1 { reduction, block_k, block_n, independent } => {
+                let hash = match independent {
+                    Some(seed) => Ss1Hash::Independent { seed, signs: true },
+                    None => Ss1Hash::default(),
+                };
+                let $config = Ss1LinearConfig::new(d_input, d_output).with_reduction(reduction).with_hash(hash);
+                let $config = $config.with_block_k(block_k).with_block_n(block_n);
+                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Ss1);
+                $body
+            }
+            Structure::Monarch { blocks, rank } => {
+                let $config = MonarchLinearConfig::new(d_input, d_output).with_blocks(blocks).with_rank(rank);
+                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Monarch);
+                $body
+            }
+            Structure::BlockDiagonal { blocks } => {
+                let $config = BlockDiagonalLinearConfig::new(d_input, d_output).with_blocks(blocks);
+                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::BlockDiagonal);
+                $body
+            }
+            Structure::Pixelfly { blocks, stride, rank } => {
+                let $config = PixelflyLinearConfig::new(d_input, d_output).with_blocks(blocks).with_stride(stride);
+                let ($config, $Layer) = ($config.with_rank(rank).with_bias(bias), StructuredLinear::Pixelfly);
+                $body
+            }
+            Structure::Gaudi { rank, width } => {
+                let $config = GaudiLinearConfig::new(d_input, d_output).with_rank(rank).with_width(width);
+                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Gaudi);
+                $body
+            }
+            Structure::Btt { blocks, rank } => {
+                let $config = BttLinearConfig::new(d_input, d_output).with_blocks(blocks).with_rank(rank);
+                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Btt);
+                $body
+            }
+            Structure::Kronecker { blocks, rank } => {
+                let $config = KroneckerLinearConfig::new(d_input, d_output).with_blocks(blocks).with_rank(rank);
+                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Kronecker);
+                $body
+            }
+        }
+    }};
 }
 
 impl StructuredLinearConfig {
@@ -58,31 +136,78 @@ impl StructuredLinearConfig {
     ///
     /// If the structure does not fit the dimensions; see the layers' own configurations.
     pub fn try_init(&self, device: &Device) -> Result<StructuredLinear, StructureError> {
-        let (d_input, d_output, bias) = (self.d_input, self.d_output, self.bias);
-        Ok(match self.structure {
-            Structure::Dense => {
-                check_dimensions(d_input, d_output)?;
-                StructuredLinear::Dense(LinearConfig::new(d_input, d_output).with_bias(bias).init(device))
-            }
-            Structure::Blast { blocks, rank } => {
-                let config = BlastLinearConfig::new(d_input, d_output).with_bias(bias);
-                StructuredLinear::Blast(config.with_blocks(blocks).with_rank(rank).try_init(device)?)
-            }
-            Structure::LowRank { rank } => {
-                let config = LowRankLinearConfig::new(d_input, d_output).with_bias(bias);
-                StructuredLinear::LowRank(config.with_rank(rank).try_init(device)?)
-            }
-            Structure::Ss1 { reduction, block_k, block_n, independent } => {
-                let hash = match independent {
-                    Some(seed) => Ss1Hash::Independent { seed, signs: true },
-                    None => Ss1Hash::default(),
-                };
-                let config = Ss1LinearConfig::new(d_input, d_output).with_bias(bias).with_reduction(reduction);
-                let config = config.with_block_k(block_k).with_block_n(block_n).with_hash(hash);
-                StructuredLinear::Ss1(config.try_init(device)?)
-            }
+        with_config!(self, config, wrap => config.try_init(device).map(wrap), dense: {
+            check_dimensions(self.d_input, self.d_output)?;
+            let config = LinearConfig::new(self.d_input, self.d_output).with_bias(self.bias);
+            Ok(StructuredLinear::Dense(config.init(device)))
         })
     }
+
+    /// The layer nearest to a dense `weight [d_output, d_input]`, with `bias` as it is; see the layers' own configurations for
+    /// how near.
+    ///
+    /// # Errors
+    ///
+    /// If the structure does not fit the dimensions, the shapes differ from the layer's, or an entry of `weight` is not
+    /// finite.
+    pub fn from_dense(
+        &self,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Result<Approximation<StructuredLinear>, StructureError> {
+        with_config!(self, config, wrap => Ok(config.from_dense(weight, bias)?.map(wrap)), dense: {
+            check_dimensions(self.d_input, self.d_output)?;
+            read_weight(&weight, bias.as_ref(), self.d_input, self.d_output)?;
+            let linear = Linear { weight: parameter(weight.transpose()), bias: bias.map(parameter) };
+            Ok(Approximation { layer: StructuredLinear::Dense(linear), relative_error: 0.0 })
+        })
+    }
+}
+
+impl Structure {
+    /// The layer of this structure that is nearest to a trained `linear` layer.
+    ///
+    /// # Errors
+    ///
+    /// If the structure does not fit the layer's dimensions, or its weight is not finite.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::{nn::LinearConfig, tensor::Device};
+    /// use burn_structured_nn::Structure;
+    ///
+    /// let trained = LinearConfig::new(32, 64).init(&Device::flex());
+    /// let structure: Structure = "blast:b=4,ratio=0.5".parse()?;
+    /// let approximation = structure.approximate(&trained)?;
+    /// println!("{} off by {:.0} %", approximation.layer, 100.0 * approximation.relative_error);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn approximate(self, linear: &Linear) -> Result<Approximation<StructuredLinear>, StructureError> {
+        let weight = dense::to_dense(linear);
+        let [d_output, d_input] = weight.dims();
+        StructuredLinearConfig::new(d_input, d_output, self)
+            .from_dense(weight, linear.bias.as_ref().map(|bias| bias.val()))
+    }
+}
+
+/// Runs `$body` with `$layer` bound to the layer within, whatever it is, unless it is dense.
+macro_rules! each {
+    ($self:expr, $layer:ident => $body:expr, dense: $dense:expr) => {
+        match $self {
+            StructuredLinear::Dense($layer) => $dense,
+            StructuredLinear::Blast($layer) => $body,
+            StructuredLinear::LowRank($layer) => $body,
+            StructuredLinear::Ss1($layer) => $body,
+            StructuredLinear::Monarch($layer) => $body,
+            StructuredLinear::BlockDiagonal($layer) => $body,
+            StructuredLinear::Pixelfly($layer) => $body,
+            StructuredLinear::Gaudi($layer) => $body,
+            StructuredLinear::Windowed($layer) => $body,
+            StructuredLinear::Btt($layer) => $body,
+            StructuredLinear::Kronecker($layer) => $body,
+        }
+    };
 }
 
 impl StructuredLinear {
@@ -97,41 +222,30 @@ impl StructuredLinear {
     ///
     /// Panics if the last axis of `input` is not `d_input`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::Dense(layer) => layer.forward(input),
-            Self::Blast(layer) => layer.forward(input),
-            Self::LowRank(layer) => layer.forward(input),
-            Self::Ss1(layer) => layer.forward(input),
-        }
+        each!(self, layer => layer.forward(input), dense: layer.forward(input))
     }
 
     /// The dense weight `[d_output, d_input]` that this layer multiplies by.
     pub fn to_dense(&self) -> Tensor<2> {
-        match self {
-            Self::Dense(layer) => dense::to_dense(layer),
-            Self::Blast(layer) => layer.to_dense(),
-            Self::LowRank(layer) => layer.to_dense(),
-            Self::Ss1(layer) => layer.to_dense(),
-        }
+        each!(self, layer => layer.to_dense(), dense: dense::to_dense(layer))
     }
 
     /// Parameters, FLOPs and bytes, beside those of the dense layer.
     pub fn cost(&self) -> Cost {
-        match self {
-            Self::Dense(layer) => dense::cost(layer),
-            Self::Blast(layer) => layer.cost(),
-            Self::LowRank(layer) => layer.cost(),
-            Self::Ss1(layer) => layer.cost(),
-        }
+        each!(self, layer => layer.cost(), dense: dense::cost(layer))
     }
 
     /// The factors, each with the learning rate that suits it; none for a dense layer.
     pub fn factors(&self) -> Vec<Factor> {
+        each!(self, layer => layer.factors(), dense: { let _ = layer; Vec::new() })
+    }
+
+    /// The layer as it is used when training is over: what is learned beside the weights is fixed, and the work that it makes
+    /// superfluous is left out. Changes only [`StructuredLinear::Gaudi`].
+    pub fn freeze_windows(self) -> Self {
         match self {
-            Self::Dense(_) => Vec::new(),
-            Self::Blast(layer) => layer.factors(),
-            Self::LowRank(layer) => layer.factors(),
-            Self::Ss1(layer) => layer.factors(),
+            Self::Gaudi(layer) => Self::Windowed(layer.freeze_windows()),
+            other => other,
         }
     }
 }
@@ -144,10 +258,11 @@ mod tests {
     #[test]
     fn every_structure_multiplies_by_its_dense_weight() {
         let device = Device::flex();
-        for text in ["dense", "blast:b=2,r=3", "low-rank:r=3", "ss1:c=2,k=2,n=5,hash=independent"] {
-            let config = StructuredLinearConfig::new(8, 12, text.parse().unwrap()).with_bias(false);
+        for text in Structure::NAMES.map(|name| if name == "pixelfly" { "pixelfly:b=4,stride=2,r=2" } else { name }) {
+            let config = StructuredLinearConfig::new(16, 24, text.replace("ss1", "ss1:k=4").parse().unwrap());
+            let config = config.with_bias(false);
             let layer = config.init(&device);
-            let x = Tensor::<2>::random([5, 8], Distribution::Normal(0.0, 1.0), &device);
+            let x = Tensor::<2>::random([5, 16], Distribution::Normal(0.0, 1.0), &device);
             let expected = x.clone().matmul(layer.to_dense().transpose()).into_data();
             layer.forward(x).into_data().assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
             assert_eq!(layer.cost().params, layer.num_params(), "{text}");

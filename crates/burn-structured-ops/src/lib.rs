@@ -26,9 +26,12 @@ mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 pub mod device;
+pub mod gaudi;
 #[cfg(feature = "cube")]
 mod gemm;
+pub mod kronecker;
 pub mod monarch;
+pub mod pixelfly;
 pub mod ss1;
 
 pub use bias::Bias;

@@ -154,7 +154,10 @@ mod tests {
         for (epochs, steps, warmup_epochs) in [(1, 1, 1.0), (2, 3, 0.0), (2, 3, 2.0), (5, 10, 0.5)] {
             let recipe = Recipe { epochs, warmup_epochs, ..Recipe::default() };
             let groups = vec![(4.0, ParamGroup::from_path("factor"))];
-            assert!(recipe.schedule(steps, groups).is_ok(), "{epochs} epochs of {steps} steps, {warmup_epochs} of warm-up");
+            assert!(
+                recipe.schedule(steps, groups).is_ok(),
+                "{epochs} epochs of {steps} steps, {warmup_epochs} of warm-up"
+            );
         }
     }
 

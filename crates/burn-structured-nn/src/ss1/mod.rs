@@ -4,7 +4,7 @@ mod function;
 
 pub use function::Ss1Hash;
 
-use crate::approximation::{Approximation, relative_error};
+use crate::approximation::{Approximation, parameter, read_weight};
 use crate::error::check_dimensions;
 use crate::initializer::dense_default;
 use crate::{Cost, Factor, StructureError};
@@ -85,32 +85,33 @@ impl Ss1LinearConfig {
     pub fn try_init(&self, device: &Device) -> Result<Ss1Linear, StructureError> {
         let function = self.function()?;
         let width = function.fold(self.d_output).width();
-        let z = self.initializer.init_with([width, self.d_output], Some(self.d_input), Some(self.d_output), device);
-        Ok(self.layer(function, z, device))
+        let init = &self.initializer;
+        let z = init.init_with([width, self.d_output], Some(self.d_input), Some(self.d_output), device);
+        let bias = self.bias.then(|| init.init_with([self.d_output], Some(self.d_input), Some(self.d_output), device));
+        Ok(Self::layer(function, z, bias, device))
     }
 
     /// The SS1 layer nearest to a dense `weight [d_output, d_input]`: each stored weight is the mean of those it stands for,
-    /// signs undone, which is the least-squares optimum.
+    /// signs undone, which is the least-squares optimum. `bias` is kept as it is.
     ///
     /// # Errors
     ///
-    /// As [`try_init`](Self::try_init).
-    ///
-    /// # Panics
-    ///
-    /// If `weight` is not `[d_output, d_input]`.
-    pub fn from_dense(&self, weight: Tensor<2>) -> Result<Approximation<Ss1Linear>, StructureError> {
+    /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
+    pub fn from_dense(
+        &self,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Result<Approximation<Ss1Linear>, StructureError> {
         let function = self.function()?;
-        let (d_input, d_output) = (self.d_input, self.d_output);
-        assert_shape!(weight, [d_output, d_input]);
-        let device = weight.device();
-        let z = ss1_from_dense(weight.clone(), function.fold(d_output));
-        let layer = self.layer(function, Param::initialized(ParamId::new(), z), &device);
-        let relative_error = relative_error(layer.to_dense(), weight);
-        Ok(Approximation { layer, relative_error })
+        read_weight(&weight, bias.as_ref(), self.d_input, self.d_output)?;
+        let z = ss1_from_dense(weight.clone(), function.fold(self.d_output));
+        let layer = Self::layer(function, parameter(z), bias.map(parameter), &weight.device());
+        let dense = layer.to_dense();
+        Ok(Approximation::measured(layer, dense, weight))
     }
 
-    /// The layer of stored weights `[d_output, w]` in the authors' layout, every group rotated for its block of rows.
+    /// The layer of stored weights `[d_output, w]` in the authors' layout, every group rotated for its block of rows, with
+    /// `bias` as it is.
     ///
     /// # Errors
     ///
@@ -119,16 +120,16 @@ impl Ss1LinearConfig {
     /// # Panics
     ///
     /// If `weight` is not `[d_output, w]`.
-    pub fn from_rotated(&self, weight: Tensor<2>) -> Result<Ss1Linear, StructureError> {
+    pub fn from_rotated(&self, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Result<Ss1Linear, StructureError> {
         let function = self.function()?;
         let (d_output, width) = (self.d_output, function.fold(self.d_output).width());
         assert_shape!(weight, [d_output, width]);
         let device = weight.device();
         let z = rotate(weight, function, true).transpose();
-        Ok(self.layer(function, Param::initialized(ParamId::new(), z), &device))
+        Ok(Self::layer(function, parameter(z), bias.map(parameter), &device))
     }
 
-    fn layer(&self, function: Function, z: Param<Tensor<2>>, device: &Device) -> Ss1Linear {
+    fn layer(function: Function, z: Param<Tensor<2>>, bias: Option<Param<Tensor<1>>>, device: &Device) -> Ss1Linear {
         let numbers = TensorData::new(function.to_numbers(), [Function::LEN]);
         let shared = Shared::new(function);
         let loaded = shared.clone();
@@ -142,8 +143,6 @@ impl Ss1LinearConfig {
                 hash
             },
         );
-        let init = &self.initializer;
-        let bias = self.bias.then(|| init.init_with([self.d_output], Some(self.d_input), Some(self.d_output), device));
         Ss1Linear { z, bias, hash, function: shared }
     }
 
@@ -279,7 +278,7 @@ mod tests {
     #[test]
     fn a_representable_matrix_is_its_own_approximation() {
         let layer = config(INDEPENDENT).init(&device());
-        let approximation = config(INDEPENDENT).from_dense(layer.to_dense()).unwrap();
+        let approximation = config(INDEPENDENT).from_dense(layer.to_dense(), None).unwrap();
         assert!(approximation.relative_error < 1e-6, "{}", approximation.relative_error);
         let weights = approximation.layer.z.val().into_data();
         weights.assert_approx_eq::<f32>(&layer.z.val().into_data(), Tolerance::absolute(1e-6));
@@ -288,7 +287,7 @@ mod tests {
     #[test]
     fn the_error_of_an_approximation_is_what_it_says() {
         let weight = Tensor::<2>::random([12, 40], Distribution::Normal(0.0, 1.0), &device());
-        let Approximation { layer, relative_error } = config(INDEPENDENT).from_dense(weight.clone()).unwrap();
+        let Approximation { layer, relative_error } = config(INDEPENDENT).from_dense(weight.clone(), None).unwrap();
         // Half of the weights are free: the mean of two leaves half of the variance of independent ones.
         assert!((0.5..0.9).contains(&relative_error), "{relative_error}");
         let difference = (layer.to_dense() - weight.clone()).powf_scalar(2.0).sum() / weight.powf_scalar(2.0).sum();
@@ -299,7 +298,7 @@ mod tests {
     fn rotating_and_back_is_the_same_layer() {
         let config = config(Ss1Hash::Additive { constants: [3, 5, 7, 11], vec: 3 });
         let layer = config.init(&device());
-        let again = config.from_rotated(layer.rotated()).unwrap();
+        let again = config.from_rotated(layer.rotated(), None).unwrap();
         assert_eq!(again.z.val().into_data(), layer.z.val().into_data());
         assert_ne!(layer.rotated().transpose().into_data(), layer.z.val().into_data());
     }

@@ -54,13 +54,9 @@ fn record<B: BlockDiagonalBackend, C: CheckpointStrategy, const N: usize>(
             let y = B::block_diagonal_product(x.into_primitive(), w.into_primitive(), bias, orders, strategy);
             prep.finish(saved, y)
         }
-        OpsKind::UnTracked(prep) => prep.finish(B::block_diagonal_product(
-            x.into_primitive(),
-            w.into_primitive(),
-            bias,
-            orders,
-            strategy,
-        )),
+        OpsKind::UnTracked(prep) => {
+            prep.finish(B::block_diagonal_product(x.into_primitive(), w.into_primitive(), bias, orders, strategy))
+        }
     }
 }
 

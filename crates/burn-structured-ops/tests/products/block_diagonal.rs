@@ -79,13 +79,7 @@ impl Case {
         [y, dx, dw, dbias]
     }
 
-    fn check<B: StructuredBackend>(
-        &self,
-        subject: &Subject<B>,
-        dtype: DType,
-        layout: Layout,
-        strategy: BlockStrategy,
-    ) {
+    fn check<B: StructuredBackend>(&self, subject: &Subject<B>, dtype: DType, layout: Layout, strategy: BlockStrategy) {
         type Ad<B> = Autodiff<B, NoCheckpointing>;
         let Self { tokens, sizes: [b, p, q], orders, .. } = self;
         let leaf = |values: &[f64], shape: &[usize], layout: Layout| -> FloatTensor<Ad<B>> {
@@ -104,7 +98,8 @@ impl Case {
         let grads = Ad::<B>::float_mul(y, <Ad<B> as burn::backend::AutodiffBackend>::from_inner(g)).backward();
         let gradient = |leaf: &FloatTensor<Ad<B>>| read::<B>(leaf.grad(&grads).expect("a gradient"));
 
-        let what = format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {tokens}×{:?}, {orders:?}", subject.name, self.sizes);
+        let what =
+            format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {tokens}×{:?}, {orders:?}", subject.name, self.sizes);
         let actual = [output, gradient(&x), gradient(&w), gradient(&bias)];
         let lengths = [q + 1, *p, *tokens, *tokens];
         for (((name, actual), (expected, magnitude)), length) in

@@ -62,11 +62,10 @@ fn devices() -> Vec<(&'static str, DType, Vec<BlockStrategy>)> {
     let names = device::names().into_iter().filter(|name| chosen.is_empty() || chosen.split(',').any(|it| it == *name));
     let on = |name: &'static str| match name {
         "flex" | "ndarray" => {
-            vec![(name, DType::F64, vec![BlockStrategy::Auto, BlockStrategy::Reference]), (
-                name,
-                DType::F32,
-                vec![BlockStrategy::Auto],
-            )]
+            vec![
+                (name, DType::F64, vec![BlockStrategy::Auto, BlockStrategy::Reference]),
+                (name, DType::F32, vec![BlockStrategy::Auto]),
+            ]
         }
         // Burn's own matmul may be wrong on a software GPU; that of this crate has to be right everywhere.
         _ => vec![(name, DType::F32, vec![BlockStrategy::Portable])],

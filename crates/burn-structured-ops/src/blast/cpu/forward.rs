@@ -3,7 +3,7 @@
 use super::coupling::{Couplings, couple_block};
 use super::{stages, token_major};
 use crate::blast::{BlastStrategy, Sizes};
-use crate::cpu::{Matrix, Output, Scalar, fill_bias, contiguous, dense_slice, multiply, vectorized};
+use crate::cpu::{Matrix, Output, Scalar, contiguous, dense_slice, fill_bias, multiply, vectorized};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;

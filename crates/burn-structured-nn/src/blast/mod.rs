@@ -1,5 +1,8 @@
 //! The BLAST layer.
 
+mod projection;
+
+use crate::approximation::{Approximation, parameter, read_weight};
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, dense_default};
 use crate::rank::RankBudget;
@@ -81,6 +84,31 @@ impl BlastLinearConfig {
         })
     }
 
+    /// A layer near a dense `weight [d_output, d_input]`, with `bias` as it is.
+    ///
+    /// The start is the nearer of the best low-rank matrix and the best one with blocks of low rank, both of which BLAST
+    /// contains and which are found in closed form, on the host and in f64; alternating least squares then improve it to a
+    /// local optimum. Matrices of low rank, with blocks of low rank, or block-diagonal, are found exactly if the rank
+    /// suffices for their embedding.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
+    pub fn from_dense(
+        &self,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Result<Approximation<BlastLinear>, StructureError> {
+        let (d_input, d_output) = (self.d_input, self.d_output);
+        let (grid, rank) = self.resolve()?;
+        let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
+        let factors = projection::approximate(&values, [d_output, d_input], grid, rank)?;
+        let [u, s, v] = factors.into_tensors(&weight.device(), weight.dtype());
+        let layer = BlastLinear { u: parameter(u), s: parameter(s), v: parameter(v), bias: bias.map(parameter) };
+        let dense = layer.to_dense();
+        Ok(Approximation::measured(layer, dense, weight))
+    }
+
     /// The block grid `[b1, b2]` and the rank that the configuration comes to.
     ///
     /// # Errors
@@ -92,6 +120,7 @@ impl BlastLinearConfig {
         let rank = self.rank.resolve(RankBudget {
             d_input: self.d_input,
             d_output: self.d_output,
+            fixed: 0,
             params_per_rank: self.d_output + self.d_input + b1 * b2,
             // Blocks of full rank, embedded as in the paper's §2: each takes its own components, cyclically shared.
             max: b1.max(b2) * (self.d_output / b1).min(self.d_input / b2),

@@ -1,0 +1,241 @@
+//! The block tensor-train layer: Monarch with cores near the square root of the sides, and its own start and rates.
+
+use crate::approximation::{Approximation, parameter, read_weight};
+use crate::block_low_rank::BlockLowRank;
+use crate::error::check_dimensions;
+use crate::initializer::dense_default;
+use crate::rank::RankBudget;
+use crate::{Blocks, Cost, Factor, Rank, StructureError};
+use burn::config::Config;
+use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::nn::Initializer;
+use burn::tensor::{Device, Tensor, assert_shape};
+use burn_structured_ops::block_diagonal::Order;
+use burn_structured_ops::monarch::{monarch_linear, monarch_to_dense};
+
+/// Configuration to create a [`BttLinear`] layer using the [init function](BttLinearConfig::init).
+#[derive(Config, Debug)]
+pub struct BttLinearConfig {
+    /// The size of the input features.
+    pub d_input: usize,
+    /// The size of the output features.
+    pub d_output: usize,
+    /// Into how many blocks the matrix is cut: `d_output = b1 m₂`, `d_input = b2 n₂`; [`Blocks::Auto`] takes the divisors
+    /// nearest to the square roots.
+    #[config(default = "Blocks::Auto")]
+    pub blocks: Blocks,
+    /// The rank of the train, which is that of each block, or the share of the dense parameters to spend on it.
+    #[config(default = "Rank::Ratio(0.5)")]
+    pub rank: Rank,
+    /// If a bias should be applied during the linear transformation.
+    #[config(default = true)]
+    pub bias: bool,
+    /// How to draw the cores; `None` is the rule of the paper, see [`BttLinear`].
+    #[config(default = "None")]
+    pub initializer: Option<Initializer>,
+}
+
+/// Applies a linear transformation whose weight is a block tensor-train: `O_{αβ} = Σ_{γσ} L_{αβγσ} Σ_δ R_{αγδσ} I_{γδ} + b`.
+///
+/// Features are pairs of indices, `α < b1`, `γ < b2`, and `σ` runs over the rank (Qiu, Potapczynski, Finzi, Goldblum, Wilson,
+/// *Compute Better Spent*, ICML 2024, §4). Block `(α, γ)` of the weight has rank `t`, as in a Monarch matrix, but its rows are
+/// neighbours. It has `t (b1 d_input + b2 d_output)` weights and as many multiplications a token.
+///
+/// Each core is drawn with variance `min(f_in, f_out) / f_in²` for the `f_in` features that one of its outputs sums and the
+/// `f_out` outputs of a block, and [`factors`](Self::factors) scales its learning rate by `d_input / f_in`: the paper's rules,
+/// under which the rate of a dense layer carries over.
+///
+/// Should be created with [`BttLinearConfig`].
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct BttLinear {
+    /// Blocks of the right factor, which the input meets first: `[b2, t b1, d_input / b2]`.
+    pub right: Param<Tensor<3>>,
+    /// Blocks of the left factor: `[b1, d_output / b1, t b2]`.
+    pub left: Param<Tensor<3>>,
+    /// Vector of size `d_output`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl BttLinearConfig {
+    /// Initialize a new [`BttLinear`] module.
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_init`](Self::try_init) returns an error.
+    pub fn init(&self, device: &Device) -> BttLinear {
+        self.try_init(device).unwrap_or_else(|error| panic!("BttLinear: {error}"))
+    }
+
+    /// Initialize a new [`BttLinear`] module.
+    ///
+    /// # Errors
+    ///
+    /// If a dimension is zero or does not split into the blocks asked for, if the rank is zero or above what the blocks need,
+    /// if the ratio is outside `(0, 1]` or leaves no room for rank 1.
+    pub fn try_init(&self, device: &Device) -> Result<BttLinear, StructureError> {
+        let (d_input, d_output) = (self.d_input, self.d_output);
+        let ([b1, b2], rank) = self.resolve()?;
+        let core = |dims: [usize; 3]| match &self.initializer {
+            Some(initializer) => initializer.init_with(dims, Some(dims[2]), Some(dims[1]), device),
+            None => {
+                let (outputs, inputs) = (dims[1] as f64, dims[2] as f64);
+                Initializer::Normal { mean: 0.0, std: outputs.min(inputs).sqrt() / inputs }.init(dims, device)
+            }
+        };
+        Ok(BttLinear {
+            right: core([b2, rank * b1, d_input / b2]),
+            left: core([b1, d_output / b1, rank * b2]),
+            bias: self.bias.then(|| dense_default().init_with([d_output], Some(d_input), Some(d_output), device)),
+        })
+    }
+
+    /// The layer nearest to a dense `weight [d_output, d_input]`: a truncated singular value decomposition of each block, which
+    /// is the least-squares optimum, with `bias` as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
+    pub fn from_dense(
+        &self,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Result<Approximation<BttLinear>, StructureError> {
+        let (d_input, d_output) = (self.d_input, self.d_output);
+        let (grid, rank) = self.resolve()?;
+        let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
+        let nearest = BlockLowRank::nearest(&values, [d_output, d_input], grid, rank, Order::Grouped)?;
+        let [right, left] = nearest.factors([d_output, d_input], &weight.device(), weight.dtype());
+        let layer = BttLinear { right: parameter(right), left: parameter(left), bias: bias.map(parameter) };
+        let dense = layer.to_dense();
+        Ok(Approximation::measured(layer, dense, weight))
+    }
+
+    /// The block grid `[b1, b2]` and the rank of a block that the configuration comes to.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_init`](Self::try_init).
+    pub fn resolve(&self) -> Result<([usize; 2], usize), StructureError> {
+        check_dimensions(self.d_input, self.d_output)?;
+        let (b1, b2) = self.blocks.resolve_square_root(self.d_input, self.d_output)?;
+        let rank = self.rank.resolve(RankBudget {
+            d_input: self.d_input,
+            d_output: self.d_output,
+            fixed: 0,
+            params_per_rank: b1 * self.d_input + b2 * self.d_output,
+            max: (self.d_output / b1).min(self.d_input / b2),
+        })?;
+        Ok(([b1, b2], rank))
+    }
+}
+
+impl BttLinear {
+    /// Applies the forward pass on the input tensor.
+    ///
+    /// # Shapes
+    ///
+    /// - input: `[.., d_input]`
+    /// - output: `[.., d_output]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if the last axis of `input` is not `d_input`.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let d_input = self.d_input();
+        assert_shape!(input, [.., d_input]);
+        let bias = self.bias.as_ref().map(|bias| bias.val());
+        monarch_linear(input, self.right.val(), self.left.val(), bias, Order::Grouped)
+    }
+
+    /// The dense weight `[d_output, d_input]` that this layer multiplies by.
+    pub fn to_dense(&self) -> Tensor<2> {
+        monarch_to_dense(self.right.val(), self.left.val(), Order::Grouped)
+    }
+
+    /// Parameters, FLOPs and bytes, beside those of the dense layer.
+    pub fn cost(&self) -> Cost {
+        let weights = self.right.shape().num_elements() + self.left.shape().num_elements();
+        let bytes = self.left.val().dtype().size();
+        Cost::of_weights(weights, self.d_input(), self.d_output(), self.bias.is_some(), bytes)
+    }
+
+    /// The factors, each with the learning rate that suits it.
+    pub fn factors(&self) -> Vec<Factor> {
+        let d_input = self.d_input();
+        let ([_, _, right], [_, _, left]) = (self.right.shape().dims(), self.left.shape().dims());
+        vec![Factor::new("right", &self.right, d_input, right), Factor::new("left", &self.left, d_input, left)]
+    }
+
+    /// The size of the input features.
+    pub fn d_input(&self) -> usize {
+        let [b2, _, q] = self.right.shape().dims();
+        b2 * q
+    }
+
+    /// The size of the output features.
+    pub fn d_output(&self) -> usize {
+        let [b1, p, _] = self.left.shape().dims();
+        b1 * p
+    }
+
+    /// The block grid `[b1, b2]`.
+    pub fn blocks(&self) -> [usize; 2] {
+        [self.left.shape()[0], self.right.shape()[0]]
+    }
+
+    /// The rank of a block.
+    pub fn rank(&self) -> usize {
+        self.right.shape()[1] / self.left.shape()[0]
+    }
+}
+
+impl ModuleDisplay for BttLinear {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let [b1, b2] = self.blocks();
+        content
+            .add("d_input", &self.d_input())
+            .add("d_output", &self.d_output())
+            .add("blocks", &format!("{b1}x{b2}"))
+            .add("rank", &self.rank())
+            .add("bias", &self.bias.is_some())
+            .optional()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_near_the_square_root() {
+        let layer = BttLinearConfig::new(768, 3072).with_rank(Rank::Fixed(2)).init(&Device::flex());
+        assert_eq!(layer.blocks(), [48, 24]);
+        assert_eq!(layer.cost().params, layer.num_params());
+        assert!(layer.cost().params_ratio() < 0.1);
+    }
+
+    #[test]
+    fn cores_are_drawn_by_their_fans() {
+        let device = Device::flex();
+        device.seed(3);
+        let config = BttLinearConfig::new(64, 96).with_blocks(Blocks::Square(8)).with_rank(Rank::Fixed(3));
+        let layer = config.init(&device);
+        let variance = |core: &Param<Tensor<3>>| core.val().powf_scalar(2.0).mean().into_scalar::<f64>();
+        // Right: 8 features to 24; left: 24 to 12.
+        assert!((variance(&layer.right) * 64.0 / 8.0 - 1.0).abs() < 0.15);
+        assert!((variance(&layer.left) * 576.0 / 12.0 - 1.0).abs() < 0.15);
+    }
+
+    #[test]
+    fn every_core_has_its_rate() {
+        let config = BttLinearConfig::new(64, 96).with_blocks(Blocks::Square(8)).with_rank(Rank::Fixed(2));
+        let rates: Vec<_> =
+            config.init(&Device::flex()).factors().iter().map(|core| (core.name, core.lr_scale)).collect();
+        assert_eq!(rates, [("right", 8.0), ("left", 4.0)]);
+    }
+}

@@ -1,0 +1,227 @@
+//! The Monarch layer: two block-diagonal factors with a permutation between them.
+
+use crate::approximation::{Approximation, parameter, read_weight};
+use crate::block_low_rank::BlockLowRank;
+use crate::error::check_dimensions;
+use crate::initializer::{FactorInitializers, dense_default};
+use crate::rank::RankBudget;
+use crate::{Blocks, Cost, Factor, Rank, StructureError};
+use burn::config::Config;
+use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::nn::Initializer;
+use burn::tensor::{Device, Tensor, assert_shape};
+use burn_structured_ops::block_diagonal::Order;
+use burn_structured_ops::monarch::{monarch_linear, monarch_to_dense};
+
+/// Configuration to create a [`MonarchLinear`] layer using the [init function](MonarchLinearConfig::init).
+#[derive(Config, Debug)]
+pub struct MonarchLinearConfig {
+    /// The size of the input features.
+    pub d_input: usize,
+    /// The size of the output features.
+    pub d_output: usize,
+    /// Into how many blocks the matrix is cut: `b1` blocks of the left factor, `b2` of the right one.
+    #[config(default = "Blocks::Auto")]
+    pub blocks: Blocks,
+    /// The rank of each block, or the share of the dense parameters to spend on it.
+    #[config(default = "Rank::Ratio(0.5)")]
+    pub rank: Rank,
+    /// If a bias should be applied during the linear transformation.
+    #[config(default = true)]
+    pub bias: bool,
+    /// The dense initializer to imitate: the factors are drawn so that the output has the variance it gives.
+    #[config(default = "dense_default()")]
+    pub initializer: Initializer,
+}
+
+/// Applies a linear transformation whose weight is a Monarch matrix: `O = I (P₂ L P₁ R)ᵀ + b`.
+///
+/// `R` and `L` are block-diagonal, with `b2` and `b1` blocks, and `P₁`, `P₂` deal the features of one side to the blocks of
+/// the other like cards (Dao et al., ICML 2022). Row `i b1 + g` and the columns of block `j` form a `b1 × b2` grid of blocks
+/// `(g, j)` of rank `t`, the rows of a block being `b1` apart. It has `t (b1 d_input + b2 d_output)` weights and as many
+/// multiplications a token.
+///
+/// Should be created with [`MonarchLinearConfig`].
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct MonarchLinear {
+    /// Blocks of the right factor, which the input meets first: `[b2, t b1, d_input / b2]`.
+    pub right: Param<Tensor<3>>,
+    /// Blocks of the left factor: `[b1, d_output / b1, t b2]`.
+    pub left: Param<Tensor<3>>,
+    /// Vector of size `d_output`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl MonarchLinearConfig {
+    /// Initialize a new [`MonarchLinear`] module.
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_init`](Self::try_init) returns an error.
+    pub fn init(&self, device: &Device) -> MonarchLinear {
+        self.try_init(device).unwrap_or_else(|error| panic!("MonarchLinear: {error}"))
+    }
+
+    /// Initialize a new [`MonarchLinear`] module.
+    ///
+    /// # Errors
+    ///
+    /// If a dimension is zero or does not split into the blocks asked for, if the rank is zero or above what the blocks need,
+    /// if the ratio is outside `(0, 1]` or leaves no room for rank 1, or if the initializer has a mean.
+    pub fn try_init(&self, device: &Device) -> Result<MonarchLinear, StructureError> {
+        let (d_input, d_output) = (self.d_input, self.d_output);
+        let ([b1, b2], rank) = self.resolve()?;
+        let factors = FactorInitializers::imitating(&self.initializer, d_input, d_output, rank)?;
+        Ok(MonarchLinear {
+            right: factors.v.init([b2, rank * b1, d_input / b2], device),
+            left: factors.u.init([b1, d_output / b1, rank * b2], device),
+            bias: self.bias.then(|| self.initializer.init_with([d_output], Some(d_input), Some(d_output), device)),
+        })
+    }
+
+    /// The layer nearest to a dense `weight [d_output, d_input]`: a truncated singular value decomposition of each block, which
+    /// is the least-squares optimum, with `bias` as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
+    pub fn from_dense(
+        &self,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Result<Approximation<MonarchLinear>, StructureError> {
+        let (d_input, d_output) = (self.d_input, self.d_output);
+        let (grid, rank) = self.resolve()?;
+        let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
+        let nearest = BlockLowRank::nearest(&values, [d_output, d_input], grid, rank, Order::Strided)?;
+        let [right, left] = nearest.factors([d_output, d_input], &weight.device(), weight.dtype());
+        let layer = MonarchLinear { right: parameter(right), left: parameter(left), bias: bias.map(parameter) };
+        let dense = layer.to_dense();
+        Ok(Approximation::measured(layer, dense, weight))
+    }
+
+    /// The block grid `[b1, b2]` and the rank of a block that the configuration comes to.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_init`](Self::try_init).
+    pub fn resolve(&self) -> Result<([usize; 2], usize), StructureError> {
+        check_dimensions(self.d_input, self.d_output)?;
+        let (b1, b2) = self.blocks.resolve(self.d_input, self.d_output)?;
+        let rank = self.rank.resolve(RankBudget {
+            d_input: self.d_input,
+            d_output: self.d_output,
+            fixed: 0,
+            params_per_rank: b1 * self.d_input + b2 * self.d_output,
+            max: (self.d_output / b1).min(self.d_input / b2),
+        })?;
+        Ok(([b1, b2], rank))
+    }
+}
+
+impl MonarchLinear {
+    /// Applies the forward pass on the input tensor.
+    ///
+    /// # Shapes
+    ///
+    /// - input: `[.., d_input]`
+    /// - output: `[.., d_output]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if the last axis of `input` is not `d_input`.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let d_input = self.d_input();
+        assert_shape!(input, [.., d_input]);
+        let bias = self.bias.as_ref().map(|bias| bias.val());
+        monarch_linear(input, self.right.val(), self.left.val(), bias, Order::Strided)
+    }
+
+    /// The dense weight `[d_output, d_input]` that this layer multiplies by.
+    pub fn to_dense(&self) -> Tensor<2> {
+        monarch_to_dense(self.right.val(), self.left.val(), Order::Strided)
+    }
+
+    /// Parameters, FLOPs and bytes, beside those of the dense layer.
+    pub fn cost(&self) -> Cost {
+        let weights = self.right.shape().num_elements() + self.left.shape().num_elements();
+        let bytes = self.left.val().dtype().size();
+        Cost::of_weights(weights, self.d_input(), self.d_output(), self.bias.is_some(), bytes)
+    }
+
+    /// The factors, each with the learning rate that suits it.
+    pub fn factors(&self) -> Vec<Factor> {
+        let d_input = self.d_input();
+        let ([_, _, right], [_, _, left]) = (self.right.shape().dims(), self.left.shape().dims());
+        vec![Factor::new("right", &self.right, d_input, right), Factor::new("left", &self.left, d_input, left)]
+    }
+
+    /// The size of the input features.
+    pub fn d_input(&self) -> usize {
+        let [b2, _, q] = self.right.shape().dims();
+        b2 * q
+    }
+
+    /// The size of the output features.
+    pub fn d_output(&self) -> usize {
+        let [b1, p, _] = self.left.shape().dims();
+        b1 * p
+    }
+
+    /// The block grid `[b1, b2]`.
+    pub fn blocks(&self) -> [usize; 2] {
+        [self.left.shape()[0], self.right.shape()[0]]
+    }
+
+    /// The rank of a block.
+    pub fn rank(&self) -> usize {
+        self.right.shape()[1] / self.left.shape()[0]
+    }
+}
+
+impl ModuleDisplay for MonarchLinear {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let [b1, b2] = self.blocks();
+        content
+            .add("d_input", &self.d_input())
+            .add("d_output", &self.d_output())
+            .add("blocks", &format!("{b1}x{b2}"))
+            .add("rank", &self.rank())
+            .add("bias", &self.bias.is_some())
+            .optional()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_kept() {
+        let layer = MonarchLinearConfig::new(768, 3072).init(&Device::flex());
+        assert_eq!((layer.blocks(), layer.rank()), ([4, 4], 76));
+        assert!((0.49..=0.501).contains(&layer.cost().params_ratio()));
+    }
+
+    #[test]
+    fn a_block_is_made_of_rows_that_are_apart() {
+        let device = Device::flex();
+        // Rows 0 and 2 are equal, and so are 1 and 3: rank 1 for each block of strided rows.
+        let weight = Tensor::<2>::from_data([[1.0f32, 2.0], [3.0, -1.0], [1.0, 2.0], [3.0, -1.0]], &device);
+        let config = MonarchLinearConfig::new(2, 4).with_rank(Rank::Fixed(1));
+        let config = config.with_blocks(Blocks::Grid { output: 2, input: 1 });
+        assert!(config.from_dense(weight, None).unwrap().relative_error < 1e-6);
+    }
+
+    #[test]
+    fn the_rank_stops_at_that_of_a_block() {
+        let config = MonarchLinearConfig::new(12, 20).with_blocks(Blocks::Square(4)).with_rank(Rank::Fixed(4));
+        let error = config.try_init(&Device::flex()).unwrap_err();
+        assert!(matches!(error, StructureError::RankTooLarge { max: 3, .. }), "{error}");
+    }
+}

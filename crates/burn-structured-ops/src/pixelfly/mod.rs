@@ -1,0 +1,141 @@
+//! Pixelfly: a flat block-butterfly matrix and a low-rank one, added.
+//!
+//! `W = S + U Vᵀ` (Dao, Chen, Liang, Yang, Song, Rudra, Ré, *Pixelated Butterfly: Simple and Efficient Sparse Training for
+//! Neural Network Models*, ICLR 2022). `S` is cut into `b × b` blocks, of which block `(i, j)` is kept if `j = i` or
+//! `j = i xor 2^l` with `2^l < stride`: the first-order terms of a butterfly of that maximum stride. Every row of blocks
+//! keeps `L = 1 + log₂ stride` of them, so `S` costs `L m n / b` multiplications a token.
+//!
+//! The kept blocks of a row stand side by side, and so do the groups of features that they read, gathered by flips of `x`:
+//! `S` is then one block-diagonal product ([`crate::block_diagonal`]) of `L` times the width.
+
+use crate::block_diagonal::{BlockStrategy, Orders, block_diagonal_linear_with};
+use burn::tensor::Tensor;
+use burn::tensor::module::linear;
+
+/// The groups that group `i` reads are `i xor mask` for these masks.
+fn masks(levels: usize) -> impl Iterator<Item = usize> {
+    std::iter::once(0).chain((1..levels).map(|level| 1 << (level - 1)))
+}
+
+/// Multiplies by a Pixelfly matrix: `y = x (S + U Vᵀ)ᵀ + bias`.
+///
+/// # Shapes
+///
+/// - x: `[.., n]`, with at least one axis
+/// - w: `[b, m / b, L n / b]`: block `l` of row `i` is the one at column `i xor 2^(l-1)`, or `i` for `l = 0`
+/// - v: `[n, r]`, ut: `[r, m]`
+/// - bias: `[m]`
+/// - output: `[.., m]`
+///
+/// # Panics
+///
+/// If a shape does not fit the others, or `2^(L-1)` does not divide `b`; the message names the tensor.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_structured_ops::pixelfly::pixelfly_linear;
+///
+/// let device = Device::flex();
+/// let normal = Distribution::Normal(0.0, 1.0);
+/// let x = Tensor::<2>::random([5, 16], normal, &device);
+/// let w = Tensor::<3>::random([4, 2, 3 * 4], normal, &device); // m = 8, n = 16, three blocks a row
+/// let (v, ut) = (Tensor::random([16, 2], normal, &device), Tensor::random([2, 8], normal, &device));
+/// assert_eq!(pixelfly_linear(x, w, v, ut, None).dims(), [5, 8]);
+/// ```
+pub fn pixelfly_linear<const D: usize>(
+    x: Tensor<D>,
+    w: Tensor<3>,
+    v: Tensor<2>,
+    ut: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    pixelfly_linear_with(x, w, v, ut, bias, BlockStrategy::Auto)
+}
+
+/// [`pixelfly_linear`] by a chosen [`BlockStrategy`] for the sparse part, forward and backward.
+///
+/// # Panics
+///
+/// As [`pixelfly_linear`].
+pub fn pixelfly_linear_with<const D: usize>(
+    x: Tensor<D>,
+    w: Tensor<3>,
+    v: Tensor<2>,
+    ut: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    strategy: BlockStrategy,
+) -> Tensor<D> {
+    let mut shape = x.shape();
+    let n = shape[D - 1];
+    let ([_, r], [rank, m]) = (v.dims(), ut.dims());
+    let levels = levels(&w, n);
+    assert_eq!(v.dims()[0], n, "pixelfly: `v` must be [n, r] with n = {n}, got {:?}", v.dims());
+    assert_eq!(r, rank, "pixelfly: `v` {:?} and `ut` {:?} must have the same rank", v.dims(), ut.dims());
+    assert_eq!(m, w.dims()[0] * w.dims()[1], "pixelfly: `ut` {:?} must have as many rows of W as `w`", ut.dims());
+    let tokens = shape.num_elements() / n.max(1);
+    shape[D - 1] = m;
+    let x = x.reshape([tokens, n]);
+    let sparse = sparse_product(x.clone(), w, levels, strategy);
+    (sparse + linear(linear(x, v, None), ut, bias)).reshape(shape)
+}
+
+/// The dense matrix `W [m, n]` of the factors.
+///
+/// # Panics
+///
+/// As [`pixelfly_linear`].
+pub fn pixelfly_to_dense(w: Tensor<3>, v: Tensor<2>, ut: Tensor<2>) -> Tensor<2> {
+    let n = v.dims()[0];
+    let levels = levels(&w, n);
+    let identity = Tensor::<2>::eye(n, &w.device()).cast(w.dtype());
+    (sparse_product(identity, w, levels, BlockStrategy::Reference) + v.matmul(ut)).transpose()
+}
+
+/// The kept blocks `w [b, m / b, L n / b]` of a dense `weight [m, n]`.
+///
+/// # Panics
+///
+/// If `2^(levels-1)` does not divide `blocks`, or `blocks` a side of `weight`.
+pub fn pixelfly_blocks(weight: Tensor<2>, blocks: usize, levels: usize) -> Tensor<3> {
+    let [m, n] = weight.dims();
+    assert!(
+        blocks > 0 && m.is_multiple_of(blocks) && n.is_multiple_of(blocks),
+        "pixelfly: blocks must divide the sides"
+    );
+    let (p, q) = (m / blocks, n / blocks);
+    let rows = (0..blocks).map(|row| {
+        let kept = masks(levels).map(|mask| {
+            let column = row ^ mask;
+            weight.clone().slice([row * p..(row + 1) * p, column * q..(column + 1) * q])
+        });
+        Tensor::cat(kept.collect(), 1)
+    });
+    Tensor::stack(rows.collect(), 0)
+}
+
+fn levels(w: &Tensor<3>, n: usize) -> usize {
+    let [blocks, _, width] = w.dims();
+    let q = n / blocks.max(1);
+    let fits = blocks > 0 && q > 0 && n == blocks * q && width.is_multiple_of(q) && width > 0;
+    let levels = if fits { width / q } else { 0 };
+    assert!(
+        levels > 0 && blocks.is_multiple_of(1 << (levels - 1)),
+        "pixelfly: `w` {:?} must be [b, m/b, L · n/b] for n = {n}, with b divisible by 2^(L-1)",
+        w.dims()
+    );
+    levels
+}
+
+fn sparse_product(x: Tensor<2>, w: Tensor<3>, levels: usize, strategy: BlockStrategy) -> Tensor<2> {
+    let ([tokens, n], [blocks, _, _]) = (x.dims(), w.dims());
+    let q = n / blocks;
+    let gathered = masks(levels).map(|mask| match mask {
+        0 => x.clone().reshape([tokens, blocks, 1, q]),
+        // i xor mask swaps neighbouring runs of `mask` groups.
+        _ => x.clone().reshape([tokens, blocks / (2 * mask), 2, mask * q]).flip([2]).reshape([tokens, blocks, 1, q]),
+    });
+    let gathered = Tensor::cat(gathered.collect(), 2).reshape([tokens, levels * n]);
+    block_diagonal_linear_with(gathered, w, None, Orders::default(), strategy)
+}
