@@ -11,7 +11,7 @@ use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::nn::Initializer;
 use burn::tensor::module::linear;
-use burn::tensor::{Device, Tensor, TensorData, assert_shape};
+use burn::tensor::{DType, Device, Tensor, TensorData, assert_shape};
 use burn_structured_ops::gaudi::{gaudi_basis, gaudi_mask, window_mask};
 
 /// Configuration to create a [`GaudiLinear`] layer using the [init function](GaudiLinearConfig::init).
@@ -137,6 +137,7 @@ impl GaudiLinearConfig {
         [input_location, output_location]: [Vec<f64>; 2],
     ) -> GaudiLinear {
         let (device, dtype) = (v.val().device(), v.val().dtype());
+        let basis_dtype = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
         let windows = |values: Vec<f64>| {
             let length = values.len();
             parameter(Tensor::from_data(TensorData::new(values, [length]).convert_dtype(dtype), (&device, dtype)))
@@ -150,8 +151,8 @@ impl GaudiLinearConfig {
             v,
             ut,
             bias,
-            input_basis: gaudi_basis(self.d_input, self.sigma, &device, dtype),
-            output_basis: gaudi_basis(self.d_output, self.sigma, &device, dtype),
+            input_basis: gaudi_basis(self.d_input, self.sigma, &device, basis_dtype),
+            output_basis: gaudi_basis(self.d_output, self.sigma, &device, basis_dtype),
             straight_through: self.straight_through,
         }
     }
@@ -250,15 +251,19 @@ impl GaudiLinear {
 
     /// The factors within their windows: `[d_input, r]` and `[r, d_output]`.
     fn masked(&self) -> (Tensor<2>, Tensor<2>) {
+        let dtype = self.v.val().dtype();
+        // The phases of high harmonics need more digits than half precision has.
+        let exact = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
         let mask = |width: &Param<Tensor<1>>, location: &Param<Tensor<1>>, basis: &Tensor<2>| {
-            let (width, location) = (width.val().clamp(0.0, 1.0), location.val());
-            let smooth = gaudi_mask(width.clone(), location.clone(), basis.clone());
-            if self.straight_through {
+            let (width, location) = (width.val().cast(exact).clamp(0.0, 1.0), location.val().cast(exact));
+            let smooth = gaudi_mask(width.clone(), location.clone(), basis.clone().cast(exact));
+            let mask = if self.straight_through {
                 let sharp = window_mask(width.detach(), location.detach(), basis.dims()[1]);
                 smooth.clone() + (sharp - smooth.detach())
             } else {
                 smooth
-            }
+            };
+            mask.cast(dtype)
         };
         let input = mask(&self.input_width, &self.input_location, &self.input_basis);
         let output = mask(&self.output_width, &self.output_location, &self.output_basis);

@@ -1,0 +1,31 @@
+//! The devices under test.
+
+use burn::tensor::{DType, Device, Tensor};
+use burn_structured::ops::device;
+
+/// The devices of this build whose own matmul is right: SwiftShader, for one, returns zeros for Burn's.
+pub fn devices() -> Vec<(&'static str, Device)> {
+    let chosen = std::env::var("BURN_STRUCTURED_DEVICES").unwrap_or_default();
+    let wanted = |name: &&str| chosen.is_empty() || chosen.split(',').any(|other| other.trim() == *name);
+    let named = |name| (name, device::named(name).unwrap_or_else(|error| panic!("{error}")));
+    let right = |(name, device): &(&str, Device)| matmul_is_right(name, device);
+    device::names().into_iter().filter(wanted).map(named).filter(right).collect()
+}
+
+fn matmul_is_right(name: &str, device: &Device) -> bool {
+    let product = Tensor::<3>::ones([2, 5, 24], device).matmul(Tensor::ones([2, 24, 18], device));
+    let right = product.into_data().iter::<f32>().all(|value| value == 24.0);
+    if !right {
+        println!("{name}: Burn's own matmul is wrong on this device; layers skipped");
+    }
+    right
+}
+
+/// The float types to try on a device. Products in half precision are those of the operations, tested there for CubeCL.
+pub fn dtypes(name: &str) -> Vec<DType> {
+    match name {
+        "flex" => vec![DType::F64, DType::F32, DType::F16, DType::BF16],
+        "ndarray" => vec![DType::F64, DType::F32],
+        _ => vec![DType::F32],
+    }
+}
