@@ -35,6 +35,7 @@ pub struct StructuredLinearConfig {
 /// Should be created with [`StructuredLinearConfig`].
 #[derive(Module, Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "Burn's modules take no boxes, and a model has few layers")]
 pub enum StructuredLinear {
     /// An ordinary linear layer.
     Dense(Linear),

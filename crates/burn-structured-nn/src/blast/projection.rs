@@ -175,8 +175,8 @@ impl Problem<'_> {
         let rank = factors.u[0].ncols();
         for j in 0..b2 {
             let gram_v = factors.v[j].transpose() * &factors.v[j];
-            for i in 0..b1 {
-                let gram = Mat::from_fn(rank, rank, |a, b| grams[i][(a, b)] * gram_v[(a, b)]);
+            for (i, gram_u) in grams.iter().enumerate() {
+                let gram = Mat::from_fn(rank, rank, |a, b| gram_u[(a, b)] * gram_v[(a, b)]);
                 let projected = self.block(i, j) * &factors.v[j];
                 let u = &factors.u[i];
                 let target = Mat::from_fn(1, rank, |_, k| u.col(k).transpose() * projected.col(k));
