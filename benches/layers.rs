@@ -21,7 +21,7 @@ use serde::Serialize;
 use std::time::Instant;
 
 /// `(d_input, d_output, structure)`.
-const LAYERS: [(usize, usize, &str); 11] = [
+const LAYERS: [(usize, usize, &str); 18] = [
     (768, 3072, "blast:b=4,ratio=0.5"),
     (768, 3072, "blast:b=16,ratio=0.5"),
     (768, 3072, "blast:b=16,ratio=0.25"),
@@ -33,6 +33,13 @@ const LAYERS: [(usize, usize, &str); 11] = [
     (768, 3072, "ss1:c=8"),
     (768, 3072, "ss1:c=4,hash=independent"),
     (4096, 4096, "ss1:c=4"),
+    (768, 3072, "monarch:b=4,ratio=0.5"),
+    (768, 3072, "monarch:b=16,ratio=0.5"),
+    (768, 3072, "btt:r=2"),
+    (768, 3072, "block-diagonal:b=4"),
+    (768, 3072, "pixelfly:b=16,stride=4,ratio=0.5"),
+    (768, 3072, "gaudi:ratio=0.5"),
+    (768, 3072, "kronecker:r=2"),
 ];
 const TOKENS: [usize; 3] = [1, 64, 512];
 /// Bytes of inputs to rotate through.

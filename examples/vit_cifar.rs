@@ -12,14 +12,17 @@
 
 use burn_structured::models::comparison::{Report, Row, plot};
 use burn_structured::models::data::{CifarKind, DataError, ImageSet, cifar, download, folder, synthetic};
-use burn_structured::models::training::{Interrupter, Recipe, RunFolder, RunSettings, Start, train};
+use burn_structured::models::training::{
+    Interrupter, Recipe, RunFolder, RunSettings, Start, best_learning_rate, search_learning_rate, train,
+};
 use burn_structured::models::vit::ViTConfig;
-use burn_structured::nn::{Blocks, Rank, Structure};
+use burn_structured::nn::{Blocks, Rank, Structure, StructureParseError};
 use burn_structured::ops::device;
 use clap::{Parser, ValueEnum};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,10 +74,11 @@ struct Args {
     /// Size of the model
     #[arg(long, value_enum, default_value = "small")]
     preset: Preset,
-    /// Structure of the linear layers: dense, blast, low-rank or ss1, with settings as in blast:b=4,ratio=0.33
+    /// Structure of the linear layers: dense, blast, low-rank, ss1, monarch, block-diagonal, pixelfly, gaudi, btt or
+    /// kronecker, with settings as in blast:b=4,ratio=0.33
     #[arg(long, default_value = "blast", conflicts_with = "compare")]
-    structure: Structure,
-    /// Train each of these under the same seed and budget: dense,blast,low-rank,ss1
+    structure: Named,
+    /// Train each of these under the same seed and budget: dense,blast,low-rank,monarch,…
     #[arg(long, value_name = "STRUCTURES", value_parser = parse_structures)]
     compare: Option<Structures>,
     /// Blocks of the structures that have them: 4, 3x6 (rows x columns) or auto
@@ -96,6 +100,12 @@ struct Args {
     /// Peak learning rate of AdamW
     #[arg(long, default_value_t = 1e-3)]
     lr: f64,
+    /// Try each of these rates on held-out training images first, and train with the best, for each structure: 5e-4,1e-3,2e-3
+    #[arg(long, value_delimiter = ',', value_name = "RATES")]
+    lr_search: Vec<f64>,
+    /// Epochs of each trial [default: a third of --epochs]
+    #[arg(long, requires = "lr_search")]
+    search_epochs: Option<usize>,
     /// Learning rates of structured layers' factors: 0 is one for all, 1 in inverse proportion to the features each sums
     #[arg(long, default_value_t = 0.0)]
     factor_rates: f64,
@@ -135,8 +145,24 @@ struct Args {
     fresh: bool,
 }
 
+/// A structure as it was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    structure: Structure,
+    /// Whether the name stood alone, without settings.
+    bare: bool,
+}
+
+impl FromStr for Named {
+    type Err = StructureParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self { structure: text.parse()?, bare: !text.contains(':') })
+    }
+}
+
 #[derive(Clone, Debug)]
-struct Structures(Vec<Structure>);
+struct Structures(Vec<Named>);
 
 /// Reads `dense,blast:b=4,r=8,low-rank`: a piece that is only a setting belongs to the structure before it.
 fn parse_structures(text: &str) -> Result<Structures, String> {
@@ -147,8 +173,8 @@ fn parse_structures(text: &str) -> Result<Structures, String> {
             _ => texts.push(piece.to_string()),
         }
     }
-    let structures: Result<Vec<Structure>, _> = texts.iter().map(|text| text.parse()).collect();
-    structures.map(Structures).map_err(|error: burn_structured::nn::StructureParseError| error.to_string())
+    let structures: Result<Vec<Named>, _> = texts.iter().map(|text| text.parse()).collect();
+    structures.map(Structures).map_err(|error: StructureParseError| error.to_string())
 }
 
 fn parse_blocks(text: &str) -> Result<Blocks, String> {
@@ -161,20 +187,26 @@ fn parse_blocks(text: &str) -> Result<Blocks, String> {
 
 impl Args {
     /// What is to be trained, with `--blocks`, `--ratio` and `--rank` applied.
-    fn structures(&self) -> Vec<Structure> {
-        let structures = self.compare.as_ref().map_or(vec![self.structure], |Structures(all)| all.clone());
+    fn structures(&self) -> Result<Vec<Structure>, String> {
+        let named = self.compare.as_ref().map_or(vec![self.structure], |Structures(all)| all.clone());
         let rank = self.rank.map(Rank::Fixed).or(self.ratio.map(Rank::Ratio));
-        let settle = |structure: Structure| {
-            let unset =
-                [Structure::NAMES.map(|name| name.parse::<Structure>().ok())].concat().contains(&Some(structure));
-            let structure = self.blocks.map_or(structure, |blocks| structure.with_blocks(blocks));
-            match rank {
-                Some(rank) => structure.with_rank(rank),
-                None if unset => structure.with_rank(Rank::Ratio(0.33)),
-                None => structure,
+        let settle = |Named { structure, bare }: Named| {
+            // A comparison passes over those that have no such setting.
+            if self.compare.is_none() {
+                let by_rank = [1, 2].map(|rank| structure.with_rank(Rank::Fixed(rank)));
+                if self.rank.is_some() && by_rank[0] == by_rank[1] {
+                    return Err(format!("`{}` has no rank; leave out --rank", structure.name()));
+                }
+                let by_blocks = [1, 2].map(|blocks| structure.with_blocks(Blocks::Square(blocks)));
+                if self.blocks.is_some() && by_blocks[0] == by_blocks[1] {
+                    return Err(format!("`{}` has no blocks; leave out --blocks", structure.name()));
+                }
             }
+            let rank = rank.or(bare.then_some(Rank::Ratio(0.33)));
+            let structure = rank.map_or(structure, |rank| structure.with_rank(rank));
+            Ok(self.blocks.map_or(structure, |blocks| structure.with_blocks(blocks)))
         };
-        structures.into_iter().map(settle).collect()
+        named.into_iter().map(settle).collect()
     }
 
     fn recipe(&self) -> Recipe {
@@ -257,7 +289,7 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let limit = if args.full { None } else { args.limit.or(Some(3000)) };
     let set = set.limit(limit, args.test_limit, args.seed);
     let recipe = args.recipe();
-    let structures = args.structures();
+    let structures = args.structures()?;
     println!(
         "dataset: {} ({} training, {} test images, {} classes); device: {}",
         set.name,
@@ -269,7 +301,9 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
 
     // A structure that does not fit should be refused before the first one has been trained for an hour.
     for structure in &structures {
-        let cost = args.model(&set, *structure).try_init(&device)?.cost();
+        let model = args.model(&set, *structure).try_init(&device)?;
+        recipe.check_for(&model.factors())?;
+        let cost = model.cost();
         println!(
             "{structure}: {:.2} M parameters, {:.1} M FLOPs/image, {:.0} % of the dense linear layers' FLOPs",
             cost.params as f64 / 1e6,
@@ -298,15 +332,28 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
             Some(_) => args.out.join(folder_name(structure)),
             None => args.out.clone(),
         });
-        let settings = RunSettings {
+        let mut settings = RunSettings {
             model: args.model(&set, structure),
             recipe: recipe.clone(),
             dataset: set.name.clone(),
             train_images: set.train.len(),
             test_images: set.test.len(),
         };
+        if !args.lr_search.is_empty() {
+            let epochs = args.search_epochs.unwrap_or(args.epochs.div_ceil(3));
+            eprintln!("\nsearching the learning rate of {structure} in {}", folder.path().display());
+            let rates = &args.lr_search;
+            let trials =
+                search_learning_rate(&settings, &set, &device, &folder, start, interrupter.clone(), rates, epochs)?;
+            let Some(trials) = trials else { return Ok(interrupted(None)) };
+            for trial in &trials {
+                println!("{structure}, lr {}: {:.2} % of the held-out images", trial.lr, 100.0 * trial.accuracy);
+            }
+            let lr = best_learning_rate(&trials).unwrap_or(args.lr);
+            (settings.recipe.lr, settings.recipe.min_lr) = (lr, lr / 100.0);
+        }
         // A comparison that was stopped continues with what is missing.
-        let finished = if args.resume { folder.result() } else { None };
+        let finished = if args.resume { folder.finished(&settings)? } else { None };
         let result = match finished {
             Some(result) => Some(result),
             None => {
@@ -314,13 +361,9 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
                 train(&settings, &set, &device, &folder, start, interrupter.clone())?
             }
         };
-        let Some(result) = result else {
-            println!("\ninterrupted; the weights as they were are in {}", folder.interrupted_model().display());
-            println!("continue after the last complete epoch by adding --resume to the same command");
-            return Ok(ExitCode::from(130));
-        };
+        let Some(result) = result else { return Ok(interrupted(Some(&folder))) };
         let cost = settings.model.try_init(&device)?.cost();
-        report.rows.push(Row::new(structure, cost, result));
+        report.rows.push(Row::new(structure, settings.recipe.lr, cost, result));
     }
 
     println!("\n{report}");
@@ -330,6 +373,18 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         println!("weights: {}", RunFolder::new(&args.out).model().display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says how to go on after Ctrl-C; `folder` has the weights, unless it was a trial.
+fn interrupted(folder: Option<&RunFolder>) -> ExitCode {
+    match folder {
+        Some(folder) => {
+            println!("\ninterrupted; the weights as they were are in {}", folder.interrupted_model().display())
+        }
+        None => println!("\ninterrupted while searching the learning rate"),
+    }
+    println!("continue after the last complete epoch by adding --resume to the same command");
+    ExitCode::from(130)
 }
 
 fn save_report(report: &Report, out: &Path) -> Result<(), Box<dyn Error>> {

@@ -32,6 +32,12 @@ mod documents {
     #[doc = include_str!("../book/src/first-layer.md")]
     struct FirstLayer;
 
+    #[doc = include_str!("../book/src/structures.md")]
+    struct Structures;
+
+    #[doc = include_str!("../book/src/approximation.md")]
+    struct Approximation;
+
     #[doc = include_str!("../book/src/vision-transformer.md")]
     struct VisionTransformer;
 }

@@ -24,6 +24,40 @@ fn text(bytes: &[u8]) -> String {
 const QUICK: [&str; 8] = ["--dataset", "synthetic", "--limit", "60", "--batch-size", "20", "--epochs", "2"];
 
 #[test]
+fn a_learning_rate_is_searched_for_each_structure() {
+    let folder = tempfile::tempdir().unwrap();
+    let search = ["--compare", "dense,kronecker:r=1", "--lr-search", "1e-3,1e-5", "--search-epochs", "1"];
+    let arguments = [&QUICK[..], &search].concat();
+    let output = run(&arguments, folder.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    for line in ["dense, lr 0.001: ", "dense, lr 0.00001: ", "kronecker:b=auto,r=1, lr 0.001: "] {
+        assert!(printed.contains(line), "{printed}");
+    }
+    assert!(folder.path().join("dense/search/lr-0.00001/result.json").exists());
+
+    // What is there already is not trained again.
+    let before = std::fs::metadata(folder.path().join("dense/model.bpk")).unwrap().modified().unwrap();
+    let output = run(&[&arguments[..], &["--resume"]].concat(), folder.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(std::fs::metadata(folder.path().join("dense/model.bpk")).unwrap().modified().unwrap(), before);
+    assert!(!text(&output.stderr).contains("training dense"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn settings_that_were_given_are_kept_and_those_that_do_nothing_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let first_line = |arguments: &[&str]| {
+        let output = run(&[&QUICK[..6], &["--epochs", "1"], arguments].concat(), folder.path());
+        text(&output.stdout).lines().nth(1).map_or_else(|| text(&output.stderr), String::from)
+    };
+    assert!(first_line(&["--structure", "block-diagonal", "--blocks", "8"]).starts_with("block-diagonal:b=8:"));
+    assert!(first_line(&["--structure", "low-rank:ratio=0.5"]).starts_with("low-rank:ratio=0.5:"));
+    assert!(first_line(&["--structure", "low-rank", "--blocks", "8"]).contains("`low-rank` has no blocks"));
+    assert!(first_line(&["--structure", "ss1", "--rank", "8"]).contains("`ss1` has no rank"));
+}
+
+#[test]
 fn a_comparison_leaves_a_table_json_and_a_plot_stamped_synthetic() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = [&QUICK[..], &["--compare", "dense,blast:b=2,r=6,low-rank"]].concat();

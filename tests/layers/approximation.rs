@@ -36,6 +36,21 @@ fn errors_are_measured_and_below_that_of_nothing() {
 }
 
 #[test]
+fn errors_are_right_in_half_precision() {
+    let device = Device::flex();
+    device.seed(4);
+    for scale in [1e-3, 30.0] {
+        let weight = Tensor::<2>::random([D_OUTPUT, D_INPUT], Distribution::Normal(0.0, scale), &device);
+        for dtype in [DType::F16, DType::BF16] {
+            let config = TABLE[4].config();
+            let exact = config.from_dense(weight.clone(), None).expect("finite weights").relative_error;
+            let half = config.from_dense(weight.clone().cast(dtype), None).expect("finite weights").relative_error;
+            assert!((half - exact).abs() < 0.02, "{dtype:?}, scale {scale}: {half} and {exact}");
+        }
+    }
+}
+
+#[test]
 fn a_zero_matrix_is_itself() {
     for entry in &TABLE {
         let zero = Tensor::<2>::zeros([D_OUTPUT, D_INPUT], &Device::flex());

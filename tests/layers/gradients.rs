@@ -3,7 +3,6 @@
 use crate::devices::devices;
 use crate::parameters::{cast, gradients, perturbed, values};
 use crate::table::{D_INPUT, D_OUTPUT, TABLE};
-use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData, Tolerance};
 use burn_structured::nn::StructuredLinear;
 
@@ -104,7 +103,10 @@ fn approximations_are_trained_like_any_layer() {
         let grads = loss(&layer, draw([TOKENS, D_INPUT], 1, &device, DType::F32)).backward();
         let gradients = gradients(&layer, &grads);
         assert_eq!(gradients.len(), values(&layer).len(), "{}", entry.structure);
-        let frozen = layer.no_grad();
-        assert_eq!(values(&frozen).len(), gradients.len(), "{}", entry.structure);
+        assert!(
+            gradients.iter().any(|gradient| gradient.iter::<f32>().any(|value| value != 0.0)),
+            "{}",
+            entry.structure
+        );
     }
 }

@@ -3,6 +3,37 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, FloatDType, Gradients, Tensor, TensorData};
 
+/// The module with drawn weights and biases that are the same on every run and in every thread; windows stay as they are.
+pub fn filled<M: Module>(module: M, salt: usize) -> M {
+    struct Fill {
+        salt: usize,
+        here: Vec<String>,
+    }
+    impl ModuleMapper for Fill {
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.here.push(name.to_string());
+        }
+
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.here.pop();
+        }
+
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            self.salt += 1;
+            if D == 1 && self.here.last().is_some_and(|name| name != "bias") {
+                return param;
+            }
+            let tensor = param.val();
+            // A multiplicative hash, spread over (−½, ½).
+            let hash = |index: usize| (index * 7 + self.salt).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            let values = (0..tensor.shape().num_elements()).map(|index| hash(index) as f64 / (1u64 << 24) as f64 - 0.5);
+            let data = TensorData::new(values.collect::<Vec<f64>>(), tensor.dims()).convert_dtype(tensor.dtype());
+            Param::from_tensor(Tensor::from_data(data, (&tensor.device(), tensor.dtype())))
+        }
+    }
+    module.map(&mut Fill { salt: salt * 1000, here: Vec::new() })
+}
+
 /// The module with every float parameter in another dtype, to be trained where the device tracks gradients.
 pub fn cast<M: Module>(module: M, dtype: DType) -> M {
     struct Cast(FloatDType);

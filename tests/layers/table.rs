@@ -1,6 +1,7 @@
 //! The layers under test, with what they should cost and keep.
 
-use burn::tensor::{DType, Device};
+use crate::parameters::filled;
+use burn::tensor::Device;
 use burn_structured::nn::{StructuredLinear, StructuredLinearConfig};
 
 pub const D_INPUT: usize = 24;
@@ -59,10 +60,6 @@ impl Entry {
 
     /// The same layer on every device.
     pub fn layer(&self, device: &Device) -> StructuredLinear {
-        let flex = if device.is_autodiff() { Device::flex().autodiff() } else { Device::flex() };
-        flex.seed(1);
-        let layer = self.config().init(&flex);
-        // Seeded alike on Flex, then moved: generators differ between devices.
-        crate::parameters::cast(burn::module::Module::fork(layer, device), DType::F32)
+        filled(self.config().init(device), 1)
     }
 }

@@ -16,9 +16,12 @@ pub struct Approximation<L> {
 impl<L> Approximation<L> {
     /// The layer with its distance, measured on the dense weight that it multiplies by.
     pub(crate) fn measured(layer: L, dense: Tensor<2>, weight: Tensor<2>) -> Self {
-        let norm = |matrix: Tensor<2>| matrix.powf_scalar(2.0).sum().into_scalar::<f64>().sqrt();
-        let error = norm(dense - weight.clone());
-        let relative_error = if error == 0.0 { 0.0 } else { error / norm(weight) };
+        // In f64 on the host: squares of half-precision differences vanish, and their sums overflow.
+        let read = |matrix: Tensor<2>| matrix.into_data().iter::<f64>().collect::<Vec<_>>();
+        let (dense, weight) = (read(dense), read(weight));
+        let error: f64 = dense.iter().zip(&weight).map(|(dense, weight)| (dense - weight).powi(2)).sum();
+        let norm: f64 = weight.iter().map(|weight| weight.powi(2)).sum();
+        let relative_error = if error == 0.0 { 0.0 } else { (error / norm).sqrt() };
         Self { layer, relative_error }
     }
 

@@ -175,10 +175,7 @@ mod tests {
     fn block_low_rank_is_blast_with_cyclic_couplings() {
         for (output, input) in [(2, 3), (5, 3), (4, 4), (1, 3)] {
             let config = BttLinearConfig::new(12, 20).with_blocks(Blocks::Grid { output, input });
-            let layer = match config.with_rank(Rank::Fixed(2)).try_init(&device()) {
-                Ok(layer) => layer,
-                Err(_) => continue, // 20 rows make no 3 blocks
-            };
+            let layer = config.with_rank(Rank::Fixed(2)).init(&device());
             let blast = layer.to_blast();
             assert_same(blast.to_dense(), layer.to_dense());
             assert_eq!(blast.rank(), 2 * output.max(input));

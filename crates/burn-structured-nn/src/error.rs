@@ -57,14 +57,17 @@ pub enum StructureError {
     },
     /// Not even rank 1 fits into the budget.
     #[error(
-        "a parameter ratio of {ratio} leaves no room for rank 1, which takes {smallest:.4} of the dense parameters; \
-         use a ratio of at least that, or fewer blocks"
+        "a parameter ratio of {ratio} leaves no room for rank 1, which takes {:.4} of the dense parameters; \
+         use a ratio of at least that{hint}",
+        (smallest * 1e4).ceil() / 1e4
     )]
     RatioTooSmall {
         /// The ratio asked for.
         ratio: f64,
         /// The share of the dense parameters that rank 1 takes.
         smallest: f64,
+        /// What else helps, as the end of a sentence.
+        hint: &'static str,
     },
     /// A setting that counts something is zero.
     #[error("{name} is 0; use 1 or more")]
@@ -115,6 +118,12 @@ pub enum StructureError {
     WidthOutOfRange {
         /// The width asked for.
         width: f64,
+    },
+    /// The Gaussian that smooths a mask has no width.
+    #[error("sigma is {sigma}; it is a number of harmonics above 0, and `None` for masks that are not smoothed")]
+    SigmaOutOfRange {
+        /// The width asked for.
+        sigma: f64,
     },
     /// A dense weight or bias has another shape than the layer.
     #[error("the {name} to approximate has shape {actual:?}, but the layer needs {expected:?}")]

@@ -120,8 +120,14 @@ impl KroneckerLinearConfig {
         check_dimensions(d_input, d_output)?;
         let (m1, n1) = self.blocks.resolve_square_root(d_input, d_output)?;
         let (blocks, block) = (m1 * n1, d_output / m1 * (d_input / n1));
-        let budget =
-            RankBudget { d_input, d_output, fixed: 0, params_per_rank: blocks + block, max: blocks.min(block) };
+        let budget = RankBudget {
+            d_input,
+            d_output,
+            fixed: 0,
+            params_per_rank: blocks + block,
+            hint: ", or other blocks",
+            max: blocks.min(block),
+        };
         Ok(([m1, n1], self.rank.resolve(budget)?))
     }
 }

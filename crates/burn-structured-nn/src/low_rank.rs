@@ -108,6 +108,7 @@ impl LowRankLinearConfig {
             d_output: self.d_output,
             fixed: 0,
             params_per_rank: self.d_input + self.d_output,
+            hint: "",
             max: self.d_input.min(self.d_output),
         })
     }

@@ -114,6 +114,7 @@ impl MonarchLinearConfig {
             d_output: self.d_output,
             fixed: 0,
             params_per_rank: b1 * self.d_input + b2 * self.d_output,
+            hint: ", or fewer blocks",
             max: (self.d_output / b1).min(self.d_input / b2),
         })?;
         Ok(([b1, b2], rank))

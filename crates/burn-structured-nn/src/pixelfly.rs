@@ -182,6 +182,7 @@ impl PixelflyLinearConfig {
             d_output,
             fixed: levels * d_output * (d_input / blocks),
             params_per_rank: d_input + d_output,
+            hint: ", a smaller stride or more blocks",
             max: d_input.min(d_output),
         })?;
         Ok((levels, rank))

@@ -21,13 +21,15 @@ pub(crate) struct RankBudget {
     pub fixed: usize,
     /// Parameters that one more rank costs.
     pub params_per_rank: usize,
+    /// What helps beside a higher ratio, as the end of a sentence.
+    pub hint: &'static str,
     /// The rank from which on every matrix is representable.
     pub max: usize,
 }
 
 impl Rank {
     pub(crate) fn resolve(self, budget: RankBudget) -> Result<usize, StructureError> {
-        let RankBudget { d_input, d_output, fixed, params_per_rank, max } = budget;
+        let RankBudget { d_input, d_output, fixed, params_per_rank, hint, max } = budget;
         match self {
             Self::Fixed(0) => Err(StructureError::ZeroRank { max }),
             Self::Fixed(rank) if rank > max => Err(StructureError::RankTooLarge { rank, max, d_output, d_input }),
@@ -38,9 +40,11 @@ impl Rank {
                 }
                 let dense = (d_input * d_output) as f64;
                 match ((ratio * dense - fixed as f64) / params_per_rank as f64) as usize {
-                    0 => {
-                        Err(StructureError::RatioTooSmall { ratio, smallest: (fixed + params_per_rank) as f64 / dense })
-                    }
+                    0 => Err(StructureError::RatioTooSmall {
+                        ratio,
+                        smallest: (fixed + params_per_rank) as f64 / dense,
+                        hint,
+                    }),
                     rank => Ok(rank.min(max)),
                 }
             }
@@ -52,7 +56,8 @@ impl Rank {
 mod tests {
     use super::*;
 
-    const BUDGET: RankBudget = RankBudget { d_input: 16, d_output: 16, fixed: 0, params_per_rank: 32, max: 16 };
+    const BUDGET: RankBudget =
+        RankBudget { d_input: 16, d_output: 16, fixed: 0, params_per_rank: 32, hint: "", max: 16 };
 
     #[test]
     fn a_ratio_is_the_highest_rank_within_the_budget() {
@@ -67,7 +72,7 @@ mod tests {
         assert_eq!(Rank::Ratio(0.5).resolve(budget), Ok(2));
         assert_eq!(
             Rank::Ratio(0.3).resolve(budget),
-            Err(StructureError::RatioTooSmall { ratio: 0.3, smallest: 0.375 })
+            Err(StructureError::RatioTooSmall { ratio: 0.3, smallest: 0.375, hint: "" })
         );
     }
 
@@ -92,10 +97,19 @@ mod tests {
     }
 
     #[test]
+    fn the_ratio_that_the_error_names_works() {
+        // Rank 1 takes 0.197917 of the parameters.
+        let budget = RankBudget { d_input: 128, d_output: 384, fixed: 9216, params_per_rank: 512, hint: "", max: 128 };
+        let message = Rank::Ratio(0.1).resolve(budget).unwrap_err().to_string();
+        assert!(message.contains("takes 0.1980 of"), "{message}");
+        assert_eq!(Rank::Ratio(0.1980).resolve(budget), Ok(1));
+    }
+
+    #[test]
     fn a_ratio_below_rank_one_says_what_rank_one_takes() {
         assert_eq!(
             Rank::Ratio(0.1).resolve(BUDGET),
-            Err(StructureError::RatioTooSmall { ratio: 0.1, smallest: 0.125 })
+            Err(StructureError::RatioTooSmall { ratio: 0.1, smallest: 0.125, hint: "" })
         );
     }
 }

@@ -102,8 +102,9 @@ macro_rules! with_config {
                 let ($config, $Layer) = ($config.with_rank(rank).with_bias(bias), StructuredLinear::Pixelfly);
                 $body
             }
-            Structure::Gaudi { rank, width } => {
+            Structure::Gaudi { rank, width, sigma, sharp } => {
                 let $config = GaudiLinearConfig::new(d_input, d_output).with_rank(rank).with_width(width);
+                let $config = $config.with_sigma(sigma).with_straight_through(sharp);
                 let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Gaudi);
                 $body
             }

@@ -11,6 +11,8 @@ use std::fmt;
 pub struct Row {
     /// The structure of the replaced layers.
     pub structure: Structure,
+    /// The peak learning rate it was trained with.
+    pub lr: f64,
     /// Share of the test images classified correctly.
     pub test_accuracy: f64,
     /// Parameters of the whole model.
@@ -31,9 +33,10 @@ pub struct Row {
 
 impl Row {
     /// The figures of a finished run.
-    pub fn new(structure: Structure, cost: ViTCost, result: RunResult) -> Self {
+    pub fn new(structure: Structure, lr: f64, cost: ViTCost, result: RunResult) -> Self {
         Self {
             structure,
+            lr,
             test_accuracy: result.test.accuracy,
             params: cost.params,
             replaced_flops: cost.replaced_flops(),
@@ -57,7 +60,7 @@ pub struct Report {
     pub test_images: usize,
     /// The device the models ran on.
     pub device: String,
-    /// What every structure was trained with.
+    /// What every structure was trained with, the learning rate aside.
     pub recipe: Recipe,
     /// The structures.
     pub rows: Vec<Row>,
@@ -73,12 +76,12 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "| {:width$} | test acc. |    params | linear FLOPs/image |  rel. | model FLOPs/image |  rel. | train img/s | infer img/s |",
+            "| {:width$} |      lr | test acc. |    params | linear FLOPs/image |  rel. | model FLOPs/image |  rel. | train img/s | infer img/s |",
             "structure"
         )?;
         writeln!(
             f,
-            "|{:-<1$}|----------:|----------:|-------------------:|------:|------------------:|------:|------------:|------------:|",
+            "|{:-<1$}|--------:|----------:|----------:|-------------------:|------:|------------------:|------:|------------:|------------:|",
             "",
             width + 2
         )?;
@@ -86,8 +89,9 @@ impl fmt::Display for Report {
             let training = row.training_images_per_second.map_or("-".to_string(), |rate| format!("{rate:.0}"));
             writeln!(
                 f,
-                "| {:width$} | {:7.2} % | {:9} | {:16.2} M | {:3.0} % | {:15.2} M | {:3.0} % | {training:>11} | {:11.0} |",
+                "| {:width$} | {:>7} | {:7.2} % | {:9} | {:16.2} M | {:3.0} % | {:15.2} M | {:3.0} % | {training:>11} | {:11.0} |",
                 row.structure.to_string(),
+                row.lr,
                 100.0 * row.test_accuracy,
                 row.params,
                 row.replaced_flops as f64 / 1e6,
@@ -108,6 +112,7 @@ pub(super) mod tests {
     pub fn report() -> Report {
         let row = |structure: &str, test_accuracy, relative_flops| Row {
             structure: structure.parse().unwrap(),
+            lr: 0.001,
             test_accuracy,
             params: 1000,
             replaced_flops: 2_000_000,

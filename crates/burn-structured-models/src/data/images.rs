@@ -62,12 +62,22 @@ impl Images {
         if n >= self.len() {
             return self.clone();
         }
-        let kept = stratified(&self.labels, n, seed);
-        let mut pixels = Vec::with_capacity(n * self.image_len);
-        for &index in &kept {
+        self.select(&stratified(&self.labels, n, seed))
+    }
+
+    /// Those that [`limit`](Self::limit) keeps, and the others.
+    pub fn split(&self, n: usize, seed: u64) -> (Self, Self) {
+        let kept = stratified(&self.labels, n.min(self.len()), seed);
+        let others: Vec<usize> = (0..self.len()).filter(|index| kept.binary_search(index).is_err()).collect();
+        (self.select(&kept), self.select(&others))
+    }
+
+    fn select(&self, indices: &[usize]) -> Self {
+        let mut pixels = Vec::with_capacity(indices.len() * self.image_len);
+        for &index in indices {
             pixels.extend_from_slice(self.block(index));
         }
-        let labels = kept.iter().map(|&index| self.labels[index]).collect();
+        let labels = indices.iter().map(|&index| self.labels[index]).collect();
         Self::new(pixels, labels, self.image_len)
     }
 
@@ -152,6 +162,12 @@ impl ImageSet {
         }
         self
     }
+
+    /// A set to choose settings by: `n` of the training images, drawn by `seed`, are evaluated on instead of trained on.
+    pub fn hold_out(&self, n: usize, seed: u64) -> Self {
+        let (test, train) = self.train.split(n, seed);
+        Self { train, test, ..self.clone() }
+    }
 }
 
 #[cfg(test)]
@@ -185,6 +201,16 @@ mod tests {
         assert_eq!(first.pixels(), all.limit(10, 7).pixels());
         assert_ne!(first.pixels(), all.limit(10, 8).pixels());
         assert!(first.pixels().chunks(2).is_sorted());
+    }
+
+    #[test]
+    fn held_out_images_are_not_trained_on() {
+        let (held, rest) = blocks(&[60, 40]).split(10, 3);
+        assert_eq!([count(&held, 0), count(&held, 1), rest.len()], [6, 4, 90]);
+        let mut all: Vec<&[u8]> = held.pixels().chunks(2).chain(rest.pixels().chunks(2)).collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 100);
     }
 
     #[test]

@@ -78,9 +78,35 @@ impl RunFolder {
         self.path.join("interrupted.bpk")
     }
 
+    /// The result of a finished run with these settings; `None` if there is no finished run.
+    ///
+    /// # Errors
+    ///
+    /// If the finished run had other settings, or they cannot be read.
+    pub fn finished(&self, settings: &RunSettings) -> Result<Option<RunResult>, TrainingError> {
+        match self.result() {
+            Some(result) => self.check_same(settings).map(|()| Some(result)),
+            None => Ok(None),
+        }
+    }
+
     /// The result of a finished run.
     pub fn result(&self) -> Option<RunResult> {
         self.read("result.json").ok().flatten()
+    }
+
+    /// Whether a run may start here.
+    ///
+    /// # Errors
+    ///
+    /// If an unfinished run would be dropped unasked.
+    pub fn check(&self, start: Start) -> Result<(), TrainingError> {
+        match last_complete_epoch(&self.checkpoints()) {
+            Some(epoch) if start == Start::New && self.result().is_none() => {
+                Err(TrainingError::Unfinished { path: self.path.clone(), epoch })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes the folder ready for a run with `settings`; returns the epoch to resume after, if any.
@@ -90,16 +116,10 @@ impl RunFolder {
     /// If an unfinished run would be dropped unasked, if the run to resume had other settings, or if a file cannot be
     /// read, written or removed.
     pub(super) fn prepare(&self, settings: &RunSettings, start: Start) -> Result<Option<usize>, TrainingError> {
-        let last = last_complete_epoch(&self.checkpoints());
-        match (start, last) {
-            (Start::New, Some(epoch)) if self.result().is_none() => {
-                return Err(TrainingError::Unfinished { path: self.path.clone(), epoch });
-            }
-            (Start::Resume, Some(epoch)) => {
-                self.check_same(settings)?;
-                return Ok(Some(epoch));
-            }
-            _ => {}
+        self.check(start)?;
+        if let (Start::Resume, Some(epoch)) = (start, last_complete_epoch(&self.checkpoints())) {
+            self.check_same(settings)?;
+            return Ok(Some(epoch));
         }
         self.clear()?;
         std::fs::create_dir_all(&self.path).map_err(|error| TrainingError::file("create", &self.path, error))?;
@@ -108,12 +128,16 @@ impl RunFolder {
     }
 
     fn check_same(&self, settings: &RunSettings) -> Result<(), TrainingError> {
-        let Some(before) = self.read::<serde_json::Value>("settings.json")? else {
+        // Read as settings, so that what an older version did not know has its default.
+        let Some(before) = self.read::<RunSettings>("settings.json")? else {
             return Err(TrainingError::file("read", self.path.join("settings.json"), "it is missing"));
         };
-        let now = serde_json::to_value(settings)
-            .map_err(|error| TrainingError::file("write", self.path.join("settings.json"), error))?;
-        match first_difference("", &before, &now) {
+        // Both once through the text, which does not keep the last bit of every number.
+        let value = |settings: &RunSettings| -> Result<serde_json::Value, serde_json::Error> {
+            serde_json::from_str(&serde_json::to_string(settings)?)
+        };
+        let error = |error| TrainingError::file("compare", self.path.join("settings.json"), error);
+        match first_difference("", &value(&before).map_err(error)?, &value(settings).map_err(error)?) {
             None => Ok(()),
             Some(difference) => Err(TrainingError::OtherSettings { path: self.path.clone(), difference }),
         }
@@ -218,6 +242,18 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_text_does_not_keep_exactly_are_the_same_settings() {
+        for lr in [1.2e-3, 1e-3 / 100.0, 3e-5 * (1e-3 / 3e-3), 0.1 + 0.2] {
+            let root = tempfile::tempdir().unwrap();
+            let folder = RunFolder::new(root.path());
+            let mut settings = settings();
+            (settings.recipe.lr, settings.recipe.min_lr) = (lr, lr / 100.0);
+            folder.prepare(&settings, Start::New).unwrap();
+            folder.check_same(&settings).unwrap();
+        }
+    }
+
+    #[test]
     fn resuming_with_other_settings_names_the_difference() {
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(root.path());
@@ -226,6 +262,22 @@ mod tests {
         other.recipe.lr = 0.5;
         let error = folder.prepare(&other, Start::Resume).unwrap_err().to_string();
         assert!(error.contains("recipe.lr was 0.001, now 0.5"), "{error}");
+    }
+
+    #[test]
+    fn a_finished_run_with_other_settings_is_not_taken_for_this_one() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path());
+        assert!(folder.finished(&settings()).unwrap().is_none());
+        folder.prepare(&settings(), Start::New).unwrap();
+        let test = super::super::Evaluation { accuracy: 0.5, images_per_second: 1.0 };
+        let result = RunResult { epochs: 20, test, training_images_per_second: None };
+        folder.write_result(&result).unwrap();
+        assert_eq!(folder.finished(&settings()).unwrap(), Some(result));
+        let mut other = settings();
+        other.recipe.epochs = 5;
+        let error = folder.finished(&other).unwrap_err().to_string();
+        assert!(error.contains("recipe.epochs was 20, now 5"), "{error}");
     }
 
     #[test]

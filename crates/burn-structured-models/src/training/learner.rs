@@ -53,6 +53,7 @@ pub fn train(
     let training_device = device.clone().autodiff();
     training_device.seed(recipe.seed);
     let model = settings.model.try_init(&training_device)?;
+    recipe.check_for(&model.factors())?;
     let resumed = folder.prepare(settings, start)?;
     let batch_size = recipe.batch_size;
 

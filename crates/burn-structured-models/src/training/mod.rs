@@ -10,6 +10,7 @@ mod folder;
 mod learner;
 mod recipe;
 mod renderer;
+mod search;
 mod steps;
 mod timing;
 
@@ -21,3 +22,4 @@ pub use folder::{RunFolder, RunSettings, Start};
 pub use learner::{RunResult, train};
 pub use recipe::Recipe;
 pub use renderer::LineRenderer;
+pub use search::{Trial, best_learning_rate, search_learning_rate};

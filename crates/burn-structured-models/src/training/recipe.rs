@@ -8,6 +8,7 @@ use burn::lr_scheduler::linear::LinearLrSchedulerConfig;
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLrScheduler, ModuleLrSchedulerConfig};
 use burn::lr_scheduler::sequential::SequentialLrSchedulerConfig;
 use burn::module::ParamGroup;
+use burn_structured_nn::Factor;
 use serde::{Deserialize, Serialize};
 
 /// Optimizer, schedule and augmentation: AdamW, linear warm-up, then a cosine down to the minimum.
@@ -68,6 +69,24 @@ impl Recipe {
             warmup_epochs: 5.0,
             augmentation: Augmentation { mixup: 0.8, cutmix: 1.0, ..usual.augmentation },
             ..usual
+        }
+    }
+
+    /// Whether these numbers can train a model with these `factors`.
+    ///
+    /// # Errors
+    ///
+    /// If a number is out of range, or the rate of a factor is; the message names it.
+    pub fn check_for(&self, factors: &[Factor]) -> Result<(), TrainingError> {
+        self.check()?;
+        let rate = |factor: &Factor| self.lr * factor.lr_scale.powf(self.factor_rates);
+        match factors.iter().find(|factor| rate(factor) > 1.0) {
+            Some(_) => Err(TrainingError::Recipe {
+                name: "factor rates",
+                value: self.factor_rates.to_string(),
+                expected: "with this lr the rate of a factor is above 1; lower either",
+            }),
+            None => Ok(()),
         }
     }
 
@@ -147,6 +166,16 @@ mod tests {
         assert!(message(Recipe { min_lr: 1.0, ..Recipe::default() }).starts_with("min lr = 1"));
         assert!(message(Recipe { warmup_epochs: 21.0, ..Recipe::default() }).starts_with("warm-up = 21"));
         assert!(Recipe::default().check().is_ok() && Recipe::blast_paper().check().is_ok());
+    }
+
+    #[test]
+    fn a_factor_whose_rate_is_out_of_range_is_refused() {
+        use burn_structured_nn::{LowRankLinearConfig, Rank};
+        let layer = LowRankLinearConfig::new(64, 64).with_rank(Rank::Fixed(1)).init(&burn::tensor::Device::flex());
+        let recipe = |lr, factor_rates| Recipe { lr, factor_rates, ..Recipe::default() };
+        assert!(recipe(0.02, 0.0).check_for(&layer.factors()).is_ok());
+        let error = recipe(0.02, 1.0).check_for(&layer.factors()).unwrap_err().to_string();
+        assert!(error.starts_with("factor rates = 1"), "{error}");
     }
 
     #[test]

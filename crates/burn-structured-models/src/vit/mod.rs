@@ -314,7 +314,12 @@ mod tests {
     #[test]
     fn images_become_logits_for_every_structure() {
         let device = Device::flex();
-        for structure in ["dense", "blast:b=2,r=4", "low-rank:r=3"] {
+        for name in Structure::NAMES {
+            let structure = match name {
+                "pixelfly" => "pixelfly:b=4,stride=2,r=2",
+                "ss1" => "ss1:k=4",
+                _ => name,
+            };
             let model = tiny().with_structure(structure.parse().unwrap()).init(&device);
             let images = Tensor::random([3, 3, 8, 8], Distribution::Normal(0.0, 1.0), &device);
             let logits = model.forward(images);

@@ -122,6 +122,7 @@ impl BlastLinearConfig {
             d_output: self.d_output,
             fixed: 0,
             params_per_rank: self.d_output + self.d_input + b1 * b2,
+            hint: ", or fewer blocks",
             // Blocks of full rank, embedded as in the paper's §2: each takes its own components, cyclically shared.
             max: b1.max(b2) * (self.d_output / b1).min(self.d_input / b2),
         })?;

@@ -49,6 +49,10 @@ pub struct GaudiLinearConfig {
 /// [`freeze_windows`](Self::freeze_windows) turns it into a [`WindowedLinear`], which skips what lies outside of the windows. Adding
 /// [`window_weights`](Self::window_weights) to the loss makes the windows shrink.
 ///
+/// The masks are a product with constants of `d_input² + d_output²` numbers, which every layer keeps beside its parameters.
+/// They and the choices behind them (`sigma`, `straight_through`) follow from the configuration and are not part of a
+/// record: load weights into a layer of the same configuration.
+///
 /// Should be created with [`GaudiLinearConfig`].
 #[derive(Module, Debug)]
 #[module(custom_display)]
@@ -88,7 +92,8 @@ impl GaudiLinearConfig {
     /// # Errors
     ///
     /// If a dimension is zero, if the rank is zero or above `min(d_input, d_output)`, if the ratio is outside `(0, 1]` or
-    /// leaves no room for rank 1, if the width is outside `(0, 1]`, or if the initializer has a mean.
+    /// leaves no room for rank 1, if the width is outside `(0, 1]` or `sigma` not
+    /// above 0, or if the initializer has a mean.
     pub fn try_init(&self, device: &Device) -> Result<GaudiLinear, StructureError> {
         let (d_input, d_output, rank) = (self.d_input, self.d_output, self.resolve()?);
         let factors = match Imitated::of(&self.initializer, d_input, d_output)? {
@@ -166,8 +171,17 @@ impl GaudiLinearConfig {
         if !(self.width > 0.0 && self.width <= 1.0) {
             return Err(StructureError::WidthOutOfRange { width: self.width });
         }
+        if let Some(sigma) = self.sigma.filter(|sigma| !(*sigma > 0.0 && sigma.is_finite())) {
+            return Err(StructureError::SigmaOutOfRange { sigma });
+        }
         LowRankLinearConfig::new(self.d_input, self.d_output).with_rank(self.rank).resolve()
     }
+}
+
+/// Widths from 0 to 1, with the gradient of what they are: a window that a step has taken out of these bounds can return.
+fn share(width: Tensor<1>) -> Tensor<1> {
+    let bounded = width.clone().detach().clamp(0.0, 1.0);
+    width.clone() + (bounded - width.detach())
 }
 
 fn gcd(a: usize, b: usize) -> usize {
@@ -201,7 +215,7 @@ impl GaudiLinear {
     /// The weights within all windows, `Σ_k d_input width_k + d_output width_k`: a differentiable penalty on the cost of the
     /// frozen layer.
     pub fn window_weights(&self) -> Tensor<1> {
-        let total = |width: &Param<Tensor<1>>, size: usize| width.val().clamp(0.0, 1.0).sum() * size as f64;
+        let total = |width: &Param<Tensor<1>>, size: usize| share(width.val()).sum() * size as f64;
         total(&self.input_width, self.d_input()) + total(&self.output_width, self.d_output())
     }
 
@@ -255,7 +269,7 @@ impl GaudiLinear {
         // The phases of high harmonics need more digits than half precision has.
         let exact = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
         let mask = |width: &Param<Tensor<1>>, location: &Param<Tensor<1>>, basis: &Tensor<2>| {
-            let (width, location) = (width.val().cast(exact).clamp(0.0, 1.0), location.val().cast(exact));
+            let (width, location) = (share(width.val().cast(exact)), location.val().cast(exact));
             let smooth = gaudi_mask(width.clone(), location.clone(), basis.clone().cast(exact));
             let mask = if self.straight_through {
                 let sharp = window_mask(width.detach(), location.detach(), basis.dims()[1]);
@@ -344,6 +358,20 @@ mod tests {
         assert!((weights.clone().into_scalar::<f32>() - 3.0 * 15.0).abs() < 1e-3);
         let gradient = layer.input_width.grad(&weights.backward()).unwrap();
         assert_eq!(gradient.into_data().iter::<f32>().collect::<Vec<_>>(), [10.0; 3]);
+    }
+
+    #[test]
+    fn windows_beyond_their_bounds_can_return() {
+        let device = device().autodiff();
+        let mut layer = GaudiLinearConfig::new(10, 20).with_rank(Rank::Fixed(3)).init(&device);
+        layer.input_width = parameter(Tensor::from_data([-0.01f32, 0.5, 1.01], &device));
+        let weights = layer.window_weights();
+        assert!((weights.clone().into_scalar::<f32>() - (10.0 * 1.5 + 20.0 * 1.5)).abs() < 1e-3);
+        let gradient = layer.input_width.grad(&weights.backward()).unwrap();
+        assert_eq!(gradient.into_data().iter::<f32>().collect::<Vec<_>>(), [10.0; 3]);
+        let grads = layer.to_dense().powf_scalar(2.0).sum().backward();
+        let gradient: Vec<f32> = layer.input_width.grad(&grads).unwrap().into_data().iter().collect();
+        assert!(gradient.iter().all(|gradient| *gradient != 0.0), "{gradient:?}");
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! | `block-diagonal:ratio=0.3` | block-diagonal, the fewest blocks that leave at most this share |
 //! | `pixelfly:b=16,stride=4,r=32` | Pixelfly, 16×16 blocks, butterfly of stride 4, low-rank part of rank 32 |
 //! | `gaudi:r=64,width=0.5` | Gaudi-GBLR, 64 components, initial windows half as wide as the layer |
+//! | `gaudi:ratio=0.3,sigma=20,windows=sharp` | masks smoothed over 20 harmonics, windows of whole features in the forward pass |
 //! | `btt:r=2` | block tensor-train of rank 2, cores near the square roots |
 //! | `kronecker:b=24x48,r=4` | four Kronecker products, the first factors 24×48 |
 
@@ -85,6 +86,10 @@ pub enum Structure {
         rank: Rank,
         /// The width of the initial windows, as a share of the features.
         width: f64,
+        /// The width in harmonics of the Gaussian that smooths the masks, if any.
+        sigma: Option<f64>,
+        /// Whether the forward pass uses windows of whole features.
+        sharp: bool,
     },
     /// A [`crate::BttLinear`].
     Btt {
@@ -141,7 +146,7 @@ impl Structure {
             (Self::LowRank { .. }, _) => Self::LowRank { rank },
             (Self::Monarch { blocks, .. }, _) => Self::Monarch { blocks, rank },
             (Self::Pixelfly { blocks, stride, .. }, _) => Self::Pixelfly { blocks, stride, rank },
-            (Self::Gaudi { width, .. }, _) => Self::Gaudi { rank, width },
+            (Self::Gaudi { width, sigma, sharp, .. }, _) => Self::Gaudi { rank, width, sigma, sharp },
             (Self::Btt { blocks, .. }, _) => Self::Btt { blocks, rank },
             (Self::Kronecker { blocks, .. }, _) => Self::Kronecker { blocks, rank },
         }
@@ -195,7 +200,13 @@ impl fmt::Display for Structure {
             Self::BlockDiagonal { blocks: BlockCount::Fixed(blocks) } => write!(f, "{name}:b={blocks}"),
             Self::BlockDiagonal { blocks: BlockCount::Ratio(ratio) } => write!(f, "{name}:ratio={ratio}"),
             Self::Pixelfly { blocks, stride, rank: r } => write!(f, "{name}:b={blocks},stride={stride},{}", rank(r)),
-            Self::Gaudi { rank: r, width } => write!(f, "{name}:{},width={width}", rank(r)),
+            Self::Gaudi { rank: r, width, sigma, sharp } => {
+                write!(f, "{name}:{},width={width}", rank(r))?;
+                if let Some(sigma) = sigma {
+                    write!(f, ",sigma={sigma}")?;
+                }
+                if *sharp { write!(f, ",windows=sharp") } else { Ok(()) }
+            }
         }
     }
 }

@@ -208,10 +208,18 @@ impl FromStr for Structure {
                 })
             }
             "gaudi" => {
-                let settings = Settings::read("gaudi", settings, &["r", "ratio", "width"])?;
+                let settings = Settings::read("gaudi", settings, &["r", "ratio", "width", "sigma", "windows"])?;
                 let expected = "a share of the features above 0 and at most 1, such as width=0.5";
                 let width = settings.parse("width", 0.5, expected, |width| *width > 0.0 && *width <= 1.0)?;
-                Ok(Self::Gaudi { rank: settings.rank()?, width })
+                let expected = "a number of harmonics above 0, such as sigma=20";
+                let sigma = settings.parse("sigma", 1.0, expected, |sigma: &f64| *sigma > 0.0 && sigma.is_finite())?;
+                let sharp = match settings.get("windows") {
+                    None | Some("smooth") => false,
+                    Some("sharp") => true,
+                    Some(value) => return Err(invalid("windows", value, "smooth or sharp")),
+                };
+                let sigma = settings.get("sigma").map(|_| sigma);
+                Ok(Self::Gaudi { rank: settings.rank()?, width, sigma, sharp })
             }
             "btt" => {
                 let settings = Settings::read("btt", settings, GRID)?;
@@ -247,6 +255,7 @@ mod tests {
             "block-diagonal:ratio=0.3",
             "pixelfly:b=16,stride=4,r=32",
             "gaudi:r=64,width=0.25",
+            "gaudi:r=64,width=0.25,sigma=20,windows=sharp",
             "btt:b=auto,r=2",
             "kronecker:b=24x48,r=4",
         ] {

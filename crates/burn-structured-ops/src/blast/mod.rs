@@ -79,7 +79,7 @@ pub enum BlastStrategy {
 )]
 pub trait BlastBackend: Backend {
     /// The whole product, `y [tokens, m]`.
-    #[fusion(meta = |x, u, s, v, bias, strategy| { let _ = (s, v, bias, strategy); shapes::like(x, shapes::output(&x.shape, &u.shape)) })]
+    #[fusion(meta = |x, u, s, v, bias, strategy| { let _ = (s, v, bias, strategy); crate::fusion::like(x, shapes::output(&x.shape, &u.shape)) })]
     fn blast_forward(
         x: FloatTensor<Self>,
         u: FloatTensor<Self>,
@@ -94,8 +94,8 @@ pub trait BlastBackend: Backend {
 
     /// The whole product together with the projections `z [b2, tokens, r]` that the backward pass needs.
     #[fusion(meta = |x, u, s, v, bias, strategy| { let _ = (s, bias, strategy); (
-        shapes::like(x, shapes::output(&x.shape, &u.shape)),
-        shapes::like(x, shapes::projection(&x.shape, &v.shape)),
+        crate::fusion::like(x, shapes::output(&x.shape, &u.shape)),
+        crate::fusion::like(x, shapes::projection(&x.shape, &v.shape)),
     ) })]
     fn blast_forward_saving(
         x: FloatTensor<Self>,

@@ -4,9 +4,9 @@
 //! materialises the `[b1, b2, tokens, r]` product that a broadcast would.
 
 use crate::Bias;
+use crate::block_diagonal::{Order, reference as block_diagonal};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
-use burn::tensor::Shape;
 
 /// `y [tokens, m]` and `z [b2, tokens, r]`.
 pub(super) fn forward<B: Backend>(
@@ -24,14 +24,7 @@ pub(super) fn forward<B: Backend>(
 
 /// `[tokens, b q]` seen as `[b, tokens, q]`: a change of strides.
 pub(super) fn split<B: Backend>(x: FloatTensor<B>, blocks: usize) -> FloatTensor<B> {
-    let [tokens, n] = x.shape().dims();
-    B::float_swap_dims(B::float_reshape(x, Shape::new([tokens, blocks, n / blocks])), 0, 1)
-}
-
-/// `[b, tokens, p]` laid out as `[tokens, b p]`.
-fn join<B: Backend>(y: FloatTensor<B>) -> FloatTensor<B> {
-    let [blocks, tokens, p] = y.shape().dims();
-    B::float_reshape(B::float_swap_dims(y, 0, 1), Shape::new([tokens, blocks * p]))
+    block_diagonal::split::<B>(x, blocks, Order::Grouped)
 }
 
 pub(super) fn project<B: Backend>(x: FloatTensor<B>, factor: FloatTensor<B>) -> FloatTensor<B> {
@@ -46,7 +39,7 @@ pub(super) fn couple<B: Backend>(z: FloatTensor<B>, s: FloatTensor<B>) -> FloatT
 }
 
 pub(super) fn expand<B: Backend>(t: FloatTensor<B>, factor: FloatTensor<B>) -> FloatTensor<B> {
-    join::<B>(B::float_matmul(t, B::float_swap_dims(factor, 1, 2)))
+    block_diagonal::join::<B>(B::float_matmul(t, B::float_swap_dims(factor, 1, 2)), Order::Grouped)
 }
 
 pub(super) fn coupling_gradient<B: Backend>(t_grad: FloatTensor<B>, z: FloatTensor<B>) -> FloatTensor<B> {

@@ -1,14 +1,6 @@
 //! Output shapes, which fusion needs before anything is computed.
 
-use burn::backend::fusion::custom::TensorSpec;
 use burn::tensor::Shape;
-
-/// `spec` with another shape.
-pub(super) fn like(spec: &TensorSpec, shape: Shape) -> TensorSpec {
-    let mut spec = spec.clone();
-    spec.shape = shape;
-    spec
-}
 
 pub(super) fn output(x: &Shape, u: &Shape) -> Shape {
     Shape::new([x[0], u[0] * u[1]])

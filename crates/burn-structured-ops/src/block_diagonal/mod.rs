@@ -13,7 +13,7 @@ mod backward;
 mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-mod reference;
+pub(crate) mod reference;
 #[cfg(feature = "fusion")]
 mod shapes;
 

@@ -7,7 +7,7 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Shape;
 
 /// `[tokens, b size]` seen as `[b, tokens, size]`: a change of strides.
-pub(super) fn split<B: Backend>(x: FloatTensor<B>, blocks: usize, order: Order) -> FloatTensor<B> {
+pub(crate) fn split<B: Backend>(x: FloatTensor<B>, blocks: usize, order: Order) -> FloatTensor<B> {
     let [tokens, features] = x.shape().dims();
     let size = features / blocks;
     match order {
@@ -17,7 +17,7 @@ pub(super) fn split<B: Backend>(x: FloatTensor<B>, blocks: usize, order: Order) 
 }
 
 /// `[b, tokens, size]` laid out as `[tokens, b size]`.
-pub(super) fn join<B: Backend>(y: FloatTensor<B>, order: Order) -> FloatTensor<B> {
+pub(crate) fn join<B: Backend>(y: FloatTensor<B>, order: Order) -> FloatTensor<B> {
     let [blocks, tokens, size] = y.shape().dims();
     let by_token = match order {
         Order::Grouped => B::float_swap_dims(y, 0, 1),

@@ -1,14 +1,8 @@
 //! Output shapes, which fusion needs before anything is computed.
 
+use crate::fusion::like;
 use burn::backend::fusion::custom::TensorSpec;
 use burn::tensor::Shape;
-
-/// `spec` with another shape.
-fn like(spec: &TensorSpec, shape: Shape) -> TensorSpec {
-    let mut spec = spec.clone();
-    spec.shape = shape;
-    spec
-}
 
 pub(super) fn product(x: &TensorSpec, w: &TensorSpec) -> TensorSpec {
     like(x, Shape::new([x.shape[0], w.shape[0] * w.shape[1]]))

@@ -2,11 +2,19 @@
 
 use burn::tensor::Element;
 use burn_flex::FlexTensor;
-use std::ops::{Add, AddAssign, Mul, SubAssign};
+use std::ops::{Add, AddAssign, Mul, Sub, SubAssign};
 
 /// The element types with native code.
 pub(crate) trait Scalar:
-    Element + bytemuck::Pod + Add<Output = Self> + Mul<Output = Self> + AddAssign + SubAssign + Send + Sync
+    Element
+    + bytemuck::Pod
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + AddAssign
+    + SubAssign
+    + Send
+    + Sync
 {
     const ZERO: Self;
     const ONE: Self;

@@ -74,10 +74,12 @@ pub fn window_mask(width: Tensor<1>, location: Tensor<1>, positions: usize) -> T
     let [r] = width.dims();
     assert_eq!(location.dims(), [r], "window_mask: `location` must have as many windows as `width`");
     let (device, dtype, n) = (width.device(), width.dtype(), positions as f64);
-    let start = (location * n).round().reshape([r, 1]);
-    let length = (width * n).round().reshape([r, 1]);
+    // Half precision does not hold every position.
+    let exact = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    let start = (location.cast(exact) * n).round().reshape([r, 1]);
+    let length = (width.cast(exact) * n).round().reshape([r, 1]);
     let p: Vec<f64> = (0..positions).map(|p| p as f64).collect();
-    let p = Tensor::<2>::from_data(TensorData::new(p, [1, positions]).convert_dtype(dtype), (&device, dtype));
+    let p = Tensor::<2>::from_data(TensorData::new(p, [1, positions]).convert_dtype(exact), (&device, exact));
     let distance = (p - start).remainder_scalar(n);
     distance.lower(length - 0.5).float().cast(dtype)
 }
@@ -112,6 +114,17 @@ mod tests {
                 assert_eq!(values(window_mask(width, location, n)), expected, "n {n}, {length} from {start}");
             }
         }
+    }
+
+    #[test]
+    fn windows_in_half_precision_keep_every_position() {
+        let device = Device::flex();
+        let of = |dtype| {
+            let one = |value: f64| vector(&[value], &device).cast(dtype);
+            let mask = window_mask(one(0.5), one(0.25), 768);
+            mask.into_data().iter::<f32>().collect::<Vec<_>>()
+        };
+        assert_eq!(of(DType::BF16), of(DType::F64));
     }
 
     #[test]

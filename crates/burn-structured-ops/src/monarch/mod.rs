@@ -7,7 +7,8 @@
 //! being that permutation), or in grouped order, in which the matrix is a block tensor-train (Qiu et al., *Compute Better
 //! Spent*, ICML 2024).
 //!
-//! Both permutations are strides of the two batched GEMMs: see [`crate::block_diagonal`], whose operation this is built
+//! Both permutations are strides of the two batched GEMMs, except for a strided output on CubeCL devices, which Burn's matmul
+//! cannot write and which is permuted afterwards: see [`crate::block_diagonal`], whose operation this is built
 //! from, with its gradients.
 
 use crate::block_diagonal::{BlockStrategy, Order, Orders, block_diagonal_linear_with, block_diagonal_to_dense};
@@ -65,6 +66,15 @@ pub fn monarch_linear_with<const D: usize>(
     strategy: BlockStrategy,
 ) -> Tensor<D> {
     check_factors(&r, &l);
+    let ([k, _, p], [groups, s, _], n) = (r.dims(), l.dims(), x.shape()[D - 1]);
+    assert_eq!(n, k * p, "monarch: the last axis of `x` must be n = {} as `r` {:?} says, got {n}", k * p, r.dims());
+    for (name, dtype) in [("r", r.dtype()), ("l", l.dtype())] {
+        assert_eq!(dtype, x.dtype(), "monarch: `{name}` and `x` must have the same dtype");
+    }
+    if let Some(bias) = &bias {
+        let m = groups * s;
+        assert_eq!(bias.dims(), [m], "monarch: `bias` must have m = {m} elements, got {:?}", bias.dims());
+    }
     let between = block_diagonal_linear_with(x, r, None, Orders::default(), strategy);
     block_diagonal_linear_with(between, l, bias, Orders { input: Order::Strided, output }, strategy)
 }

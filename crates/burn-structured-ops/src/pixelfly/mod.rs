@@ -70,12 +70,21 @@ pub fn pixelfly_linear_with<const D: usize>(
     let mut shape = x.shape();
     let n = shape[D - 1];
     let ([_, r], [rank, m]) = (v.dims(), ut.dims());
+    assert_eq!(n, v.dims()[0], "pixelfly: the last axis of `x` must be n as `v` {:?} says, got {n}", v.dims());
     let levels = levels(&w, n);
-    assert_eq!(v.dims()[0], n, "pixelfly: `v` must be [n, r] with n = {n}, got {:?}", v.dims());
     assert_eq!(r, rank, "pixelfly: `v` {:?} and `ut` {:?} must have the same rank", v.dims(), ut.dims());
     assert_eq!(m, w.dims()[0] * w.dims()[1], "pixelfly: `ut` {:?} must have as many rows of W as `w`", ut.dims());
+    if let Some(bias) = &bias {
+        assert_eq!(bias.dims(), [m], "pixelfly: `bias` must have m = {m} elements, got {:?}", bias.dims());
+    }
+    for (name, dtype) in [("w", w.dtype()), ("v", v.dtype()), ("ut", ut.dtype())] {
+        assert_eq!(dtype, x.dtype(), "pixelfly: `{name}` and `x` must have the same dtype");
+    }
     let tokens = shape.num_elements() / n.max(1);
     shape[D - 1] = m;
+    if tokens == 0 {
+        return Tensor::zeros(shape, (&x.device(), x.dtype()));
+    }
     let x = x.reshape([tokens, n]);
     let sparse = sparse_product(x.clone(), w, levels, strategy);
     (sparse + linear(linear(x, v, None), ut, bias)).reshape(shape)
@@ -115,13 +124,19 @@ pub fn pixelfly_blocks(weight: Tensor<2>, blocks: usize, levels: usize) -> Tenso
     Tensor::stack(rows.collect(), 0)
 }
 
+/// Whether a butterfly of so many levels stays among the blocks.
+fn connects(levels: usize, blocks: usize) -> bool {
+    let stride = levels.checked_sub(1).and_then(|level| 1usize.checked_shl(u32::try_from(level).ok()?));
+    stride.is_some_and(|stride| blocks.is_multiple_of(stride))
+}
+
 fn levels(w: &Tensor<3>, n: usize) -> usize {
     let [blocks, _, width] = w.dims();
     let q = n / blocks.max(1);
     let fits = blocks > 0 && q > 0 && n == blocks * q && width.is_multiple_of(q) && width > 0;
     let levels = if fits { width / q } else { 0 };
     assert!(
-        levels > 0 && blocks.is_multiple_of(1 << (levels - 1)),
+        connects(levels, blocks),
         "pixelfly: `w` {:?} must be [b, m/b, L · n/b] for n = {n}, with b divisible by 2^(L-1)",
         w.dims()
     );

@@ -2,8 +2,10 @@
 //!
 //! A rotation is two contiguous runs, so folding is a handful of vector additions a block. A product with a sketch for
 //! every block of rows takes a tile of tokens at a time: the sketch of a tile is folded into a buffer that stays in
-//! cache and goes into a GEMM from there, so no sketch ever travels through memory.
+//! cache and goes into a GEMM from there, so no sketch ever travels through memory. It is folded from rows in which every
+//! block stands twice, where a rotation is a single run.
 
+mod doubled;
 mod product;
 mod rotate;
 

@@ -1,5 +1,6 @@
 //! Products in which every block of output rows has a sketch of its own.
 
+use super::doubled::{self, double, halve};
 use super::rotate::Plan;
 use crate::cpu::{Matrix, Output, Scalar, contiguous, dense_slice, multiply};
 use crate::ss1::Fold;
@@ -34,12 +35,13 @@ pub(super) fn forward<E: Scalar>(x: &FlexTensor, z: &FlexTensor, fold: Fold) -> 
     let tile = tokens.div_ceil(threads).clamp(1, TILE_TOKENS);
     if tile >= MIN_TILE_TOKENS || threads == 1 {
         y.par_chunks_mut((tile * m).max(1)).zip(x.par_chunks((tile * n).max(1))).for_each_init(
-            || vec![E::ZERO; tile * width],
-            |sketch, (y, x)| {
+            || (vec![E::ZERO; tile * width], vec![E::ZERO; tile * doubled::width(fold)]),
+            |(sketch, doubled), (y, x)| {
                 let rows = y.len() / m;
-                let sketch = &mut sketch[..rows * width];
+                let (sketch, doubled) = (&mut sketch[..rows * width], &mut doubled[..rows * doubled::width(fold)]);
+                double(fold, x, doubled);
                 for (plan, start, len) in &plans {
-                    plan.fold(x, sketch);
+                    plan.fold_doubled(doubled, sketch);
                     let sketch = Matrix::row_major(sketch, rows, width, width);
                     let z = z.cols(*start, *len);
                     multiply(&mut y[*start..], m, Output::Overwrite, sketch, z, gemm::Parallelism::None);
@@ -48,11 +50,13 @@ pub(super) fn forward<E: Scalar>(x: &FlexTensor, z: &FlexTensor, fold: Fold) -> 
         );
     } else {
         // Few tokens: threads share the output blocks, whose columns are put in place afterwards.
+        let mut doubled = vec![E::ZERO; tokens * doubled::width(fold)];
+        double(fold, x, &mut doubled);
         let columns: Vec<Vec<E>> = plans
             .par_iter()
             .map(|(plan, start, len)| {
                 let (mut sketch, mut out) = (vec![E::ZERO; tokens * width], vec![E::ZERO; tokens * len]);
-                plan.fold(x, &mut sketch);
+                plan.fold_doubled(&doubled, &mut sketch);
                 let sketch = Matrix::row_major(&sketch, tokens, width, width);
                 multiply(&mut out, *len, Output::Overwrite, sketch, z.cols(*start, *len), gemm::Parallelism::None);
                 out
@@ -73,16 +77,18 @@ pub(super) fn input_gradient<E: Scalar>(dy: &FlexTensor, z: &FlexTensor, fold: F
     let mut dx = vec![E::ZERO; tokens * n];
     let tile = tokens.div_ceil(rayon::current_num_threads()).clamp(1, TILE_TOKENS);
     dx.par_chunks_mut((tile * n).max(1)).enumerate().for_each_init(
-        || vec![E::ZERO; tile * width],
-        |sketch, (index, dx)| {
+        || (vec![E::ZERO; tile * width], vec![E::ZERO; tile * doubled::width(fold)]),
+        |(sketch, doubled), (index, dx)| {
             let rows = dx.len() / n;
-            let sketch = &mut sketch[..rows * width];
+            let (sketch, doubled) = (&mut sketch[..rows * width], &mut doubled[..rows * doubled::width(fold)]);
+            doubled.fill(E::ZERO);
             let dy = dy.rows(index * tile, rows);
             for (plan, start, len) in &plans {
                 let (dy, z) = (dy.cols(*start, *len), z.cols(*start, *len).transposed());
                 multiply(sketch, width, Output::Overwrite, dy, z, gemm::Parallelism::None);
-                plan.add_unfolded(sketch, dx);
+                plan.add_unfolded_doubled(sketch, doubled);
             }
+            halve(fold, doubled, dx);
         },
     );
     contiguous(dx, Shape::new([tokens, n]))
@@ -95,6 +101,11 @@ pub(super) fn weight_gradient<E: Scalar>(x: &FlexTensor, dy: &FlexTensor, fold: 
     let width = fold.width();
     let x = x.to_contiguous();
     let x = dense_slice::<E>(&x);
+    let mut doubled = vec![E::ZERO; tokens * doubled::width(fold)];
+    doubled
+        .par_chunks_mut((TILE_TOKENS * doubled::width(fold)).max(1))
+        .zip(x.par_chunks((TILE_TOKENS * n).max(1)))
+        .for_each(|(doubled, x)| double(fold, x, doubled));
     let dy = Matrix::<E>::of(dy, 0);
     let plans = plans(fold, m);
     let columns: Vec<Vec<E>> = plans
@@ -102,10 +113,11 @@ pub(super) fn weight_gradient<E: Scalar>(x: &FlexTensor, dy: &FlexTensor, fold: 
         .map(|(plan, start, len)| {
             let mut gradient = vec![E::ZERO; width * len];
             let mut sketch = vec![E::ZERO; tokens.min(TILE_TOKENS) * width];
-            for (index, x) in x.chunks((TILE_TOKENS * n).max(1)).enumerate() {
-                let rows = x.len() / n;
+            let tiles = doubled.chunks((TILE_TOKENS * doubled::width(fold)).max(1));
+            for (index, doubled) in tiles.enumerate() {
+                let rows = doubled.len() / doubled::width(fold).max(1);
                 let sketch = &mut sketch[..rows * width];
-                plan.fold(x, sketch);
+                plan.fold_doubled(doubled, sketch);
                 let sketch = Matrix::row_major(sketch, rows, width, width).transposed();
                 let dy = dy.rows(index * TILE_TOKENS, rows).cols(*start, *len);
                 multiply(&mut gradient, *len, Output::AddTo, sketch, dy, gemm::Parallelism::None);

@@ -5,9 +5,9 @@ use crate::ss1::Fold;
 
 /// The rotations of one output block, drawn once and used for every row.
 pub(super) struct Plan {
-    fold: Fold,
+    pub(super) fold: Fold,
     /// Rotation and sign of every input block, in order.
-    rotations: Vec<(usize, bool)>,
+    pub(super) rotations: Vec<(usize, bool)>,
 }
 
 impl Plan {
