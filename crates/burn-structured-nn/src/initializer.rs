@@ -5,8 +5,10 @@
 //! product have its variance. An entry is a sum of `r` products, so with independent zero-mean factors
 //! `Var(W) = r · Var(u) · E[s²] · Var(v)`, which is split evenly over `u` and `v`, with `E[s²] = 1`.
 
-use crate::StructureError;
+use crate::{StructureError, svd};
+use burn::module::{Param, ParamId};
 use burn::nn::Initializer;
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 
 /// How to fill the factors.
 #[derive(Debug, PartialEq)]
@@ -93,6 +95,52 @@ impl Imitated {
     }
 }
 
+/// `blocks` of `[size, rank]` with orthogonal columns, or rows where there are more columns, whose entries have the standard
+/// deviation `std`.
+///
+/// Blocks of a factor are small, and small Gaussian matrices are badly conditioned: a square one hardly passes some of its
+/// directions on. Orthogonal ones pass all of them alike.
+pub(crate) fn orthogonal_blocks([blocks, size, rank]: [usize; 3], std: f64, device: &Device) -> Param<Tensor<3>> {
+    lazy([blocks, size, rank], device, move |device| {
+        let normal = Tensor::<3>::random([blocks, size, rank], Distribution::Normal(0.0, 1.0), device);
+        let drawn: Vec<f64> = normal.to_data().iter::<f64>().collect();
+        let scale = std * (size.max(rank) as f64).sqrt();
+        let mut values = Vec::with_capacity(drawn.len());
+        for block in drawn.chunks_exact(size * rank) {
+            let block = svd::matrix(block, size, rank);
+            let tall = if size >= rank { block.to_owned() } else { block.transpose().to_owned() };
+            let qr = tall.qr();
+            let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
+            // With the signs of R's diagonal Q is uniform among the orthogonal matrices (Mezzadri, 2007).
+            let signed = |row: usize, col: usize| q[(row, col)] * r[(col, col)].signum() * scale;
+            values.extend((0..size * rank).map(|at| {
+                let (row, col) = (at / rank, at % rank);
+                if size >= rank { signed(row, col) } else { signed(col, row) }
+            }));
+        }
+        let data = TensorData::new(values, [blocks, size, rank]).convert_dtype(normal.dtype());
+        Tensor::from_data(data, (device, normal.dtype()))
+    })
+}
+
+/// Couplings of 1 and −1, as likely.
+pub(crate) fn signs(shape: [usize; 3], device: &Device) -> Param<Tensor<3>> {
+    lazy(shape, device, move |device| Tensor::random(shape, Distribution::Bernoulli(0.5), device) * 2.0 - 1.0)
+}
+
+/// A parameter that is drawn when it is first used, as Burn's own are.
+fn lazy<const D: usize>(
+    shape: [usize; D],
+    device: &Device,
+    draw: impl FnOnce(&Device) -> Tensor<D> + Send + Sync + 'static,
+) -> Param<Tensor<D>> {
+    let init = move |device: &Device, require_grad| {
+        let tensor = draw(device).detach();
+        if require_grad { tensor.require_grad() } else { tensor }
+    };
+    Param::uninitialized(ParamId::new(), init, device.clone(), true, shape.into())
+}
+
 /// The initializer Burn's `Linear` uses: uniform in `±sqrt(1 / d_input)`.
 pub(crate) fn dense_default() -> Initializer {
     Initializer::KaimingUniform { gain: 1.0 / 3.0f64.sqrt(), fan_out_only: false }
@@ -107,6 +155,29 @@ mod tests {
         for dense in [Initializer::Normal { mean: 0.5, std: 1.0 }, Initializer::Uniform { min: 0.0, max: 1.0 }] {
             assert!(FactorInitializers::imitating(&dense, 4, 4, 2).is_err(), "{dense:?}");
         }
+    }
+
+    #[test]
+    fn orthogonal_blocks_are_orthogonal_and_of_the_size_asked_for() {
+        let device = Device::flex();
+        device.seed(3);
+        for [size, rank] in [[12, 5], [5, 12], [7, 7]] {
+            let blocks = orthogonal_blocks([3, size, rank], 0.1, &device).val();
+            let mean_square = blocks.clone().powf_scalar(2.0).mean().into_scalar::<f64>();
+            assert!((mean_square - 0.01).abs() < 1e-6, "{size}×{rank}: {mean_square}");
+            let gram = if size >= rank {
+                blocks.clone().swap_dims(1, 2).matmul(blocks)
+            } else {
+                blocks.clone().matmul(blocks.swap_dims(1, 2))
+            };
+            let side = size.min(rank);
+            let expected = Tensor::<2>::eye(side, &device) * (0.01 * size.max(rank) as f32);
+            let error = (gram - expected.unsqueeze()).abs().max().into_scalar::<f64>();
+            assert!(error < 1e-6, "{size}×{rank}: {error}");
+        }
+        let signs = signs([2, 3, 50], &device).val();
+        assert_eq!(signs.clone().abs().sum().into_scalar::<f64>(), 300.0);
+        assert!(signs.sum().into_scalar::<f64>().abs() < 60.0);
     }
 
     #[test]
