@@ -270,12 +270,17 @@ impl GaudiLinear {
         let exact = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
         let mask = |width: &Param<Tensor<1>>, location: &Param<Tensor<1>>, basis: &Tensor<2>| {
             let (width, location) = (share(width.val().cast(exact)), location.val().cast(exact));
-            let smooth = gaudi_mask(width.clone(), location.clone(), basis.clone().cast(exact));
-            let mask = if self.straight_through {
-                let sharp = window_mask(width.detach(), location.detach(), basis.dims()[1]);
-                smooth.clone() + (sharp - smooth.detach())
-            } else {
-                smooth
+            let tracked = width.is_autodiff();
+            let sharp = || window_mask(width.clone().detach(), location.clone().detach(), basis.dims()[1]);
+            let smooth = || gaudi_mask(width.clone(), location.clone(), basis.clone().cast(exact));
+            let mask = match self.straight_through {
+                false => smooth(),
+                // Only the gradient needs the smooth mask.
+                true if !tracked => sharp(),
+                true => {
+                    let smooth = smooth();
+                    smooth.clone() + (sharp() - smooth.detach())
+                }
             };
             mask.cast(dtype)
         };

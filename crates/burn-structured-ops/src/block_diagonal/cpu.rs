@@ -62,29 +62,64 @@ fn product<E: Scalar>(x: &FlexTensor, w: &FlexTensor, bias: Option<&[E]>, orders
     let m = blocks * p;
     let x = Matrix::<E>::of(x, 0);
     let mut y = vec![E::ZERO; tokens * m];
-    let block = |y: &mut [E], x: Matrix<'_, E>, k: usize, mode, parallelism| {
-        let (first, step) = match orders.output {
-            Order::Grouped => (k * p, 1),
-            Order::Strided => (k, blocks),
-        };
-        let x = group(x, blocks, orders.input, k);
-        multiply_strided(&mut y[first..], [m, step], mode, x, Matrix::of(w, k).transposed(), parallelism);
-    };
     if m == 0 {
         return contiguous(y, Shape::new([tokens, m]));
     }
+    let all = |y: &mut [E], x: Matrix<'_, E>, orders: Orders, mode, parallelism| {
+        for k in 0..blocks {
+            let (first, step) = match orders.output {
+                Order::Grouped => (k * p, 1),
+                Order::Strided => (k, blocks),
+            };
+            let x = group(x, blocks, orders.input, k);
+            multiply_strided(&mut y[first..], [m, step], mode, x, Matrix::of(w, k).transposed(), parallelism);
+        }
+    };
     match Split::of(tokens) {
         Split::Tokens { tile } => y.par_chunks_mut(tile * m).enumerate().for_each(|(index, y)| {
-            let x = x.rows(index * tile, y.len() / m);
             let mode = fill_bias(y, bias);
-            (0..blocks).for_each(|k| block(y, x, k, mode, gemm::Parallelism::None));
+            all(y, x.rows(index * tile, y.len() / m), orders, mode, gemm::Parallelism::None);
         }),
-        Split::WithinBlocks => {
-            let mode = fill_bias(&mut y, bias);
-            (0..blocks).for_each(|k| block(&mut y, x, k, mode, gemm::Parallelism::Rayon(0)));
-        }
+        Split::WithinBlocks => few_tokens(&mut y, x, blocks, bias, orders, |y, x| {
+            all(y, x, Orders::default(), Output::Overwrite, gemm::Parallelism::Rayon(0));
+        }),
     }
     contiguous(y, Shape::new([tokens, m]))
+}
+
+/// Runs `product` between groups of neighbours. A GEMM of many rows packs its operands anyway, and takes strided ones as
+/// they are; one of few rows is several times slower with them.
+fn few_tokens<E: Scalar>(
+    y: &mut [E],
+    x: Matrix<'_, E>,
+    blocks: usize,
+    bias: Option<&[E]>,
+    orders: Orders,
+    product: impl Fn(&mut [E], Matrix<'_, E>),
+) {
+    let (n, m) = (x.cols, y.len() / x.rows);
+    let mut gathered = Vec::new();
+    let x = match orders.input {
+        Order::Grouped => x,
+        Order::Strided => {
+            let size = n / blocks;
+            x.gather(&mut gathered, |column| column % size * blocks + column / size);
+            Matrix::row_major(&gathered, x.rows, n, n)
+        }
+    };
+    match orders.output {
+        Order::Grouped => product(y, x),
+        Order::Strided => {
+            let (mut grouped, p) = (vec![E::ZERO; y.len()], m / blocks);
+            product(&mut grouped, x);
+            for (grouped, y) in grouped.chunks_exact(m).zip(y.chunks_exact_mut(m)) {
+                y.iter_mut().enumerate().for_each(|(column, y)| *y = grouped[column % blocks * p + column / blocks]);
+            }
+        }
+    }
+    for row in y.chunks_exact_mut(m) {
+        row.iter_mut().zip(bias.unwrap_or_default()).for_each(|(y, bias)| *y += *bias);
+    }
 }
 
 fn gradient<E: Scalar>(x: &FlexTensor, dy: &FlexTensor, blocks: usize, orders: Orders) -> FlexTensor {

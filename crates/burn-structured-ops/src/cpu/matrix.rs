@@ -113,6 +113,16 @@ impl<'a, E: Scalar> Matrix<'a, E> {
         }
     }
 
+    /// Writes the rows one after the other, column `source(j)` of this matrix in place `j`.
+    pub fn gather(self, out: &mut Vec<E>, source: impl Fn(usize) -> usize) {
+        let places: Vec<isize> = (0..self.cols).map(|column| source(column) as isize * self.col_stride).collect();
+        out.clear();
+        for row in 0..self.rows {
+            let start = self.offset + row as isize * self.row_stride;
+            out.extend(places.iter().map(|place| self.storage[(start + place) as usize]));
+        }
+    }
+
     pub fn transposed(self) -> Self {
         Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }

@@ -5,12 +5,12 @@
 //! `j = i xor 2^l` with `2^l < stride`: the first-order terms of a butterfly of that maximum stride. Every row of blocks
 //! keeps `L = 1 + log₂ stride` of them, so `S` costs `L m n / b` multiplications a token.
 //!
-//! The kept blocks of a row stand side by side, and so do the groups of features that they read, gathered by flips of `x`:
+//! The kept blocks of a row stand side by side, and so do the groups of features that they read, gathered from `x`:
 //! `S` is then one block-diagonal product ([`crate::block_diagonal`]) of `L` times the width.
 
 use crate::block_diagonal::{BlockStrategy, Orders, block_diagonal_linear_with};
-use burn::tensor::Tensor;
 use burn::tensor::module::linear;
+use burn::tensor::{Int, Tensor};
 
 /// The groups that group `i` reads are `i xor mask` for these masks.
 fn masks(levels: usize) -> impl Iterator<Item = usize> {
@@ -146,11 +146,8 @@ fn levels(w: &Tensor<3>, n: usize) -> usize {
 fn sparse_product(x: Tensor<2>, w: Tensor<3>, levels: usize, strategy: BlockStrategy) -> Tensor<2> {
     let ([tokens, n], [blocks, _, _]) = (x.dims(), w.dims());
     let q = n / blocks;
-    let gathered = masks(levels).map(|mask| match mask {
-        0 => x.clone().reshape([tokens, blocks, 1, q]),
-        // i xor mask swaps neighbouring runs of `mask` groups.
-        _ => x.clone().reshape([tokens, blocks / (2 * mask), 2, mask * q]).flip([2]).reshape([tokens, blocks, 1, q]),
-    });
-    let gathered = Tensor::cat(gathered.collect(), 2).reshape([tokens, levels * n]);
+    let read: Vec<i64> = (0..blocks).flat_map(|block| masks(levels).map(move |mask| (block ^ mask) as i64)).collect();
+    let read = Tensor::<1, Int>::from_data(read.as_slice(), &x.device());
+    let gathered = x.reshape([tokens, blocks, q]).select(1, read).reshape([tokens, levels * n]);
     block_diagonal_linear_with(gathered, w, None, Orders::default(), strategy)
 }

@@ -131,7 +131,8 @@ impl Promise for EveryCase {
                     (Scope::Native, _) => true,
                     // Each pair of orders once, with one token and several tiles of them.
                     (Scope::Kernels, DType::F32) => [1, 9, 10, 16].contains(&index),
-                    _ => index == 16,
+                    (Scope::Kernels, _) | (Scope::Fused, DType::F32) => index == 16,
+                    _ => false,
                 };
                 for strategy in strategies(&blast).into_iter().filter(|_| worthwhile) {
                     case.check(subject, dtype, Layout::Contiguous, strategy);
