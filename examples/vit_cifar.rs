@@ -61,7 +61,7 @@ struct Args {
     /// Never use the network
     #[arg(long)]
     offline: bool,
-    /// Train on this many images only, of all classes alike [default: 3000]
+    /// Train on this many images only, of all classes alike [default: 2500]
     #[arg(long, value_name = "IMAGES")]
     limit: Option<usize>,
     /// Test on this many images only [default: all]
@@ -286,7 +286,7 @@ fn folder_name(structure: Structure) -> String {
 fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let device = device::named(&args.device)?;
     let set = read_images(args)?;
-    let limit = if args.full { None } else { args.limit.or(Some(3000)) };
+    let limit = if args.full { None } else { args.limit.or(Some(2500)) };
     let set = set.limit(limit, args.test_limit, args.seed);
     let recipe = args.recipe();
     let structures = args.structures()?;
