@@ -1,7 +1,8 @@
 //! The nearest matrix whose blocks have low rank: what Monarch, block tensor-trains and BLAST start from.
 
-use crate::StructureError;
+use crate::rank::RankBudget;
 use crate::svd::{Truncated, matrix, tensor, truncated};
+use crate::{Rank, StructureError};
 use burn::tensor::{DType, Device, Tensor};
 use burn_structured_ops::block_diagonal::Order;
 use faer::Mat;
@@ -13,6 +14,25 @@ pub(crate) struct BlockLowRank {
     /// Rank of each block.
     pub rank: usize,
     blocks: Vec<Truncated>,
+}
+
+/// The grid and the rank of a matrix `[d_output, d_input]` of `blocks (b1, b2)`: a rank costs `b1 d_input + b2 d_output`
+/// weights, and stops at that of a block.
+pub(crate) fn resolve(
+    (b1, b2): (usize, usize),
+    rank: Rank,
+    [d_output, d_input]: [usize; 2],
+    hint: &'static str,
+) -> Result<([usize; 2], usize), StructureError> {
+    let rank = rank.resolve(RankBudget {
+        d_input,
+        d_output,
+        fixed: 0,
+        params_per_rank: b1 * d_input + b2 * d_output,
+        hint,
+        max: (d_output / b1).min(d_input / b2),
+    })?;
+    Ok(([b1, b2], rank))
 }
 
 impl BlockLowRank {

@@ -1,10 +1,9 @@
 //! The block tensor-train layer: Monarch with cores near the square root of the sides, and its own start and rates.
 
 use crate::approximation::{Approximation, parameter, read_weight};
-use crate::block_low_rank::BlockLowRank;
+use crate::block_low_rank::{self, BlockLowRank};
 use crate::error::check_dimensions;
 use crate::initializer::dense_default;
-use crate::rank::RankBudget;
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
@@ -118,16 +117,8 @@ impl BttLinearConfig {
     /// As [`try_init`](Self::try_init).
     pub fn resolve(&self) -> Result<([usize; 2], usize), StructureError> {
         check_dimensions(self.d_input, self.d_output)?;
-        let (b1, b2) = self.blocks.resolve_square_root(self.d_input, self.d_output)?;
-        let rank = self.rank.resolve(RankBudget {
-            d_input: self.d_input,
-            d_output: self.d_output,
-            fixed: 0,
-            params_per_rank: b1 * self.d_input + b2 * self.d_output,
-            hint: ", or other blocks",
-            max: (self.d_output / b1).min(self.d_input / b2),
-        })?;
-        Ok(([b1, b2], rank))
+        let blocks = self.blocks.resolve_square_root(self.d_input, self.d_output)?;
+        block_low_rank::resolve(blocks, self.rank, [self.d_output, self.d_input], ", or other blocks")
     }
 }
 

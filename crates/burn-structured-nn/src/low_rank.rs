@@ -4,7 +4,7 @@ use crate::approximation::{Approximation, parameter, read_weight};
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, dense_default};
 use crate::rank::RankBudget;
-use crate::svd::{self, Truncated};
+use crate::svd;
 use crate::{Cost, Factor, Rank, StructureError};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
@@ -87,10 +87,8 @@ impl LowRankLinearConfig {
     ) -> Result<Approximation<LowRankLinear>, StructureError> {
         let (d_input, d_output, rank) = (self.d_input, self.d_output, self.resolve()?);
         let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
-        let Truncated { left, right } = svd::truncated(svd::matrix(&values, d_output, d_input), rank)?;
-        let (device, dtype) = (weight.device(), weight.dtype());
-        let v = svd::tensor([d_input, rank], |at| right[(at / rank, at % rank)], &device, dtype);
-        let ut = svd::tensor([rank, d_output], |at| left[(at % d_output, at / d_output)], &device, dtype);
+        let nearest = svd::truncated(svd::matrix(&values, d_output, d_input), rank)?;
+        let [v, ut] = nearest.to_tensors(&weight.device(), weight.dtype());
         let layer = LowRankLinear { v: parameter(v), ut: parameter(ut), bias: bias.map(parameter) };
         let dense = layer.to_dense();
         Ok(Approximation::measured(layer, dense, weight))

@@ -145,12 +145,10 @@ impl PixelflyLinearConfig {
                 low_rank = svd::truncated(target.as_ref(), rank)?;
             }
         }
-        let Some((_, Truncated { left, right })) = best else {
+        let Some((_, low_rank)) = best else {
             return Err(StructureError::NotConverged { name: "alternation", rows: d_output, columns: d_input });
         };
-        let (device, dtype) = (weight.device(), weight.dtype());
-        let v = svd::tensor([d_input, rank], |at| right[(at / rank, at % rank)], &device, dtype);
-        let ut = svd::tensor([rank, d_output], |at| left[(at % d_output, at / d_output)], &device, dtype);
+        let [v, ut] = low_rank.to_tensors(&weight.device(), weight.dtype());
         let rest = weight.clone() - v.clone().matmul(ut.clone()).transpose();
         let layer = PixelflyLinear {
             w: parameter(pixelfly_blocks(rest, self.blocks, levels)),

@@ -12,6 +12,18 @@ pub(crate) struct Truncated {
     pub right: Mat<f64>,
 }
 
+impl Truncated {
+    /// As layers store them: the input factor `[columns, rank]`, and the output factor transposed, `[rank, rows]`.
+    pub fn to_tensors(&self, device: &Device, dtype: DType) -> [Tensor<2>; 2] {
+        let (left, right, rank) = (&self.left, &self.right, self.left.ncols());
+        let (rows, columns) = (left.nrows(), right.nrows());
+        [
+            tensor([columns, rank], |at| right[(at / rank, at % rank)], device, dtype),
+            tensor([rank, rows], |at| left[(at % rows, at / rows)], device, dtype),
+        ]
+    }
+}
+
 /// The factors of `rank`, which may be above that of the matrix; the columns beyond it are zero.
 pub(crate) fn truncated(matrix: MatRef<'_, f64>, rank: usize) -> Result<Truncated, StructureError> {
     let (rows, columns) = (matrix.nrows(), matrix.ncols());

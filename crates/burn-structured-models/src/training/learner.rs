@@ -53,7 +53,8 @@ pub fn train(
     let training_device = device.clone().autodiff();
     training_device.seed(recipe.seed);
     let model = settings.model.try_init(&training_device)?;
-    recipe.check_for(&model.factors())?;
+    let factors = model.factors();
+    recipe.check_for(&factors)?;
     let resumed = folder.prepare(settings, start)?;
     let batch_size = recipe.batch_size;
 
@@ -75,7 +76,7 @@ pub fn train(
             .with_weight_decay(recipe.weight_decay as f32)
             .with_epsilon(1e-8)
             .with_grad_clipping(recipe.clip_norm.map(|norm| GradientClippingConfig::Norm(norm as f32)));
-        let groups = learning_rate_groups(&model, model.factors());
+        let groups = learning_rate_groups(&model, factors);
         let schedule = recipe.schedule(set.train.len().div_ceil(batch_size), groups)?;
         let learner = Learner::new(model, optimizer.init(), schedule);
 
