@@ -18,6 +18,7 @@ pub(crate) trait Scalar:
 {
     const ZERO: Self;
     const ONE: Self;
+    const NAN: Self;
 
     /// `self · a + b`, in one instruction where every current processor of the architecture has it.
     fn mul_add(self, a: Self, b: Self) -> Self;
@@ -28,6 +29,7 @@ macro_rules! impl_scalar {
         impl Scalar for $E {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
+            const NAN: Self = <$E>::NAN;
 
             #[inline(always)]
             fn mul_add(self, a: Self, b: Self) -> Self {
@@ -120,6 +122,24 @@ impl<'a, E: Scalar> Matrix<'a, E> {
         for row in 0..self.rows {
             let start = self.offset + row as isize * self.row_stride;
             out.extend(places.iter().map(|place| self.storage[(start + place) as usize]));
+        }
+    }
+
+    /// Writes the lower triangle of a square matrix column by column and leaves the rest of `out` as it is.
+    pub fn copy_lower_by_columns(self, out: &mut [E]) {
+        // Tiles that stay in cache, because either the matrix or `out` is read across its rows.
+        const TILE: usize = 16;
+        let n = self.rows;
+        assert!(self.cols == n && out.len() == n * n, "the triangle of a square matrix");
+        for first_row in (0..n).step_by(TILE) {
+            for first_col in (0..=first_row).step_by(TILE) {
+                for col in first_col..(first_col + TILE).min(n) {
+                    let start = self.offset + col as isize * self.col_stride;
+                    for row in first_row.max(col)..(first_row + TILE).min(n) {
+                        out[col * n + row] = self.storage[(start + row as isize * self.row_stride) as usize];
+                    }
+                }
+            }
         }
     }
 

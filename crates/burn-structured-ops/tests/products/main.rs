@@ -11,6 +11,7 @@ mod blast;
 mod block_diagonal;
 mod monarch;
 mod rounding;
+mod spd;
 mod ss1;
 mod subjects;
 mod tensors;

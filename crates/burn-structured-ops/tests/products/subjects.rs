@@ -1,10 +1,11 @@
 //! The backends under test.
 
-use burn::backend::DTypeUsage;
-use burn::tensor::{DType, TensorData};
+use burn::backend::{Backend, DTypeUsage, Dispatch};
+use burn::tensor::{DType, Device, TensorData};
 use burn_structured_ops::BlastStrategy;
 use burn_structured_ops::blast::BlastBackend;
 use burn_structured_ops::block_diagonal::BlockDiagonalBackend;
+use burn_structured_ops::spd::SpdBackend;
 use burn_structured_ops::ss1::Ss1Backend;
 
 /// How much of the table a backend goes through. A product on a software GPU takes seconds, on a processor microseconds.
@@ -20,9 +21,9 @@ pub enum Scope {
 }
 
 /// A backend with every operation of this crate.
-pub trait StructuredBackend: BlastBackend + BlockDiagonalBackend + Ss1Backend {}
+pub trait StructuredBackend: BlastBackend + BlockDiagonalBackend + SpdBackend + Ss1Backend {}
 
-impl<B: BlastBackend + BlockDiagonalBackend + Ss1Backend> StructuredBackend for B {}
+impl<B: BlastBackend + BlockDiagonalBackend + SpdBackend + Ss1Backend> StructuredBackend for B {}
 
 /// One way to run: a backend and a device of it.
 pub struct Subject<B: StructuredBackend> {
@@ -68,6 +69,21 @@ pub fn every_backend(promise: &impl Promise) {
             scope: Scope::Fused,
         });
     }
+}
+
+/// The same devices as the public functions see them, for promises about those.
+pub fn public_devices() -> Vec<Device> {
+    let name_here = |name: &'static str| if name == "cpu" { "cubecl-cpu" } else { name };
+    let chosen = burn_structured_ops::device::names().into_iter().filter(|name| chosen(name_here(name)));
+    chosen.map(|name| burn_structured_ops::device::named(name).unwrap_or_else(|error| panic!("{error}"))).collect()
+}
+
+/// The float types that a device computes with.
+pub fn public_dtypes(device: &Device) -> Vec<DType> {
+    let usable = |dtype: &DType| {
+        <Dispatch as Backend>::dtype_usage(device.as_dispatch(), *dtype).is_superset(DTypeUsage::general())
+    };
+    [DType::F64, DType::F32, DType::F16, DType::BF16].into_iter().filter(usable).collect()
 }
 
 fn chosen(name: &str) -> bool {
@@ -120,15 +136,15 @@ fn cube_devices() -> Vec<(&'static str, burn_cubecl::CubeDevice)> {
     #[cfg(feature = "cpu")]
     devices.push(("cubecl-cpu", burn_cubecl::CubeDevice::Cpu(Default::default())));
     #[cfg(feature = "vulkan")]
-    devices.push(("vulkan", cube_device(&burn::tensor::Device::vulkan(Default::default()))));
+    devices.push(("vulkan", cube_device(&Device::vulkan(Default::default()))));
     #[cfg(all(feature = "wgpu", not(feature = "vulkan"), not(feature = "metal")))]
-    devices.push(("wgpu", cube_device(&burn::tensor::Device::wgpu(Default::default()))));
+    devices.push(("wgpu", cube_device(&Device::wgpu(Default::default()))));
     #[cfg(feature = "metal")]
-    devices.push(("metal", cube_device(&burn::tensor::Device::metal(Default::default()))));
+    devices.push(("metal", cube_device(&Device::metal(Default::default()))));
     #[cfg(feature = "cuda")]
-    devices.push(("cuda", cube_device(&burn::tensor::Device::cuda(0))));
+    devices.push(("cuda", cube_device(&Device::cuda(0))));
     #[cfg(feature = "rocm")]
-    devices.push(("rocm", cube_device(&burn::tensor::Device::rocm(0))));
+    devices.push(("rocm", cube_device(&Device::rocm(0))));
     devices
 }
 
@@ -140,7 +156,7 @@ fn cube_devices() -> Vec<(&'static str, burn_cubecl::CubeDevice)> {
     feature = "cuda",
     feature = "rocm"
 ))]
-fn cube_device(device: &burn::tensor::Device) -> burn_cubecl::CubeDevice {
+fn cube_device(device: &Device) -> burn_cubecl::CubeDevice {
     match device.as_dispatch() {
         burn::backend::DispatchDevice::Cube(device) => device.clone(),
         other => panic!("{other:?} is no CubeCL device"),

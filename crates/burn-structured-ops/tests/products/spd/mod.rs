@@ -1,0 +1,7 @@
+//! Symmetric positive definite systems.
+
+mod case;
+mod damped;
+mod gradients;
+mod indefinite;
+mod oracle;
