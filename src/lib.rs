@@ -1,8 +1,8 @@
 //! Structured-matrix layers for [Burn](https://burn.dev): the place of a dense `Linear`, with fewer parameters and less
 //! time.
 //!
-//! This crate re-exports the workspace's parts under one roof; features choose the execution backends, and `models`
-//! adds what trains.
+//! This crate re-exports the workspace's parts under one roof; features choose the execution backends, `compress`
+//! adds what turns trained dense weights into structured ones, and `models` what trains.
 //!
 //! ```
 //! use burn::tensor::{Device, Distribution, Tensor};
@@ -18,13 +18,15 @@
 //! println!("{layer}: {:.0} % of the dense FLOPs", 100.0 * layer.cost().flops_ratio());
 //! ```
 
+#[cfg(feature = "compress")]
+pub use burn_structured_compress as compress;
 #[cfg(feature = "models")]
 pub use burn_structured_models as models;
 pub use burn_structured_nn as nn;
 pub use burn_structured_ops as ops;
 
 /// The code of the README and the book compiles and runs.
-#[cfg(all(doctest, feature = "models"))]
+#[cfg(all(doctest, feature = "compress", feature = "models"))]
 mod documents {
     #[doc = include_str!("../README.md")]
     struct Readme;
@@ -37,6 +39,9 @@ mod documents {
 
     #[doc = include_str!("../book/src/approximation.md")]
     struct Approximation;
+
+    #[doc = include_str!("../book/src/factorization.md")]
+    struct Factorization;
 
     #[doc = include_str!("../book/src/vision-transformer.md")]
     struct VisionTransformer;

@@ -6,6 +6,7 @@
 mod approximation;
 mod devices;
 mod drawn;
+mod factorization;
 mod gradients;
 mod parameters;
 mod products;

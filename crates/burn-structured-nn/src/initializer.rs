@@ -99,7 +99,8 @@ impl Imitated {
 /// deviation `std`.
 ///
 /// Blocks of a factor are small, and small Gaussian matrices are badly conditioned: a square one hardly passes some of its
-/// directions on. Orthogonal ones pass all of them alike.
+/// directions on. Orthogonal ones pass all of them alike. BLAST gains by it, measured on CIFAR-10; low-rank, Monarch and
+/// Kronecker factors lost half a point to a point, and stay Gaussian.
 pub(crate) fn orthogonal_blocks([blocks, size, rank]: [usize; 3], std: f64, device: &Device) -> Param<Tensor<3>> {
     lazy([blocks, size, rank], device, move |device| {
         let normal = Tensor::<3>::random([blocks, size, rank], Distribution::Normal(0.0, 1.0), device);

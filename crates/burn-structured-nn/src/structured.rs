@@ -5,6 +5,7 @@
 
 use crate::approximation::{Approximation, parameter, read_weight};
 use crate::error::check_dimensions;
+use crate::inputs::observed;
 use crate::{
     BlastLinear, BlastLinearConfig, BlockDiagonalLinear, BlockDiagonalLinearConfig, BttLinear, BttLinearConfig, Cost,
     Factor, GaudiLinear, GaudiLinearConfig, KroneckerLinear, KroneckerLinearConfig, LowRankLinear, LowRankLinearConfig,
@@ -12,7 +13,7 @@ use crate::{
     Structure, StructureError, WindowedLinear, dense,
 };
 use burn::config::Config;
-use burn::module::Module;
+use burn::module::{Module, ParamId};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
@@ -223,8 +224,16 @@ impl StructuredLinear {
     /// # Panics
     ///
     /// Panics if the last axis of `input` is not `d_input`.
+    ///
+    /// [`observe_inputs`](crate::observe_inputs) sees the input.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        observed(|| self.id(), &input);
         each!(self, layer => layer.forward(input), dense: layer.forward(input))
+    }
+
+    /// What tells this layer from others of its model.
+    fn id(&self) -> Option<ParamId> {
+        each!(self, layer => layer.factors().first().map(|factor| factor.id), dense: Some(layer.weight.id))
     }
 
     /// The dense weight `[d_output, d_input]` that this layer multiplies by.

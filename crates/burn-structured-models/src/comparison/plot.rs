@@ -13,7 +13,10 @@ pub struct PlotError {
     reason: String,
 }
 
-const SIZE: (u32, u32) = (800, 560);
+const SIZE: (u32, u32) = (1060, 560);
+
+/// Room for the names, on the right.
+const LEGEND: u32 = 340;
 
 /// Draws the comparison as an SVG file.
 ///
@@ -53,9 +56,10 @@ fn draw<B: DrawingBackend>(report: &Report, backend: B) -> Result<(), String> {
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 20))
         .margin(16)
+        .margin_right(16 + LEGEND)
         .x_label_area_size(48)
         .y_label_area_size(64)
-        .build_cartesian_2d(0.0..130.0, lowest - margin..highest + margin)
+        .build_cartesian_2d(0.0..105.0, lowest - margin..highest + margin)
         .map_err(text)?;
     chart
         .configure_mesh()
@@ -65,15 +69,19 @@ fn draw<B: DrawingBackend>(report: &Report, backend: B) -> Result<(), String> {
         .label_style(("sans-serif", 15))
         .draw()
         .map_err(text)?;
-    for (index, (flops, accuracy, name)) in points.into_iter().enumerate() {
+    // Structures of one budget lie above each other: their names are beside the plot, from the best down.
+    let mut ranked: Vec<usize> = (0..points.len()).collect();
+    ranked.sort_by(|a, b| points[*b].1.total_cmp(&points[*a].1));
+    let (right, top) = (SIZE.0 as i32 - LEGEND as i32, 56);
+    for (line, index) in ranked.into_iter().enumerate() {
+        let (flops, accuracy, name) = &points[index];
         let colour = Palette99::pick(index).to_rgba();
-        chart
-            .draw_series(std::iter::once(
-                EmptyElement::at((flops, accuracy))
-                    + Circle::new((0, 0), 6, colour.filled())
-                    + Text::new(name, (10, -16), ("sans-serif", 15).into_font().color(&colour)),
-            ))
-            .map_err(text)?;
+        let dot = Circle::new((*flops, *accuracy), 6, colour.filled());
+        chart.draw_series(std::iter::once(dot)).map_err(text)?;
+        let y = top + 22 * line as i32;
+        area.draw(&Circle::new((right, y), 6, colour.filled())).map_err(text)?;
+        let name = Text::new(format!("{accuracy:.1} %  {name}"), (right + 12, y - 7), ("sans-serif", 14));
+        area.draw(&name).map_err(text)?;
     }
     area.present().map_err(text)
 }

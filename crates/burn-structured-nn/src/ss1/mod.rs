@@ -129,6 +129,32 @@ impl Ss1LinearConfig {
         Ok(Self::layer(function, parameter(z), bias.map(parameter), &device))
     }
 
+    /// Which weights of the layer are one: what a projection of one's own needs, for [`from_stored`](Self::from_stored).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_init`](Self::try_init).
+    pub fn fold(&self) -> Result<Fold, StructureError> {
+        Ok(self.function()?.fold(self.d_output))
+    }
+
+    /// The layer of stored weights `[w, d_output]`, which [`fold`](Self::fold) spreads, with `bias` as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_init`](Self::try_init).
+    ///
+    /// # Panics
+    ///
+    /// If `z` is not `[w, d_output]`.
+    pub fn from_stored(&self, z: Tensor<2>, bias: Option<Tensor<1>>) -> Result<Ss1Linear, StructureError> {
+        let function = self.function()?;
+        let (width, d_output) = (function.fold(self.d_output).width(), self.d_output);
+        assert_shape!(z, [width, d_output]);
+        let device = z.device();
+        Ok(Self::layer(function, parameter(z), bias.map(parameter), &device))
+    }
+
     fn layer(function: Function, z: Param<Tensor<2>>, bias: Option<Param<Tensor<1>>>, device: &Device) -> Ss1Linear {
         let numbers = TensorData::new(function.to_numbers(), [Function::LEN]);
         let shared = Shared::new(function);

@@ -1,0 +1,82 @@
+//! One layer of any structure in place of a dense weight, by the best method there is for it.
+
+use crate::calibrate::Moment;
+use crate::factorize::FactorizerConfig;
+use crate::{CompressError, project};
+use burn::tensor::Tensor;
+use burn_structured_nn::{
+    Approximation, BlastLinear, LowRankLinearConfig, MonarchLinearConfig, Ss1Hash, Ss1LinearConfig, Structure,
+    StructuredLinear, StructuredLinearConfig,
+};
+
+/// The layer of this structure nearest to a dense `weight [d_output, d_input]`, with `bias` as it is, and how far it is: for
+/// inputs of second moment `moment` if that is known, else in the plain distance.
+///
+/// BLAST is factorized as `factorizer` says (its grid and rank are those of the structure); low rank, Monarch and SS1 have closed
+/// forms. The other structures have none for known inputs: they are fitted to the weight itself, and only measured on the
+/// inputs.
+///
+/// # Errors
+///
+/// If the structure does not fit the weight, an entry is not finite, the moment is of other features or not positive definite
+/// ([regularize](Moment::regularized) it), or the factorization fails.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_structured_compress::{approximate, factorize::FactorizerConfig};
+///
+/// let weight = Tensor::<2>::random([24, 16], Distribution::Normal(0.0, 1.0), &Device::flex());
+/// for structure in ["blast:b=4,ratio=0.5", "low-rank:ratio=0.5", "monarch:b=4,ratio=0.5", "ss1:c=2,k=4"] {
+///     let found = approximate(structure.parse()?, weight.clone(), None, None, &FactorizerConfig::new())?;
+///     println!("{structure}: relative error {:.3}", found.relative_error);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn approximate(
+    structure: Structure,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    moment: Option<&Moment>,
+    factorizer: &FactorizerConfig,
+) -> Result<Approximation<StructuredLinear>, CompressError> {
+    let [d_output, d_input] = weight.dims();
+    match (structure, moment) {
+        (Structure::Blast { blocks, rank }, _) => {
+            let config = factorizer.clone().with_blocks(blocks).with_rank(rank);
+            let mut factorizer = config.init();
+            if let Some(moment) = moment {
+                factorizer = factorizer.with_moment(moment.to_tensor(&weight.device()));
+            }
+            let found = factorizer.factorize(weight)?;
+            let layer: BlastLinear = found.layer(0, bias);
+            Ok(Approximation { layer: StructuredLinear::Blast(layer), relative_error: found.errors()[0] })
+        }
+        (Structure::LowRank { rank }, Some(moment)) => {
+            let config = LowRankLinearConfig::new(d_input, d_output).with_rank(rank);
+            let Approximation { layer, relative_error } = project::low_rank(&config, weight, bias, moment)?;
+            Ok(Approximation { layer: StructuredLinear::LowRank(layer), relative_error })
+        }
+        (Structure::Monarch { blocks, rank }, Some(moment)) => {
+            let config = MonarchLinearConfig::new(d_input, d_output).with_blocks(blocks).with_rank(rank);
+            let Approximation { layer, relative_error } = project::monarch(&config, weight, bias, moment)?;
+            Ok(Approximation { layer: StructuredLinear::Monarch(layer), relative_error })
+        }
+        (Structure::Ss1 { reduction, block_k, block_n, independent }, Some(moment)) => {
+            let hash = independent.map_or_else(Ss1Hash::default, |seed| Ss1Hash::Independent { seed, signs: true });
+            let config = Ss1LinearConfig::new(d_input, d_output).with_reduction(reduction).with_hash(hash);
+            let config = config.with_block_k(block_k).with_block_n(block_n);
+            let Approximation { layer, relative_error } = project::ss1(&config, weight, bias, moment)?;
+            Ok(Approximation { layer: StructuredLinear::Ss1(layer), relative_error })
+        }
+        (_, moment) => {
+            let config = StructuredLinearConfig::new(d_input, d_output, structure);
+            let found = config.from_dense(weight.clone(), bias)?;
+            match moment {
+                None => Ok(found),
+                Some(moment) => project::measured(found.layer, StructuredLinear::to_dense, &weight, moment),
+            }
+        }
+    }
+}

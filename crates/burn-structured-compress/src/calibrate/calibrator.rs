@@ -1,0 +1,199 @@
+//! Gathering the moments of a whole model.
+
+use super::{Moment, file};
+use crate::CompressError;
+use burn::module::{Module, ParamId};
+use burn::tensor::Tensor;
+use burn_structured_nn::{layer_paths, observe_inputs};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::rc::Rc;
+
+/// Second moments of the inputs of a model's structured layers, by the layers' names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Calibrator {
+    moments: BTreeMap<String, Moment>,
+}
+
+impl Calibrator {
+    /// Without inputs yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs the `model`, and adds the inputs of all its [`StructuredLinear`](burn_structured_nn::StructuredLinear) layers,
+    /// dense ones included, that it applies on this thread.
+    ///
+    /// Layers are named by their place in the model, as in its records: `blocks.0.fc1`.
+    ///
+    /// # Errors
+    ///
+    /// If an input is not finite; the layers' other inputs are added nevertheless.
+    pub fn record<M: Module, R>(&mut self, model: &M, run: impl FnOnce() -> R) -> Result<R, CompressError> {
+        #[derive(Default)]
+        struct Seen {
+            moments: HashMap<ParamId, Moment>,
+            error: Option<(ParamId, CompressError)>,
+        }
+        let seen = Rc::new(RefCell::new(Seen::default()));
+        let shared = seen.clone();
+        let observer = move |layer: ParamId, input: Tensor<2>| {
+            let Seen { moments, error } = &mut *shared.borrow_mut();
+            let moment = moments.entry(layer).or_insert_with(|| Moment::new(input.dims()[1]));
+            if let Err(reason) = moment.add(input) {
+                error.get_or_insert((layer, reason));
+            }
+        };
+        let result = observe_inputs(observer, run);
+        let Seen { moments, error } = seen.take();
+        let paths = layer_paths(model);
+        let name = |layer: ParamId| paths.get(&layer).cloned();
+        for (layer, moment) in moments {
+            // Layers of other models are not ours to name.
+            if let Some(name) = name(layer) {
+                self.add_moment(name, moment)?;
+            }
+        }
+        match error {
+            Some((layer, reason)) => {
+                Err(CompressError::Layer { name: name(layer).unwrap_or_default(), source: Box::new(reason) })
+            }
+            None => Ok(result),
+        }
+    }
+
+    /// Adds inputs `[.., n]` of the layer `name`, for models that hold other layers.
+    ///
+    /// # Errors
+    ///
+    /// If the layer had other features before, or an input is not finite.
+    pub fn observe<const D: usize>(&mut self, name: &str, input: Tensor<D>) -> Result<(), CompressError> {
+        let features = input.dims()[D - 1];
+        let moment = self.moments.entry(name.to_string()).or_insert_with(|| Moment::new(features));
+        let added = moment.add(input.reshape([-1, features as i32]));
+        added.map_err(|source| CompressError::Layer { name: name.to_string(), source: Box::new(source) })
+    }
+
+    fn add_moment(&mut self, name: String, moment: Moment) -> Result<(), CompressError> {
+        match self.moments.get_mut(&name) {
+            None => drop(self.moments.insert(name, moment)),
+            Some(known) => known
+                .merge(&moment)
+                .map_err(|source| CompressError::Layer { name: name.clone(), source: Box::new(source) })?,
+        }
+        Ok(())
+    }
+
+    /// The moment of a layer, if it was applied.
+    pub fn moment(&self, name: &str) -> Option<&Moment> {
+        self.moments.get(name)
+    }
+
+    /// All layers and their moments, by name.
+    pub fn moments(&self) -> impl Iterator<Item = (&str, &Moment)> {
+        self.moments.iter().map(|(name, moment)| (name.as_str(), moment))
+    }
+
+    /// Writes the moments as a safetensors file: a tensor `[n, n]` in f64 for each layer, and the numbers of inputs in the
+    /// metadata. An earlier file is replaced when the new one is complete.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), CompressError> {
+        file::save(&self.moments, path)
+    }
+
+    /// Reads moments that were [saved](Self::save).
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is damaged, or is no file of moments of a version that is known.
+    pub fn load(path: &Path) -> Result<Self, CompressError> {
+        Ok(Self { moments: file::load(path)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Distribution};
+    use burn_structured_nn::{StructuredLinear, StructuredLinearConfig};
+
+    #[derive(Module, Debug)]
+    struct Mlp {
+        hidden: Vec<StructuredLinear>,
+        output: StructuredLinear,
+    }
+
+    impl Mlp {
+        fn new(device: &Device) -> Self {
+            let layer = |d_input: usize, d_output: usize, structure: &str| {
+                StructuredLinearConfig::new(d_input, d_output, structure.parse().unwrap()).init(device)
+            };
+            let hidden = vec![layer(6, 8, "blast:b=2,r=3"), layer(8, 8, "dense")];
+            Self { hidden, output: layer(8, 4, "low-rank:r=2") }
+        }
+
+        fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+            let x = self.hidden.iter().fold(x, |x, layer| burn::tensor::activation::relu(layer.forward(x)));
+            self.output.forward(x)
+        }
+    }
+
+    #[test]
+    fn every_layer_is_seen_under_its_name() {
+        let device = Device::flex();
+        let model = Mlp::new(&device);
+        let mut calibrator = Calibrator::new();
+        let batches = [2, 3].map(|size| Tensor::<3>::random([size, 5, 6], Distribution::Normal(0.0, 1.0), &device));
+        for batch in &batches {
+            calibrator.record(&model, || model.forward(batch.clone())).unwrap();
+        }
+        let names: Vec<_> =
+            calibrator.moments().map(|(name, moment)| (name, moment.features(), moment.tokens())).collect();
+        assert_eq!(names, [("hidden.0", 6, 25), ("hidden.1", 8, 25), ("output", 8, 25)]);
+
+        let mut expected = Moment::new(6);
+        for batch in batches {
+            expected.add(batch.reshape([-1, 6])).unwrap();
+        }
+        assert_eq!(calibrator.moment("hidden.0"), Some(&expected));
+        // What is not watched is not seen.
+        model.forward(Tensor::zeros([1, 1, 6], &device));
+        assert_eq!(calibrator.moment("output").unwrap().tokens(), 25);
+    }
+
+    #[test]
+    fn an_input_that_is_no_number_names_the_layer() {
+        let device = Device::flex();
+        let model = Mlp::new(&device);
+        let batch = Tensor::<3>::full([1, 1, 6], f32::NAN, &device);
+        let error = Calibrator::new().record(&model, || model.forward(batch)).unwrap_err().to_string();
+        assert!(error.starts_with("layer hidden.0: "), "{error}");
+    }
+
+    #[test]
+    fn moments_survive_a_file() {
+        let device = Device::flex();
+        let mut calibrator = Calibrator::new();
+        calibrator.observe("a", Tensor::<2>::from_data([[1.0, 2.0], [3.0, -4.0]], &device)).unwrap();
+        calibrator.observe("b.c", Tensor::<3>::from_data([[[0.1]]], &device)).unwrap();
+        let folder = std::env::temp_dir().join(format!("burn-structured-moments-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("moments.safetensors");
+        calibrator.save(&path).unwrap();
+        assert_eq!(Calibrator::load(&path).unwrap(), calibrator);
+
+        let whole = std::fs::read(&path).unwrap();
+        for damaged in [&whole[..whole.len() - 3], &whole[..20], b"", b"not a file of moments at all"] {
+            std::fs::write(&path, damaged).unwrap();
+            let error = Calibrator::load(&path).unwrap_err().to_string();
+            assert!(error.contains("moments.safetensors"), "{error}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+        let error = calibrator.save(&path).unwrap_err().to_string();
+        assert!(error.contains("moments"), "{error}");
+    }
+}

@@ -1,0 +1,167 @@
+//! What can go wrong. Each message names the culprit and the way out.
+
+use burn_structured_nn::{Structure, StructureError};
+use burn_structured_ops::spd::SpdError;
+use thiserror::Error;
+
+/// Why a matrix could not be compressed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CompressError {
+    /// The structure does not fit the matrix.
+    #[error(transparent)]
+    Structure(#[from] StructureError),
+    /// There is nothing to factorize.
+    #[error("the batch holds no matrix; pass at least one")]
+    NoMatrix,
+    /// Entries that are no numbers.
+    #[error("{count} entries of matrix {matrix} are NaN or infinite; the first is in row {row}, column {column}")]
+    NotFinite {
+        /// Which one of the batch.
+        matrix: usize,
+        /// How many entries.
+        count: usize,
+        /// Where the first one is.
+        row: usize,
+        /// Where the first one is.
+        column: usize,
+    },
+    /// A setting is out of its range.
+    #[error("{name} is {value}; {range}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// A dense weight has another shape than the layer.
+    #[error("the weight has shape {actual:?}, but the layer needs {expected:?}")]
+    WeightShape {
+        /// Its shape.
+        actual: [usize; 2],
+        /// The shape of the layer.
+        expected: [usize; 2],
+    },
+    /// The given factors do not fit the matrices.
+    #[error("the starting factor {name} has shape {actual:?}, but the matrices need {expected:?}")]
+    StartShape {
+        /// `u`, `s` or `v`.
+        name: &'static str,
+        /// Its shape.
+        actual: [usize; 4],
+        /// The shape it should have.
+        expected: [usize; 4],
+    },
+    /// The optimisation left the numbers.
+    #[error(
+        "the factorization diverged at step {step}: its error is no number any more; use f64, a smaller step, or the \
+         method `Auto`"
+    )]
+    Diverged {
+        /// The step.
+        step: usize,
+    },
+    /// A Gram matrix could not be inverted.
+    #[error(transparent)]
+    Singular(#[from] SpdError),
+    /// A second moment is not positive definite.
+    #[error(
+        "the second moment of the inputs is not positive definite; gather more inputs than features, or raise the \
+         regularization"
+    )]
+    Moment,
+    /// A second moment does not fit the matrices.
+    #[error(
+        "the second moment has shape {actual:?}, but {matrices} matrices of {features} columns need [{features}, {features}] each"
+    )]
+    MomentShape {
+        /// Its shape.
+        actual: [usize; 3],
+        /// The number of matrices.
+        matrices: usize,
+        /// Their columns.
+        features: usize,
+    },
+    /// Inputs of another layer.
+    #[error("the inputs have {actual} features, but those before had {expected}")]
+    InputFeatures {
+        /// Their features.
+        actual: usize,
+        /// The features there should be.
+        expected: usize,
+    },
+    /// Inputs that are no numbers.
+    #[error(
+        "inputs are NaN or infinite, or too large to be squared, in feature {feature}; leave the batch out, or run the model in f32"
+    )]
+    InputNotFinite {
+        /// The first such feature.
+        feature: usize,
+    },
+    /// Something is wrong with one layer of a model.
+    #[error("layer {name}: {source}")]
+    Layer {
+        /// Its name.
+        name: String,
+        /// What.
+        source: Box<CompressError>,
+    },
+    /// A file holds no moments.
+    #[error("{path} cannot be used: {reason}")]
+    Moments {
+        /// Which one.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A curve of errors is of no use.
+    #[error("curve {layer} has no points, an error or a sensitivity that is no number; measure the layer again")]
+    Curve {
+        /// Which one.
+        layer: usize,
+    },
+    /// Not even the fewest parameters are within the budget.
+    #[error(
+        "a budget of {budget} parameters is not enough: the layers take {fewest} at least; raise it, or offer lower ranks"
+    )]
+    Budget {
+        /// The budget.
+        budget: usize,
+        /// What there has to be.
+        fewest: usize,
+    },
+    /// A rank is asked for that is none.
+    #[error("{structure} has no rank to search; use blast, low-rank, monarch, pixelfly, gaudi, btt or kronecker")]
+    NoRank {
+        /// The structure.
+        structure: Structure,
+    },
+    /// A singular value decomposition did not converge.
+    #[error(
+        "the singular values of a {rows}×{columns} matrix did not converge; its entries may be out of range, so try scaling it"
+    )]
+    NotConverged {
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        columns: usize,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which one.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A plot could not be drawn.
+    #[error("the plot {path} could not be drawn: {reason}")]
+    Plot {
+        /// Which one.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+}

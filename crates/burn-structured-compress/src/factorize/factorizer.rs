@@ -1,0 +1,279 @@
+//! The optimisation loop.
+
+use super::metric::Metric;
+use super::{BlastFactors, Clock, Ended, Method, Problem, Start, State, Stepper, TracePoint};
+use crate::CompressError;
+use burn::config::Config;
+use burn::tensor::{DType, Tensor, TensorData};
+use burn_structured_nn::{BlastLinear, BlastLinearConfig, Blocks, Rank};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+/// Configuration to create a [`Factorizer`] using the [init function](FactorizerConfig::init).
+#[derive(Config, Debug)]
+pub struct FactorizerConfig {
+    /// Into how many blocks the matrices are cut.
+    #[config(default = "Blocks::Auto")]
+    pub blocks: Blocks,
+    /// The rank, or the share of the dense parameters to spend on it.
+    #[config(default = "Rank::Ratio(0.5)")]
+    pub rank: Rank,
+    /// How the factors are improved.
+    #[config(default = "Method::Auto")]
+    pub method: Method,
+    /// Steps, at most.
+    #[config(default = 60)]
+    pub steps: usize,
+    /// The run ends when every matrix has this relative error or less.
+    #[config(default = 0.0)]
+    pub tolerance: f64,
+    /// The run ends when the mean error has not fallen by a share of `least_improvement` over this many steps.
+    #[config(default = "Some(10)")]
+    pub patience: Option<usize>,
+    /// See `patience`.
+    #[config(default = 1e-4)]
+    pub least_improvement: f64,
+    /// The run ends after this many seconds, with the factors of the last whole step.
+    #[config(default = "None")]
+    pub seconds: Option<f64>,
+    /// Seed of all that is random. The same seed starts the same on every device.
+    #[config(default = 0)]
+    pub seed: u64,
+}
+
+/// Finds the BLAST matrices nearest to dense ones.
+///
+/// Should be created with [`FactorizerConfig`].
+pub struct Factorizer<'a> {
+    config: FactorizerConfig,
+    stepper: Option<Box<dyn Stepper>>,
+    start: Option<Start>,
+    moment: Option<Tensor<3>>,
+    observer: Option<Observer<'a>>,
+}
+
+type Observer<'a> = Box<dyn FnMut(Progress) -> ControlFlow<()> + 'a>;
+
+/// What an observer is told at every step.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// The step just done.
+    pub point: &'a TracePoint,
+    /// Steps there will be at most.
+    pub steps: usize,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Factorization {
+    /// The best factors, in the scale and the type of the given matrices.
+    pub factors: BlastFactors,
+    /// The run, from the start on.
+    pub trace: Vec<TracePoint>,
+    /// Why it ended.
+    pub ended: Ended,
+    best: usize,
+}
+
+impl Factorization {
+    /// `‖W − A‖ / ‖A‖` of each matrix, in the metric that was asked for; `‖W‖` where `A` is zero.
+    pub fn errors(&self) -> &[f64] {
+        &self.trace[self.best].errors
+    }
+
+    /// One matrix of the batch as a layer.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many matrices, or the bias is not `[d_output]`.
+    pub fn layer(&self, matrix: usize, bias: Option<Tensor<1>>) -> BlastLinear {
+        self.factors.layer(matrix, bias)
+    }
+}
+
+impl FactorizerConfig {
+    /// A factorizer with this configuration.
+    pub fn init<'a>(&self) -> Factorizer<'a> {
+        Factorizer { config: self.clone(), stepper: None, start: None, moment: None, observer: None }
+    }
+}
+
+impl<'a> Factorizer<'a> {
+    /// Improves the factors by this stepper instead of the configured method.
+    #[must_use]
+    pub fn with_stepper(mut self, stepper: impl Stepper + 'static) -> Self {
+        self.stepper = Some(Box::new(stepper));
+        self
+    }
+
+    /// Starts from here instead of where the method does.
+    #[must_use]
+    pub fn with_start(mut self, start: Start) -> Self {
+        self.start = Some(start);
+        self
+    }
+
+    /// Measures distances for inputs with this second moment, `[n, n]` or one for each matrix, `[k, n, n]`: `‖(W − A) C^½‖`.
+    #[must_use]
+    pub fn with_moment<const D: usize>(mut self, moment: Tensor<D>) -> Self {
+        let dims = moment.dims();
+        let n = dims[D - 1];
+        self.moment = Some(moment.reshape([-1, dims[D - 2] as i32, n as i32]));
+        self
+    }
+
+    /// Calls `observer` at the start and after every step; `Break` ends the run with what was found so far.
+    #[must_use]
+    pub fn with_observer(mut self, observer: impl FnMut(Progress) -> ControlFlow<()> + 'a) -> Self {
+        self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// Factors near one dense `weight [m, n]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`factorize_batch`](Self::factorize_batch).
+    pub fn factorize(self, weight: Tensor<2>) -> Result<Factorization, CompressError> {
+        self.factorize_batch(weight.unsqueeze_dim(0))
+    }
+
+    /// Factors near the dense `weights [k, m, n]`, all of them at once.
+    ///
+    /// Half-precision matrices are factorized in f32. The given start, if any, is in the scale of the matrices.
+    ///
+    /// # Errors
+    ///
+    /// If there is no matrix, an entry is not finite, the grid or the rank does not fit, a setting is out of range, or the
+    /// optimisation diverges.
+    pub fn factorize_batch(mut self, weights: Tensor<3>) -> Result<Factorization, CompressError> {
+        let began = Instant::now();
+        let (grid, rank) = self.check(&weights)?;
+        let given = weights.dtype();
+        let working = if given == DType::F64 { DType::F64 } else { DType::F32 };
+        let scale = scales(&weights)?;
+        let weights = weights.detach().cast(working);
+        let data = TensorData::new(scale, [weights.dims()[0]]).convert_dtype(working);
+        let scale = Tensor::<1>::from_data(data, (&weights.device(), working));
+        let target = weights / scale.clone().reshape([-1, 1, 1]);
+        let metric = self.metric(&target, grid)?;
+        let problem = Problem::new(target, grid, rank, metric);
+        let start = self.start.take().unwrap_or_else(|| self.config.method.start());
+        let start = problem.state(start.factors(&problem, &scale, self.config.seed)?);
+        let (state, trace, best, ended) = self.run(&problem, start, began)?;
+        let BlastFactors { u, s, v } = state.factors.scaled(&scale);
+        let factors = BlastFactors { u: u.cast(given), s: s.cast(given), v: v.cast(given) };
+        Ok(Factorization { factors, trace, ended, best })
+    }
+
+    fn run(
+        &mut self,
+        problem: &Problem,
+        mut state: State,
+        began: Instant,
+    ) -> Result<(State, Vec<TracePoint>, usize, Ended), CompressError> {
+        let FactorizerConfig { method, steps, tolerance, patience, least_improvement, seconds, .. } = self.config;
+        let mut stepper = self.stepper.take().unwrap_or_else(|| method.stepper());
+        let deadline = seconds.map(Duration::from_secs_f64);
+        let mut trace: Vec<TracePoint> = Vec::new();
+        let mut best: Option<(usize, f64, State)> = None;
+        for step in 0..=steps {
+            let errors = problem.relative_errors(&state);
+            trace.push(TracePoint { step, seconds: began.elapsed().as_secs_f64(), errors });
+            let point = &trace[step];
+            let (mean, worst) = (point.mean_error(), point.worst_error());
+            if !mean.is_finite() {
+                return Err(CompressError::Diverged { step });
+            }
+            if best.as_ref().is_none_or(|(_, error, _)| mean < *error) {
+                best = Some((step, mean, state.clone()));
+            }
+            let interrupted = match &mut self.observer {
+                Some(observer) => observer(Progress { point, steps }).is_break(),
+                None => false,
+            };
+            let stalled = |patience: usize| {
+                let earlier = step.checked_sub(patience).map(|earlier| trace[earlier].mean_error());
+                earlier.is_some_and(|earlier| mean > (1.0 - least_improvement) * earlier)
+            };
+            let ended = if worst <= tolerance {
+                Some(Ended::Tolerance)
+            } else if interrupted {
+                Some(Ended::Interrupted)
+            } else if step == steps {
+                Some(Ended::Steps)
+            } else if deadline.is_some_and(|deadline| began.elapsed() >= deadline) {
+                Some(Ended::Time)
+            } else if patience.is_some_and(stalled) {
+                Some(Ended::Stalled)
+            } else {
+                None
+            };
+            if let Some(ended) = ended {
+                let (best, _, state) = best.unwrap_or((step, mean, state));
+                return Ok((state, trace, best, ended));
+            }
+            state = stepper.step(problem, state, Clock { step, steps, error: worst })?;
+        }
+        unreachable!("the last step ends the run")
+    }
+
+    fn check(&self, weights: &Tensor<3>) -> Result<([usize; 2], usize), CompressError> {
+        let [k, m, n] = weights.dims();
+        if k == 0 {
+            return Err(CompressError::NoMatrix);
+        }
+        let config = &self.config;
+        let at_least_zero = "use 0 or more";
+        let settings = [("tolerance", config.tolerance), ("least_improvement", config.least_improvement)];
+        let timed = config.seconds.map(|seconds| ("seconds", seconds));
+        for (name, value) in settings.into_iter().chain(timed) {
+            if !value.is_finite() || value < 0.0 {
+                return Err(CompressError::Setting { name, value, range: at_least_zero });
+            }
+        }
+        if config.patience == Some(0) {
+            return Err(CompressError::Setting { name: "patience", value: 0.0, range: "use 1 or more, or none" });
+        }
+        Ok(BlastLinearConfig::new(n, m).with_blocks(config.blocks).with_rank(config.rank).resolve()?)
+    }
+
+    fn metric(&self, target: &Tensor<3>, grid: [usize; 2]) -> Result<Option<Metric>, CompressError> {
+        let Some(moment) = &self.moment else { return Ok(None) };
+        let [k, _, n] = target.dims();
+        let [moments, rows, columns] = moment.dims();
+        if [rows, columns] != [n, n] || (moments != 1 && moments != k) {
+            return Err(CompressError::MomentShape { actual: moment.dims(), matrices: k, features: n });
+        }
+        let moment = moment.clone().to_device(&target.device()).cast(target.dtype()).expand([k, n, n]);
+        Ok(Some(Metric::new(moment, grid[1])?))
+    }
+}
+
+/// By what each matrix is to be divided to have entries of unit variance.
+fn scales(weights: &Tensor<3>) -> Result<Vec<f64>, CompressError> {
+    let [_, m, n] = weights.dims();
+    let entries: Vec<f64> = weights.to_data().iter::<f64>().collect();
+    entries
+        .chunks_exact(m * n)
+        .enumerate()
+        .map(|(matrix, entries)| {
+            if let Some(first) = entries.iter().position(|entry| !entry.is_finite()) {
+                let count = entries.iter().filter(|entry| !entry.is_finite()).count();
+                return Err(CompressError::NotFinite { matrix, count, row: first / n, column: first % n });
+            }
+            let count = entries.len() as f64;
+            // Of the largest entry first: squares of extreme ones are no numbers.
+            let largest = entries.iter().fold(0.0f64, |largest, entry| largest.max(entry.abs()));
+            if largest == 0.0 {
+                return Ok(1.0);
+            }
+            let mean = entries.iter().map(|entry| entry / largest).sum::<f64>() / count;
+            let square = entries.iter().map(|entry| (entry / largest).powi(2)).sum::<f64>() / count;
+            let variance = entries.iter().map(|entry| (entry / largest - mean).powi(2)).sum::<f64>() / count;
+            // A constant has no deviation, but a size.
+            let size = if variance > 1e-6 * square { variance } else { square };
+            Ok(largest * size.sqrt())
+        })
+        .collect()
+}

@@ -1,0 +1,111 @@
+//! The factors of a batch of BLAST matrices, as the optimisation moves them.
+
+use burn::module::Param;
+use burn::tensor::Tensor;
+use burn_structured_nn::BlastLinear;
+
+/// The factors of `k` BLAST matrices of one shape and grid: block `(i, j)` is `U_i diag(s_ij) V_jᵀ`.
+#[derive(Clone, Debug)]
+pub struct BlastFactors {
+    /// `[k, b1, m / b1, r]`.
+    pub u: Tensor<4>,
+    /// `[k, b1, b2, r]`.
+    pub s: Tensor<4>,
+    /// `[k, b2, n / b2, r]`.
+    pub v: Tensor<4>,
+}
+
+impl BlastFactors {
+    /// The number of matrices, `k`.
+    pub fn matrices(&self) -> usize {
+        self.s.dims()[0]
+    }
+
+    /// The rank, `r`.
+    pub fn rank(&self) -> usize {
+        self.s.dims()[3]
+    }
+
+    /// The same factors, in the same order, of one matrix of the batch as a layer.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many matrices, or the bias is not `[m]`.
+    pub fn layer(&self, matrix: usize, bias: Option<Tensor<1>>) -> BlastLinear {
+        assert!(matrix < self.matrices(), "matrix {matrix} of a batch of {}", self.matrices());
+        let one =
+            |factor: &Tensor<4>| Param::from_tensor(factor.clone().narrow(0, matrix, 1).squeeze_dim::<3>(0).detach());
+        let [_, b1, p, _] = self.u.dims();
+        assert!(bias.as_ref().is_none_or(|bias| bias.dims() == [b1 * p]), "the bias needs {} entries", b1 * p);
+        BlastLinear {
+            u: one(&self.u),
+            s: one(&self.s),
+            v: one(&self.v),
+            bias: bias.map(|bias| Param::from_tensor(bias.detach())),
+        }
+    }
+
+    /// The factors with the norm of every component shared evenly between `U` and `V`, and couplings of unit size: the same
+    /// matrices, with Gram matrices as well conditioned as a scaling makes them.
+    pub fn balanced(self) -> Self {
+        let size = |factor: &Tensor<4>| factor.clone().powf_scalar(2.0).mean_dims(&[1, 2]).sqrt();
+        let (u, s, v) = (size(&self.u), size(&self.s), size(&self.v));
+        let whole = u.clone() * s.clone() * v.clone();
+        // A component that is zero stays as it is.
+        let zero = whole.clone().equal_elem(0.0);
+        let share = |own: Tensor<4>, fair: Tensor<4>| (fair / own).mask_fill(zero.clone(), 1.0);
+        let fair = whole.clone().sqrt();
+        Self {
+            u: self.u * share(u, fair.clone()),
+            s: self.s * share(s.clone(), s.ones_like()),
+            v: self.v * share(v, fair),
+        }
+    }
+
+    /// The factors of `factor` times the matrices, one factor a matrix.
+    pub(super) fn scaled(self, factor: &Tensor<1>) -> Self {
+        let root: Tensor<4> = factor.clone().abs().sqrt().reshape([-1, 1, 1, 1]);
+        let sign: Tensor<4> = factor.clone().sign().reshape([-1, 1, 1, 1]);
+        Self { u: self.u * root.clone() * sign, s: self.s, v: self.v * root }
+    }
+
+    /// The sum with `by` times other factors.
+    pub(super) fn plus(self, other: &Self, by: f64) -> Self {
+        Self { u: self.u + other.u.clone() * by, s: self.s + other.s.clone() * by, v: self.v + other.v.clone() * by }
+    }
+
+    /// The sum with other factors, times a number for each matrix.
+    pub(super) fn plus_scaled(self, other: &Self, by: &Tensor<1>) -> Self {
+        let by: Tensor<4> = by.clone().reshape([-1, 1, 1, 1]);
+        Self {
+            u: self.u + other.u.clone() * by.clone(),
+            s: self.s + other.s.clone() * by.clone(),
+            v: self.v + other.v.clone() * by,
+        }
+    }
+
+    /// The inner product with other factors, for each matrix.
+    pub(super) fn dot(&self, other: &Self) -> Tensor<1> {
+        let k = self.matrices();
+        let product = |a: &Tensor<4>, b: &Tensor<4>| (a.clone() * b.clone()).sum_dims(&[1, 2, 3]).reshape([k]);
+        product(&self.u, &other.u) + product(&self.s, &other.s) + product(&self.v, &other.v)
+    }
+
+    /// These where `chosen` says so, and the others elsewhere, matrix by matrix.
+    pub(super) fn or(self, other: Self, chosen: &[bool]) -> Self {
+        Self {
+            u: either(self.u, other.u, chosen),
+            s: either(self.s, other.s, chosen),
+            v: either(self.v, other.v, chosen),
+        }
+    }
+}
+
+/// Entry by entry of the first axis, from one or the other.
+pub(super) fn either<const D: usize>(one: Tensor<D>, other: Tensor<D>, chosen: &[bool]) -> Tensor<D> {
+    let parts = chosen.iter().enumerate().map(|(at, chosen)| {
+        let from = if *chosen { &one } else { &other };
+        from.clone().narrow(0, at, 1)
+    });
+    Tensor::cat(parts.collect(), 0)
+}

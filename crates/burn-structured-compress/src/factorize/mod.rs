@@ -1,0 +1,37 @@
+//! Factorization: BLAST factors near given dense matrices, found by optimisation on any device.
+//!
+//! No closed form is known for the nearest BLAST matrix, so it is approached step by step. A [`Factorizer`] takes a batch of
+//! matrices of one shape; a [`Stepper`] improves their factors; tolerance, patience and a time budget end the run, and what happened
+//! is recorded in a trace.
+//!
+//! ```
+//! use burn::tensor::{Device, Distribution, Tensor};
+//! use burn_structured_compress::factorize::FactorizerConfig;
+//! use burn_structured_nn::{Blocks, Rank};
+//!
+//! let weight = Tensor::<2>::random([48, 32], Distribution::Normal(0.0, 1.0), &Device::flex());
+//! let config = FactorizerConfig::new().with_blocks(Blocks::Square(4)).with_rank(Rank::Ratio(0.5)).with_steps(20);
+//! let found = config.init().factorize(weight)?;
+//! let layer = found.layer(0, None);
+//! println!("{layer}: relative error {:.3}", found.errors()[0]);
+//! # Ok::<(), burn_structured_compress::CompressError>(())
+//! ```
+
+mod factorizer;
+mod factors;
+mod method;
+mod metric;
+mod problem;
+mod schedule;
+mod start;
+mod stepper;
+mod trace;
+
+pub use factorizer::{Factorization, Factorizer, FactorizerConfig, Progress};
+pub use factors::BlastFactors;
+pub use method::Method;
+pub use problem::{Problem, Quadratic, Rule, State};
+pub use schedule::Schedule;
+pub use start::Start;
+pub use stepper::{Clock, Gd, LevenbergMarquardt, PrecGd, Relaxed, Stepper};
+pub use trace::{Ended, TracePoint};

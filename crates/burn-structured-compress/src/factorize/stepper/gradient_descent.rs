@@ -1,0 +1,47 @@
+//! Gradient descent: the baseline of the BLAST paper's convergence figure.
+
+use super::{Clock, Stepper};
+use crate::CompressError;
+use crate::factorize::problem::Quadratic;
+use crate::factorize::{Problem, Schedule, State};
+use burn::tensor::{Tensor, TensorData};
+use faer::{MatRef, Side};
+use rayon::prelude::*;
+
+/// Alternating gradient descent: every block moves against its gradient by one over the largest eigenvalue of its Gram
+/// matrix, the largest step that is safe, times the schedule's rate.
+#[derive(Clone, Debug, Default)]
+pub struct Gd {
+    /// The rate over the steps.
+    pub schedule: Schedule,
+}
+
+impl Stepper for Gd {
+    fn name(&self) -> &'static str {
+        "GD"
+    }
+
+    fn step(&mut self, problem: &Problem, state: State, clock: Clock) -> Result<State, CompressError> {
+        let rate = self.schedule.rate(clock);
+        let rule = |Quadratic { gradient, gram, .. }: Quadratic| gradient * rate / largest_eigenvalues(gram);
+        let state = problem.change_u(state, &rule);
+        let state = problem.change_v(state, &rule);
+        Ok(problem.change_s(state, &rule))
+    }
+}
+
+/// Of each matrix, `[blocks, 1, 1]`; on the host.
+fn largest_eigenvalues(gram: Tensor<3>) -> Tensor<3> {
+    let (device, dtype, [blocks, r, _]) = (gram.device(), gram.dtype(), gram.dims());
+    let entries: Vec<f64> = gram.into_data().iter::<f64>().collect();
+    let largest: Vec<f64> = entries
+        .par_chunks_exact(r * r)
+        .map(|gram| {
+            let eigenvalues = MatRef::from_row_major_slice(gram, r, r).self_adjoint_eigenvalues(Side::Lower);
+            // A gradient of zeros may be divided by anything but 0.
+            eigenvalues.ok().and_then(|ascending| ascending.last().copied()).unwrap_or(f64::NAN) + 1e-30
+        })
+        .collect();
+    let largest = TensorData::new(largest, [blocks, 1, 1]).convert_dtype(dtype);
+    Tensor::from_data(largest, (&device, dtype))
+}

@@ -1,0 +1,56 @@
+//! How factors are improved, one step at a time.
+
+mod gradient_descent;
+mod levenberg_marquardt;
+mod preconditioned;
+mod relaxed;
+
+pub use gradient_descent::Gd;
+pub use levenberg_marquardt::LevenbergMarquardt;
+pub use preconditioned::PrecGd;
+pub use relaxed::Relaxed;
+
+use super::problem::Quadratic;
+use super::{Problem, State};
+use crate::CompressError;
+use burn::tensor::Tensor;
+use burn_structured_ops::spd::spd_solve;
+
+/// A method of improving factors.
+pub trait Stepper: Send {
+    /// The name under which it is reported.
+    fn name(&self) -> &'static str;
+
+    /// The factors after one step, with their residual.
+    ///
+    /// # Errors
+    ///
+    /// If the step cannot be computed.
+    fn step(&mut self, problem: &Problem, state: State, clock: Clock) -> Result<State, CompressError>;
+}
+
+/// How far an optimisation has come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clock {
+    /// Steps done so far.
+    pub step: usize,
+    /// Steps there will be at most.
+    pub steps: usize,
+    /// Relative error before this step: the largest of the batch.
+    pub error: f64,
+}
+
+impl Clock {
+    /// From 1 at the first step, linearly to 0 after the last.
+    pub fn remaining(&self) -> f64 {
+        1.0 - self.step as f64 / self.steps as f64
+    }
+}
+
+/// The change `(H + d)⁻¹ g` of every row of the blocks, where the damping `d` is added to the diagonal.
+fn solved(quadratic: Quadratic, damping: Tensor<3>) -> Tensor<3> {
+    let Quadratic { gradient, gram, .. } = quadratic;
+    let [_, r, _] = gram.dims();
+    let identity = Tensor::<2>::eye(r, &gram.device()).cast(gram.dtype()).unsqueeze::<3>();
+    spd_solve(gram + identity * damping, gradient.swap_dims(1, 2)).swap_dims(1, 2)
+}

@@ -1,0 +1,41 @@
+//! Preconditioned gradient descent, the factorization of the BLAST paper.
+
+use super::{Clock, Stepper, solved};
+use crate::CompressError;
+use crate::factorize::problem::Quadratic;
+use crate::factorize::{Problem, Schedule, State};
+
+/// Alternating gradient descent, preconditioned by the damped Gram matrices (Lee et al., NeurIPS 2024, algorithm 2): the change
+/// of a block is `rate · step_scale · (H + damping ‖E‖ I)⁻¹ g`.
+#[derive(Clone, Debug)]
+pub struct PrecGd {
+    /// 1 for the paper's loss `½ ‖E‖²`, 2 for the `‖E‖²` of its code, which steps twice as far.
+    pub step_scale: f64,
+    /// Damping, relative to the norm of the residual.
+    pub damping: f64,
+    /// The rate over the steps.
+    pub schedule: Schedule,
+}
+
+impl Default for PrecGd {
+    fn default() -> Self {
+        Self { step_scale: 2.0, damping: 0.1, schedule: Schedule::Linear }
+    }
+}
+
+impl Stepper for PrecGd {
+    fn name(&self) -> &'static str {
+        "PrecGD"
+    }
+
+    fn step(&mut self, problem: &Problem, state: State, clock: Clock) -> Result<State, CompressError> {
+        let rate = self.schedule.rate(clock) * self.step_scale;
+        let rule = |quadratic: Quadratic| {
+            let damping = quadratic.residual.clone() * self.damping;
+            solved(quadratic, damping) * rate
+        };
+        let state = problem.change_u(state, &rule);
+        let state = problem.change_v(state, &rule);
+        Ok(problem.change_s(state, &rule))
+    }
+}

@@ -1,0 +1,135 @@
+//! Over-relaxed alternating least squares, the method that [`Auto`](crate::factorize::Method::Auto) rests on.
+
+use super::{Clock, Stepper, solved};
+use crate::CompressError;
+use crate::factorize::problem::Quadratic;
+use crate::factorize::{Problem, State};
+use burn::tensor::{DType, Tensor};
+
+/// Alternating least squares whose steps go beyond the optimum: each factor is moved `relaxation` times as far as the exact
+/// solution of its least-squares problem.
+///
+/// For a relaxation below 2 no such move raises the error, since along it the error is a parabola around the exact
+/// solution. What it gains is what successive over-relaxation gains over Gauss-Seidel (Young, 1954): three factors that
+/// depend on each other creep towards a common optimum, and over-relaxed ones stride. The best relaxation depends on how
+/// slowly they creep, which is seen in how the error falls; it is adapted from there. The last steps are exact, to reap what the
+/// strides were for.
+#[derive(Clone, Debug)]
+pub struct Relaxed {
+    /// The relaxation, from 1 (alternating least squares) to below 2.
+    relaxation: f64,
+    adaptive: bool,
+    history: Vec<f64>,
+}
+
+/// A good relaxation before anything is known: matrices of trained networks creep.
+const FIRST: f64 = 1.8;
+
+/// The most there is: beyond, rounding and the curvature of the real problem win.
+const MOST: f64 = 1.9;
+
+/// Steps between adaptations.
+const WINDOW: usize = 4;
+
+/// Exact steps at the end.
+const EXACT: usize = 3;
+
+impl Relaxed {
+    /// A relaxation that follows the convergence.
+    pub fn adaptive() -> Self {
+        Self { relaxation: FIRST, adaptive: true, history: Vec::new() }
+    }
+
+    /// The same relaxation at every step; 1 is plain alternating least squares.
+    pub fn fixed(relaxation: f64) -> Self {
+        Self { relaxation, adaptive: false, history: Vec::new() }
+    }
+
+    fn adapt(&mut self, error: f64) {
+        self.history.push(error);
+        let [first, .., last] = self.history[..] else { return };
+        if !self.adaptive || self.history.len() <= WINDOW {
+            return;
+        }
+        let rate = (last / first).powf(1.0 / WINDOW as f64);
+        self.relaxation = next_relaxation(self.relaxation, rate);
+        self.history = vec![last];
+    }
+}
+
+/// The relaxation that suits an error which fell to `rate` of itself in a step of `relaxation`.
+fn next_relaxation(relaxation: f64, rate: f64) -> f64 {
+    // Theory of consistently ordered matrices: (λ + ω − 1)² = λ ω² μ², with λ the rate at the relaxation ω and μ² the rate at
+    // ω = 1; the best is ω = 2 / (1 + √(1 − μ²)). Beyond the best one λ is ω − 1 whatever μ², and tells but to go back.
+    let rate = rate.clamp(1e-3, 1.0);
+    if rate <= relaxation - 1.0 + 0.02 {
+        return (1.0 + 0.6 * (relaxation - 1.0)).max(1.0);
+    }
+    let plain = (rate + relaxation - 1.0).powi(2) / (rate * relaxation.powi(2));
+    (2.0 / (1.0 + (1.0 - plain.min(1.0)).sqrt())).clamp(1.0, MOST)
+}
+
+impl Stepper for Relaxed {
+    fn name(&self) -> &'static str {
+        if self.adaptive { "over-relaxed" } else { "ALS" }
+    }
+
+    fn step(&mut self, problem: &Problem, state: State, clock: Clock) -> Result<State, CompressError> {
+        self.adapt(clock.error);
+        let exact = clock.step + EXACT >= clock.steps;
+        let relaxation = if exact { 1.0 } else { self.relaxation };
+        let relative = damping(problem.dtype());
+        let rule = |quadratic: Quadratic| {
+            let damping = mean_diagonal(&quadratic.gram) * relative + f64::from(f32::MIN_POSITIVE);
+            solved(quadratic, damping) * relaxation
+        };
+        let state = problem.change_u(state, &rule);
+        let state = problem.change_v(state, &rule);
+        let mut state = problem.change_s(state, &rule);
+        state.factors = state.factors.balanced();
+        Ok(state)
+    }
+}
+
+/// What keeps the solution of a singular problem where it is, relative to the mean of the Gram matrix's diagonal: the residual,
+/// not the factor, is what is solved for, so damping slows but does not bias.
+fn damping(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => 1e-10,
+        _ => 1e-5,
+    }
+}
+
+fn mean_diagonal(gram: &Tensor<3>) -> Tensor<3> {
+    let [blocks, r, _] = gram.dims();
+    // Every (r + 1)-th entry.
+    let padded = Tensor::cat(
+        vec![gram.clone().reshape([blocks, r * r]), Tensor::zeros([blocks, r], (&gram.device(), gram.dtype()))],
+        1,
+    );
+    padded.reshape([blocks, r, r + 1]).narrow(2, 0, 1).mean_dim(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_relaxation_settles_where_the_theory_says() {
+        // μ² = 0.7: plain steps take the error to 0.7 of itself, the best relaxation is 1.29.
+        let plain = 0.7f64;
+        let rate_at = |relaxation: f64| {
+            // The larger root of (λ + ω − 1)² = λ ω² μ², or ω − 1 where both are complex.
+            let b = relaxation * relaxation * plain - 2.0 * (relaxation - 1.0);
+            let square = b * b - 4.0 * (relaxation - 1.0f64).powi(2);
+            if square < 0.0 { relaxation - 1.0 } else { (b + square.sqrt()) / 2.0 }
+        };
+        let mut relaxation = FIRST;
+        for _ in 0..20 {
+            relaxation = next_relaxation(relaxation, rate_at(relaxation));
+        }
+        assert!(rate_at(relaxation) < 0.45, "{relaxation}");
+        // Where the error stalls, the most there is.
+        assert!((next_relaxation(FIRST, 0.9999) - MOST).abs() < 0.02);
+    }
+}

@@ -1,0 +1,42 @@
+//! What happened: the error at every step, and when.
+
+use serde::{Deserialize, Serialize};
+
+/// One point of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TracePoint {
+    /// Steps done; 0 is the start.
+    pub step: usize,
+    /// Seconds since the run began, the start included.
+    pub seconds: f64,
+    /// Relative error of each matrix.
+    pub errors: Vec<f64>,
+}
+
+impl TracePoint {
+    /// Mean relative error of the batch.
+    pub fn mean_error(&self) -> f64 {
+        self.errors.iter().sum::<f64>() / self.errors.len() as f64
+    }
+
+    /// The largest relative error of the batch.
+    pub fn worst_error(&self) -> f64 {
+        self.errors.iter().copied().fold(0.0, |worst, error| if error.is_nan() { error } else { worst.max(error) })
+    }
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Ended {
+    /// All steps were done.
+    Steps,
+    /// Every matrix is as near as was asked for.
+    Tolerance,
+    /// The error did not fall any more.
+    Stalled,
+    /// The time was over.
+    Time,
+    /// The observer said so.
+    Interrupted,
+}

@@ -1,0 +1,145 @@
+//! The convergence figure: relative error against steps or seconds, on a logarithmic scale.
+
+use crate::CompressError;
+use crate::factorize::TracePoint;
+use plotters::prelude::*;
+use std::path::Path;
+
+/// What the error is drawn against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Steps.
+    Steps,
+    /// Seconds, the start included.
+    Seconds,
+}
+
+/// The run of one method.
+#[derive(Clone, Debug)]
+pub struct Curve {
+    /// The method.
+    pub name: String,
+    /// Its trace.
+    pub trace: Vec<TracePoint>,
+}
+
+/// The runs on one problem.
+#[derive(Clone, Debug)]
+pub struct Panel {
+    /// The problem.
+    pub title: String,
+    /// The runs.
+    pub curves: Vec<Curve>,
+}
+
+const PANEL: (u32, u32) = (420, 340);
+
+/// Below this an error is rounding.
+const FLOOR: f64 = 1e-17;
+
+/// Draws the panels as an SVG file, those against steps above those against seconds. The file is replaced when it is complete.
+///
+/// # Errors
+///
+/// If there is nothing to draw or the file cannot be written.
+pub fn plot_convergence(panels: &[Panel], path: &Path) -> Result<(), CompressError> {
+    let error = |reason: String| CompressError::Plot { path: path.display().to_string(), reason };
+    if panels.iter().all(|panel| panel.curves.iter().all(|curve| curve.trace.is_empty())) {
+        return Err(error("there are no runs".into()));
+    }
+    let mut svg = String::new();
+    let size = (PANEL.0 * panels.len() as u32, PANEL.1 * 2);
+    draw(panels, SVGBackend::with_string(&mut svg, size)).map_err(error)?;
+    let partial = path.with_extension("part");
+    std::fs::write(&partial, svg)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .map_err(|reason| error(reason.to_string()))
+}
+
+fn draw<B: DrawingBackend>(panels: &[Panel], backend: B) -> Result<(), String> {
+    let text = |error: DrawingAreaErrorKind<B::ErrorType>| error.to_string();
+    let area = backend.into_drawing_area();
+    area.fill(&WHITE).map_err(text)?;
+    let cells = area.split_evenly((2, panels.len()));
+    for (at, cell) in cells.iter().enumerate() {
+        let axis = if at < panels.len() { Axis::Steps } else { Axis::Seconds };
+        draw_panel(&panels[at % panels.len()], axis, cell).map_err(text)?;
+    }
+    area.present().map_err(text)
+}
+
+fn draw_panel<B: DrawingBackend>(
+    panel: &Panel,
+    axis: Axis,
+    area: &DrawingArea<B, plotters::coord::Shift>,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    let lines: Vec<(&str, Vec<(f64, f64)>)> =
+        panel.curves.iter().map(|curve| (curve.name.as_str(), points(curve, axis))).collect();
+    let all = || lines.iter().flat_map(|(_, points)| points);
+    let furthest = all().map(|point| point.0).fold(0.0, f64::max).max(1e-9);
+    let lowest = all().map(|point| point.1).fold(1.0, f64::min);
+    let highest = all().map(|point| point.1).fold(lowest, f64::max);
+    let mut chart = ChartBuilder::on(area)
+        .caption(&panel.title, ("sans-serif", 16))
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(64)
+        .build_cartesian_2d(0.0..furthest, (lowest * 0.5..highest * 2.0).log_scale())?;
+    chart
+        .configure_mesh()
+        .x_desc(match axis {
+            Axis::Steps => "step",
+            Axis::Seconds => "seconds",
+        })
+        .y_desc("relative error")
+        .x_labels(5)
+        .y_labels(6)
+        .y_label_formatter(&|error| format!("{error:.0e}"))
+        .light_line_style(WHITE)
+        .draw()?;
+    for (at, (name, points)) in lines.into_iter().enumerate() {
+        let colour = Palette99::pick(at).to_rgba();
+        chart
+            .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.mix(0.8))
+        .label_font(("sans-serif", 12))
+        .draw()
+}
+
+fn points(curve: &Curve, axis: Axis) -> Vec<(f64, f64)> {
+    let point = |point: &TracePoint| {
+        let along = match axis {
+            Axis::Steps => point.step as f64,
+            Axis::Seconds => point.seconds,
+        };
+        (along, point.mean_error().max(FLOOR))
+    };
+    curve.trace.iter().map(point).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figure_names_every_method_and_problem() {
+        let point = |step: usize, error: f64| TracePoint { step, seconds: 0.1 * step as f64, errors: vec![error] };
+        let curve = |name: &str| Curve { name: name.into(), trace: vec![point(0, 1.0), point(1, 1e-3), point(2, 0.0)] };
+        let panel = |title: &str| Panel { title: title.into(), curves: vec![curve("GD"), curve("Auto")] };
+        let path = std::env::temp_dir().join(format!("burn-structured-convergence-{}.svg", std::process::id()));
+        plot_convergence(&[panel("exact rank"), panel("higher rank")], &path).unwrap();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        for word in ["<svg", "GD", "Auto", "exact rank", "higher rank", "seconds", "1e-3"] {
+            assert!(svg.contains(word), "{word}");
+        }
+        let error = plot_convergence(&[], Path::new("nowhere.svg")).unwrap_err().to_string();
+        assert!(error.contains("nowhere.svg"), "{error}");
+    }
+}

@@ -1,0 +1,150 @@
+//! What can go wrong between a checkpoint folder and an embedding. Each message names the file, tensor or setting and the
+//! way out.
+
+use burn_structured_nn::{Structure, StructureError};
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a [`Bert`](super::Bert) cannot be built, loaded or fed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BertError {
+    /// A setting that is zero, or does not fit another.
+    #[error("{name} = {value} {problem}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it and what would work.
+        problem: String,
+    },
+    /// A layer's structure does not fit its dimensions.
+    #[error("{layer} ({d_input} → {d_output}, {structure}): {source}")]
+    Structure {
+        /// The layer: `query`, `key`, `value`, `attention_output`, `intermediate` or `output`.
+        layer: &'static str,
+        /// Its input features.
+        d_input: usize,
+        /// Its output features.
+        d_output: usize,
+        /// The structure asked for.
+        structure: Structure,
+        /// Why it does not fit.
+        source: Box<StructureError>,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}; a model folder holds config.json, model.safetensors and tokenizer.json", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A configuration file is not JSON, or lacks a field.
+    #[error("{} is no BERT configuration: {source}; fetch the model's own file again", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser met, and where.
+        source: serde_json::Error,
+    },
+    /// A configuration file describes another kind of model.
+    #[error("{}: {field} is {value:?}, but only {supported:?} is implemented; choose another model", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// The value that works.
+        supported: &'static str,
+    },
+    /// A configuration file holds a setting that cannot be.
+    #[error("{}: {source}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<BertError>,
+    },
+    /// A checkpoint is no safetensors file, or a damaged one.
+    #[error("{} cannot be read as safetensors: {reason}; fetch the file again", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What the reader met.
+        reason: String,
+    },
+    /// A checkpoint lacks tensors that the model has.
+    #[error(
+        "{} lacks {}{}; is it a BERT encoder with the layers of its config.json?",
+        path.display(), names[0], and_others(names.len() - 1)
+    )]
+    MissingTensors {
+        /// The file.
+        path: PathBuf,
+        /// The names of the missing tensors, as BERT's checkpoints spell them; at least one.
+        names: Vec<String>,
+    },
+    /// A tensor of a checkpoint has another shape than the model's.
+    #[error(
+        "{}: {name} has shape {found:?} instead of {expected:?}; do config.json and the weights belong together?",
+        path.display()
+    )]
+    TensorShape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor, as BERT's checkpoints spell it.
+        name: String,
+        /// The model's shape, in the checkpoint's layout.
+        expected: Vec<usize>,
+        /// The checkpoint's shape.
+        found: Vec<usize>,
+    },
+    /// A tensor of a checkpoint cannot be used.
+    #[error("{}: {name} cannot be used: {reason}", path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor, as BERT's checkpoints spell it.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tokenizer file cannot be used.
+    #[error("{} cannot be used as a tokenizer: {reason}; it must be the model's own tokenizer.json", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A sentence that gives no tokens.
+    #[error("sentence {index} {problem}")]
+    Sentence {
+        /// The sentence's position, from 0.
+        index: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A batch without a sentence.
+    #[error("there is no sentence to encode; give at least one")]
+    NoSentences,
+}
+
+impl BertError {
+    pub(super) fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read { path: path.to_owned(), source }
+    }
+}
+
+fn and_others(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => " and another tensor".into(),
+        _ => format!(" and {count} more tensors"),
+    }
+}

@@ -1,0 +1,319 @@
+//! Compresses a sentence encoder, plainly and for the inputs that its layers get, and measures both on other text.
+//!
+//! ```text
+//! cargo run --release --example compress_encoder -- --model all-MiniLM-L6-v2 --text lines.txt --held-out more.txt
+//! ```
+//!
+//! The model is a Hugging Face folder with a BERT encoder: `config.json`, `model.safetensors`, `tokenizer.json`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
+
+use burn::tensor::{DType, Tensor};
+use burn_structured::compress::budget::{CurvePoint, LayerCurve, allocate, measure};
+use burn_structured::compress::calibrate::{Calibrator, Moment};
+use burn_structured::compress::factorize::FactorizerConfig;
+use burn_structured::compress::{approximate, project};
+use burn_structured::models::bert::{SentenceEncoder, TokenBatch};
+use burn_structured::nn::{Rank, Structure, StructuredLinear, layer_paths};
+use burn_structured::ops::device;
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Sentences that go through the model at once.
+const BATCH: usize = 32;
+
+/// Shares of a layer's parameters among which a budget chooses.
+const SHARES: [f64; 9] = [0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8];
+
+/// Compresses a BERT sentence encoder, plainly and for the inputs that its layers get, and measures both on other text.
+#[derive(Parser, Debug)]
+#[command(version)]
+struct Args {
+    /// Folder with config.json, model.safetensors and tokenizer.json
+    #[arg(long)]
+    model: PathBuf,
+    /// Text to calibrate with, a sentence or a paragraph a line
+    #[arg(long)]
+    text: PathBuf,
+    /// Lines of the text to use
+    #[arg(long, default_value_t = 1500)]
+    lines: usize,
+    /// Text to measure with
+    #[arg(long)]
+    held_out: PathBuf,
+    /// Lines of the held-out text to use
+    #[arg(long, default_value_t = 500)]
+    held_out_lines: usize,
+    /// Sentence pairs in the layout of the STS benchmark, to measure what is left of the model's judgement
+    #[arg(long)]
+    sts: Option<PathBuf>,
+
+    /// Structures to try; repeat for several
+    #[arg(long, default_values = ["low-rank:ratio=0.5", "monarch:b=6,ratio=0.5", "blast:b=6,ratio=0.5"])]
+    structure: Vec<Structure>,
+    /// Give every layer its own share of the parameters, under the same total
+    #[arg(long)]
+    budget: bool,
+    /// Steps of a factorization
+    #[arg(long, default_value_t = 40)]
+    steps: usize,
+    /// Share of the plain distance in the metric of the inputs
+    #[arg(long, default_value_t = 0.01)]
+    regularization: f64,
+    /// Keep the moments of the calibration here, and use them if they are there
+    #[arg(long)]
+    moments: Option<PathBuf>,
+    /// Where to compute: flex, or cuda[:index], vulkan, … as compiled in by --features
+    #[arg(long, default_value = "flex")]
+    device: String,
+}
+
+/// A linear layer of the model.
+struct Layer {
+    name: String,
+    /// `[d_output, d_input]`.
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    calibration: Moment,
+    held_out: Moment,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let device = device::named(&args.device)?;
+    let encoder = SentenceEncoder::from_folder(&args.model, &device)?;
+    let pairs = args.sts.as_deref().map(read_pairs).transpose()?;
+
+    let calibration = match &args.moments {
+        Some(path) if path.exists() => Calibrator::load(path)?,
+        moments => {
+            let calibration = moments_of(&encoder, &read_lines(&args.text, args.lines)?, "calibrating")?;
+            if let Some(path) = moments {
+                calibration.save(path)?;
+            }
+            calibration
+        }
+    };
+    let held_out = moments_of(&encoder, &read_lines(&args.held_out, args.held_out_lines)?, "measuring")?;
+    let layers = layers(&encoder, &calibration, &held_out)?;
+    let total: usize = layers.iter().map(|layer| layer.weight.dims().iter().product::<usize>()).sum();
+    println!("{} layers of {total} weights\n", layers.len());
+
+    println!(
+        "| structure | inputs | weights | error of the weights | error of the outputs, held out | STS Spearman | seconds |"
+    );
+    println!("|---|---|---:|---:|---:|---:|---:|");
+    let judged = |encoder: &SentenceEncoder| -> Result<String, Box<dyn Error>> {
+        Ok(match &pairs {
+            Some(pairs) => format!("{:.2}", 100.0 * judgement(encoder, pairs)?),
+            None => "-".into(),
+        })
+    };
+    println!("| dense | | 100 % | 0 | 0 | {} | |", judged(&encoder)?);
+    for structure in &args.structure {
+        for known in [false, true] {
+            let began = Instant::now();
+            let structures = match args.budget {
+                false => vec![*structure; layers.len()],
+                true => within_budget(args, &layers, *structure, known)?,
+            };
+            let bar = progress(layers.len(), "layers")?;
+            let mut compressed = encoder.clone();
+            let (mut weights, mut plain, mut outputs) = (0, 0.0, 0.0);
+            for ((layer, structure), (_, linear)) in layers.iter().zip(structures).zip(compressed.model.linears_mut()) {
+                bar.set_message(layer.name.clone());
+                let moment = layer.calibration.regularized(args.regularization);
+                let found = approximate(
+                    structure,
+                    layer.weight.clone(),
+                    layer.bias.clone(),
+                    known.then_some(&moment),
+                    &FactorizerConfig::new().with_steps(args.steps),
+                )?;
+                weights += found.layer.cost().params - layer.bias.as_ref().map_or(0, |bias| bias.dims()[0]);
+                plain += relative_error(&found.layer, &layer.weight);
+                let measured =
+                    project::measured(found.layer, StructuredLinear::to_dense, &layer.weight, &layer.held_out)?;
+                outputs += measured.relative_error;
+                *linear = measured.layer;
+                bar.inc(1);
+            }
+            bar.finish_and_clear();
+            let (seconds, count) = (began.elapsed().as_secs_f64(), layers.len() as f64);
+            let how = match (known, args.budget) {
+                (false, false) => "unknown",
+                (true, false) => "known",
+                (false, true) => "unknown, budget",
+                (true, true) => "known, budget",
+            };
+            println!(
+                "| {structure} | {how} | {:.0} % | {:.4} | {:.4} | {} | {seconds:.0} |",
+                100.0 * weights as f64 / total as f64,
+                plain / count,
+                outputs / count,
+                judged(&compressed)?
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The structure of every layer, of the same parameters together as with the given ratio everywhere.
+fn within_budget(
+    args: &Args,
+    layers: &[Layer],
+    structure: Structure,
+    known: bool,
+) -> Result<Vec<Structure>, Box<dyn Error>> {
+    let bar = progress(layers.len(), "curves")?;
+    let settings = FactorizerConfig::new().with_steps(args.steps.min(12));
+    let mut curves: Vec<LayerCurve> = Vec::new();
+    let mut budget = 0;
+    for layer in layers {
+        bar.set_message(layer.name.clone());
+        let moment = layer.calibration.regularized(args.regularization);
+        let moment = known.then_some(&moment);
+        let shares: Vec<Structure> = SHARES.iter().map(|share| structure.with_rank(Rank::Ratio(*share))).collect();
+        let points = measure(&layer.weight, &shares, moment, &settings)?;
+        let even: Vec<CurvePoint> = measure(&layer.weight, &[structure], moment, &settings.clone().with_steps(0))?;
+        budget += even.first().map_or(0, |point| point.params);
+        // Layers differ in the size of their outputs; relative errors are what the model suffers from, as the next norm
+        // scales them.
+        let size = points
+            .first()
+            .map_or(1.0, |point| (point.squared_error / point.relative_error.powi(2)).max(f64::MIN_POSITIVE));
+        curves.push(LayerCurve::new(points).with_sensitivity(1.0 / size));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let allocation = allocate(&curves, budget)?;
+    Ok(allocation.choices.iter().zip(&curves).map(|(choice, curve)| curve.points[*choice].structure).collect())
+}
+
+fn relative_error(layer: &StructuredLinear, weight: &Tensor<2>) -> f64 {
+    let norm = |matrix: Tensor<2>| matrix.cast(DType::F32).powf_scalar(2.0).sum().sqrt().into_scalar::<f64>();
+    norm(layer.to_dense() - weight.clone()) / norm(weight.clone())
+}
+
+/// The moments of all layers on these lines.
+fn moments_of(encoder: &SentenceEncoder, lines: &[String], what: &'static str) -> Result<Calibrator, Box<dyn Error>> {
+    let bar = progress(lines.len(), "lines")?;
+    bar.set_message(what);
+    // Only lines of one length go together: padding is no input.
+    let mut lengths: BTreeMap<usize, Vec<Vec<u32>>> = BTreeMap::new();
+    for tokens in encoder.tokenizer.tokens(lines)? {
+        lengths.entry(tokens.len()).or_default().push(tokens);
+    }
+    let mut calibrator = Calibrator::new();
+    for sentences in lengths.values().flat_map(|sentences| sentences.chunks(BATCH)) {
+        let TokenBatch { tokens, mask } =
+            TokenBatch::new(sentences, encoder.tokenizer.pad_id(), &encoder.model.device());
+        calibrator.record(&encoder.model, || encoder.model.forward(tokens, mask))?;
+        bar.inc(sentences.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(calibrator)
+}
+
+fn layers(
+    encoder: &SentenceEncoder,
+    calibration: &Calibrator,
+    held_out: &Calibrator,
+) -> Result<Vec<Layer>, Box<dyn Error>> {
+    let paths = layer_paths(&encoder.model);
+    let mut layers = Vec::new();
+    for (name, linear) in encoder.model.linears() {
+        let StructuredLinear::Dense(dense) = linear else {
+            return Err(format!("{name} is compressed already").into());
+        };
+        let moment = |calibrator: &Calibrator| {
+            let moment = paths.get(&dense.weight.id).and_then(|path| calibrator.moment(path));
+            moment.cloned().ok_or(format!("there is no moment of {name}; was it gathered with another model?"))
+        };
+        layers.push(Layer {
+            weight: linear.to_dense(),
+            bias: dense.bias.as_ref().map(|bias| bias.val()),
+            calibration: moment(calibration)?,
+            held_out: moment(held_out)?,
+            name,
+        });
+    }
+    Ok(layers)
+}
+
+/// Lines that are text, evenly spread over the file.
+fn read_lines(path: &Path, count: usize) -> Result<Vec<String>, Box<dyn Error>> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| line.len() >= 20 && !line.starts_with('=')).collect();
+    if lines.is_empty() || count == 0 {
+        return Err(format!("{} has no lines of text to use", path.display()).into());
+    }
+    let count = count.min(lines.len());
+    Ok((0..count).map(|at| lines[at * lines.len() / count].to_string()).collect())
+}
+
+/// The pairs of the STS benchmark, with people's scores.
+struct Pairs {
+    first: Vec<String>,
+    second: Vec<String>,
+    scores: Vec<f64>,
+}
+
+fn read_pairs(path: &Path) -> Result<Pairs, Box<dyn Error>> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut pairs = Pairs { first: Vec::new(), second: Vec::new(), scores: Vec::new() };
+    for (number, line) in text.lines().enumerate() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let wrong = || format!("{}, line {}: no score and two sentences in columns 5 to 7", path.display(), number + 1);
+        let [_, _, _, _, score, first, second, ..] = fields[..] else { return Err(wrong().into()) };
+        pairs.scores.push(score.parse().map_err(|_| wrong())?);
+        pairs.first.push(first.to_string());
+        pairs.second.push(second.to_string());
+    }
+    Ok(pairs)
+}
+
+/// Spearman's correlation of the cosines with people's scores.
+fn judgement(encoder: &SentenceEncoder, pairs: &Pairs) -> Result<f64, Box<dyn Error>> {
+    let (first, second) = (encoder.embed(&pairs.first)?, encoder.embed(&pairs.second)?);
+    let cosines: Vec<f64> = (first * second).sum_dim(1).into_data().iter::<f64>().collect();
+    let (a, b) = (ranks(&cosines), ranks(&pairs.scores));
+    let mean = (a.len() as f64 + 1.0) / 2.0;
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
+    Ok(product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt())
+}
+
+/// From 1; equal values share the mean of theirs.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut done = 0;
+    for equal in order.chunk_by(|a, b| values[*a] == values[*b]) {
+        for at in equal {
+            ranks[*at] = done as f64 + (equal.len() as f64 + 1.0) / 2.0;
+        }
+        done += equal.len();
+    }
+    ranks
+}
+
+fn progress(count: usize, unit: &str) -> Result<ProgressBar, Box<dyn Error>> {
+    let style = ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit}, {{eta}} left"))?;
+    Ok(ProgressBar::new(count as u64).with_style(style))
+}
