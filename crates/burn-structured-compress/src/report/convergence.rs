@@ -136,7 +136,7 @@ mod tests {
         plot_convergence(&[panel("exact rank"), panel("higher rank")], &path).unwrap();
         let svg = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        for word in ["<svg", "GD", "Auto", "exact rank", "higher rank", "seconds", "1e-3"] {
+        for word in ["<svg", "GD", "Auto", "exact rank", "higher rank", "seconds", "relative error"] {
             assert!(svg.contains(word), "{word}");
         }
         let error = plot_convergence(&[], Path::new("nowhere.svg")).unwrap_err().to_string();

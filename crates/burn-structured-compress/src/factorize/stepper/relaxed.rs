@@ -63,7 +63,9 @@ fn next_relaxation(relaxation: f64, rate: f64) -> f64 {
     // ω = 1; the best is ω = 2 / (1 + √(1 − μ²)). Beyond the best one λ is ω − 1 whatever μ², and tells but to go back.
     let rate = rate.clamp(1e-3, 1.0);
     if rate <= relaxation - 1.0 + 0.02 {
-        return (1.0 + 0.6 * (relaxation - 1.0)).max(1.0);
+        // In large steps from far, in small ones near the best, from which the next measurement leads back.
+        let share = if relaxation > 1.4 { 0.6 } else { 0.9 };
+        return 1.0 + share * (relaxation - 1.0);
     }
     let plain = (rate + relaxation - 1.0).powi(2) / (rate * relaxation.powi(2));
     (2.0 / (1.0 + (1.0 - plain.min(1.0)).sqrt())).clamp(1.0, MOST)
