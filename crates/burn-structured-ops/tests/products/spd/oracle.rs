@@ -68,7 +68,6 @@ struct EverySize;
 impl Promise for EverySize {
     fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
         for dtype in subject.dtypes() {
-            eprintln!("DT {} {dtype:?}", subject.name);
             for (index, sizes) in SIZES.into_iter().enumerate() {
                 for strategy in strategies(subject) {
                     let worthwhile = match (subject.scope, strategy, dtype) {
