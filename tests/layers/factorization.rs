@@ -40,9 +40,8 @@ fn every_device_takes_the_same_steps() {
     let mut moment = Moment::new(COLUMNS);
     moment.add(drawn([60, COLUMNS], 5, &reference, DType::F64)).expect("finite inputs");
     let moment = moment.regularized(0.05);
-    // Levenberg-Marquardt's conjugate gradients grow the rounding of f32, and its steps are taken or not.
-    let methods =
-        [(Method::Auto, 2e-4), (Method::PREC_GD, 2e-3), (Method::GD, 2e-4), (Method::LevenbergMarquardt, 2e-2)];
+    // Levenberg-Marquardt is not among them: forty conjugate gradients grow rounding beyond any bound on a step.
+    let methods = [(Method::Auto, 2e-4), (Method::PREC_GD, 2e-3), (Method::GD, 2e-4)];
     for (method, tolerance) in methods {
         for moment in [None, Some(&moment)] {
             let expected = run(method, moment, &reference, DType::F64);
