@@ -1,49 +1,7 @@
 //! Strided matrices and the GEMM on them; the only unsafe code of the CPU path.
 
-use burn::tensor::Element;
+use super::Scalar;
 use burn_flex::FlexTensor;
-use std::ops::{Add, AddAssign, Mul, Sub, SubAssign};
-
-/// The element types with native code.
-pub(crate) trait Scalar:
-    Element
-    + bytemuck::Pod
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + AddAssign
-    + SubAssign
-    + Send
-    + Sync
-{
-    const ZERO: Self;
-    const ONE: Self;
-    const NAN: Self;
-
-    /// `self · a + b`, in one instruction where every current processor of the architecture has it.
-    fn mul_add(self, a: Self, b: Self) -> Self;
-}
-
-macro_rules! impl_scalar {
-    ($($E:ty),*) => {$(
-        impl Scalar for $E {
-            const ZERO: Self = 0.0;
-            const ONE: Self = 1.0;
-            const NAN: Self = <$E>::NAN;
-
-            #[inline(always)]
-            fn mul_add(self, a: Self, b: Self) -> Self {
-                if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
-                    <$E>::mul_add(self, a, b)
-                } else {
-                    self * a + b
-                }
-            }
-        }
-    )*};
-}
-
-impl_scalar!(f32, f64);
 
 /// A read-only matrix with arbitrary (also zero or negative) strides.
 #[derive(Clone, Copy)]
@@ -90,6 +48,32 @@ impl<'a, E: Scalar> Matrix<'a, E> {
             assert!(first >= 0 && (last as usize) < storage.len(), "a matrix must lie within its storage");
         }
         matrix
+    }
+
+    /// Element `(row, col)`.
+    #[inline(always)]
+    pub fn at(self, row: usize, col: usize) -> E {
+        assert!(row < self.rows && col < self.cols);
+        self.storage[(self.offset + row as isize * self.row_stride + col as isize * self.col_stride) as usize]
+    }
+
+    /// The storage from element `(0, 0)` on.
+    pub fn from_first(self) -> &'a [E] {
+        if self.rows == 0 || self.cols == 0 { &[] } else { &self.storage[self.offset as usize..] }
+    }
+
+    /// A row whose elements are neighbours.
+    #[inline(always)]
+    pub fn row_slice(self, row: usize) -> &'a [E] {
+        assert!(row < self.rows && self.col_stride == 1);
+        &self.storage[(self.offset + row as isize * self.row_stride) as usize..][..self.cols]
+    }
+
+    /// The storage from element `(row, col)` on, of a matrix whose columns run forward through it.
+    #[inline(always)]
+    pub fn column_onwards(self, row: usize, col: usize) -> &'a [E] {
+        assert!(row < self.rows && col < self.cols && self.row_stride == 1);
+        &self.storage[(self.offset + row as isize + col as isize * self.col_stride) as usize..]
     }
 
     /// Rows `start .. start + rows`.

@@ -1,12 +1,15 @@
-//! What the native code of every operation on Flex shares: strided matrices and the GEMM on them, vectorised loops, and
-//! the way from tensors to slices and back.
+//! What the native code of every operation on Flex shares: strided matrices and the GEMM on them, products out of packed
+//! panels, vectorised loops, and the way from tensors to slices and back.
 
 mod matrix;
+pub(crate) mod panel;
+mod scalar;
 mod simd;
 mod split;
 mod tensor;
 
-pub(crate) use matrix::{Matrix, Output, Scalar, multiply, multiply_strided};
-pub(crate) use simd::vectorized;
-pub(crate) use split::{Split, fill_bias};
+pub(crate) use matrix::{Matrix, Output, multiply, multiply_strided};
+pub(crate) use scalar::{Scalar, Slot, portions};
+pub(crate) use simd::{load, load_at, store, vectorized};
+pub(crate) use split::{Split, fill_bias, in_pool};
 pub(crate) use tensor::{contiguous, dense_slice, from_native, in_native, to_native, with_native};

@@ -1,5 +1,31 @@
 //! Loops compiled for the processor at hand.
 
+use super::Scalar;
+use pulp::Simd;
+
+/// The first register's worth of `values`.
+#[inline(always)]
+pub(crate) fn load<S: Simd, E: Scalar>(values: &[E]) -> E::Vector<S> {
+    bytemuck::pod_read_unaligned(bytemuck::cast_slice(&values[..E::lanes::<S>()]))
+}
+
+/// The register's worth of elements from `start` on.
+///
+/// # Safety
+///
+/// They must be readable.
+#[inline(always)]
+pub(crate) unsafe fn load_at<S: Simd, E: Scalar>(start: *const E) -> E::Vector<S> {
+    // SAFETY: as the caller says.
+    unsafe { start.cast::<E::Vector<S>>().read_unaligned() }
+}
+
+/// Replaces the first register's worth of `values`.
+#[inline(always)]
+pub(crate) fn store<S: Simd, E: Scalar>(values: &mut [E], vector: E::Vector<S>) {
+    bytemuck::cast_slice_mut(&mut values[..E::lanes::<S>()]).copy_from_slice(bytemuck::bytes_of(&vector));
+}
+
 /// Runs `body` compiled for the widest vector instructions of this processor.
 ///
 /// `body` and what it calls must be `inline(always)`. (A plain closure given to `pulp` goes through a `call_once` adapter
@@ -11,7 +37,7 @@ pub(crate) fn vectorized(body: impl FnMut()) {
         type Output = ();
 
         #[inline(always)]
-        fn with_simd<S: pulp::Simd>(mut self, _simd: S) {
+        fn with_simd<S: Simd>(mut self, _simd: S) {
             (self.0)();
         }
     }

@@ -1,0 +1,72 @@
+//! Products side by side, shared out between the threads.
+
+use super::{Landing, Rows, SharedOutput, multiply_panels, pack, shape, width};
+use crate::cpu::{Matrix, Scalar, Slot, portions};
+use pulp::Simd;
+use rayon::prelude::*;
+
+/// Tasks a thread should have, so that the last one to finish is not long alone.
+pub(crate) const TASKS_PER_THREAD: usize = 8;
+/// Bytes of a task's packed panels: they stay in a second-level cache.
+const GROUP_BYTES: usize = 160 << 10;
+
+/// `y = [rows_0 F_0 | rows_1 F_1 | …] + bias`, with `blocks` factors `[terms, cols]` and `tokens` rows each.
+///
+/// A task packs a group of columns of one factor and multiplies all rows by them, or a tile of rows where there are too few columns
+/// for the threads.
+pub(crate) fn side_by_side<'a, E: Scalar>(
+    [blocks, tokens, terms, cols]: [usize; 4],
+    rows: impl Fn(usize) -> Rows<'a, E> + Sync,
+    factor: impl Fn(usize) -> Matrix<'a, E> + Sync,
+    bias: Option<&[E]>,
+    y: SharedOutput<'_, E>,
+) {
+    if blocks * tokens * cols == 0 {
+        return;
+    }
+    let (width, tile_rows) = shape::<E>();
+    let wanted = TASKS_PER_THREAD * rayon::current_num_threads();
+    let longest = (GROUP_BYTES / (terms.max(1) * width * size_of::<E>())).clamp(1, cols.div_ceil(width)) * width;
+    // As even as possible, in whole panels.
+    let group = cols.div_ceil(cols.div_ceil(longest)).next_multiple_of(width);
+    let groups = cols.div_ceil(group);
+    let tiles = wanted.div_ceil(2 * blocks * groups).min(tokens.div_ceil(4 * tile_rows)).max(1);
+    let tile = tokens.div_ceil(tiles).next_multiple_of(tile_rows);
+    (0..blocks * groups * tokens.div_ceil(tile)).into_par_iter().for_each(|task| {
+        let (start, block) = (task / (blocks * groups) * tile, task % (blocks * groups) / groups);
+        let first = task % groups * group;
+        let here = group.min(cols - first);
+        let column = block * cols + first;
+        let landing = bias.map_or(Landing::Overwrite, |bias| Landing::Bias(&bias[column..column + here]));
+        let rows = rows(block).range(start, tile.min(tokens - start));
+        let factor = factor(block).cols(first, here);
+        E::with_buffer(Slot::Task, |buffer| {
+            let (offset, stride) = (start * blocks * cols + column, blocks * cols);
+            pulp::Arch::new().dispatch(Group { rows, factor, landing, y, offset, stride, buffer });
+        });
+    });
+}
+
+/// A group of columns for one tile of rows.
+struct Group<'a, E: Scalar> {
+    rows: Rows<'a, E>,
+    factor: Matrix<'a, E>,
+    landing: Landing<'a, E>,
+    y: SharedOutput<'a, E>,
+    offset: usize,
+    stride: usize,
+    buffer: &'a mut Vec<E>,
+}
+
+impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { rows, factor, landing, y, offset, stride, buffer } = self;
+        let [panels] = portions(buffer, [factor.rows * factor.cols.next_multiple_of(width::<S, E>())]);
+        pack::<S, E>(factor, panels);
+        // SAFETY: no other task has these rows and columns.
+        unsafe { multiply_panels(simd, rows, panels, factor.cols, y, offset, stride, landing) };
+    }
+}
