@@ -160,6 +160,20 @@ impl<B: BlastBackend, const N: usize> Backward<B, N> for BlastBackward {
         let v_factor: Option<FloatTensor<B>> = saved.v.map(|id| checkpointer.retrieve_node_output(id));
         let input: Option<FloatTensor<B>> = saved.x.map(|id| checkpointer.retrieve_node_output(id));
 
+        if let (Some(dx), Some(du), Some(ds), Some(dv)) = (&x, &u, &s, &v)
+            && let (Some(x), Some(u), Some(s), Some(v), Projection::Kept(z)) =
+                (&input, &u_factor, &s_factor, &v_factor, &saved.z)
+        {
+            let operands = [x, u, s, v, z].map(Clone::clone);
+            let [x, u, s, v, z] = operands;
+            let gradients = B::blast_gradients(x, u, s, v, z, dy, strategy);
+            grads.register::<B>(dx.id, gradients.0);
+            grads.register::<B>(du.id, gradients.1);
+            grads.register::<B>(ds.id, gradients.2);
+            grads.register::<B>(dv.id, gradients.3);
+            return;
+        }
+
         if let (Some(node), Projection::Kept(z), Some(s)) = (&u, &saved.z, &s_factor) {
             let t = B::blast_couple(z.clone(), s.clone());
             grads.register::<B>(node.id, B::blast_factor_gradient(dy.clone(), t, strategy));
@@ -183,4 +197,25 @@ impl<B: BlastBackend, const N: usize> Backward<B, N> for BlastBackward {
             grads.register::<B>(node.id, B::blast_expand(dz, v_factor, strategy));
         }
     }
+}
+
+/// All four gradients, stage by stage.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn staged_gradients<B: BlastBackend>(
+    x: FloatTensor<B>,
+    u: FloatTensor<B>,
+    s: FloatTensor<B>,
+    v: FloatTensor<B>,
+    z: FloatTensor<B>,
+    dy: FloatTensor<B>,
+    strategy: BlastStrategy,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let t = B::blast_couple(z.clone(), s.clone());
+    let du = B::blast_factor_gradient(dy.clone(), t, strategy);
+    let dt = B::blast_project(dy, u, strategy);
+    let ds = B::blast_coupling_gradient(dt.clone(), z);
+    let dz = B::blast_couple(dt, B::float_swap_dims(s, 0, 1));
+    let dv = B::blast_factor_gradient(x, dz.clone(), strategy);
+    let dx = B::blast_expand(dz, v, strategy);
+    (dx, du, ds, dv)
 }

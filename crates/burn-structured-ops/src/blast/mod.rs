@@ -46,9 +46,9 @@ use burn::tensor::Tensor;
 /// |-------------|------|------------------------------|---------------------------|
 /// | `Reference` | plain Burn | plain Burn             | plain Burn                |
 /// | `Staged`    | native, one stage after the other | coupling kernels around Burn's matmul | plain Burn |
-/// | `Blocked`   | native, a tile of tokens through all stages | as `Staged`      | plain Burn                |
+/// | `Blocked`   | native, a strip of the rank and a tile of tokens through projection and coupling | as `Staged` | plain Burn |
 /// | `Portable`  | as `Staged` | coupling kernels around our own tiled GEMM | plain Burn |
-/// | `Auto`      | by size: staged or blocked       | `Staged`          | plain Burn                |
+/// | `Auto`      | `Blocked`, or factors read once as they lie for a handful of tokens | `Staged` | plain Burn |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BlastStrategy {
     /// The fastest path known for the backend and the shape.
@@ -58,7 +58,8 @@ pub enum BlastStrategy {
     Reference,
     /// Project, couple, expand, each over all tokens.
     Staged,
-    /// Each tile of tokens goes through all three stages while its intermediates stay in cache.
+    /// Projection and coupling together, a strip of the rank and a tile of tokens at a time, while the projections stay in
+    /// cache; then the expansion. Backward likewise.
     Blocked,
     /// Staged, with no kernel but this crate's: for devices on which Burn's matmul cannot run, or is wrong.
     Portable,
@@ -140,6 +141,25 @@ pub trait BlastBackend: Backend {
     fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
         let _ = strategy;
         reference::factor_gradient::<Self>(x, z)
+    }
+
+    /// The gradients of `x`, `u`, `s` and `v` at once, from the product's operands, its projections `z [b2, tokens, r]` and
+    /// `dy [tokens, m]`.
+    ///
+    /// The default body goes through the stages above. A backend that has intermediates at hand in one stage that another
+    /// needs can keep them there.
+    #[fusion(default)]
+    #[allow(clippy::too_many_arguments)]
+    fn blast_gradients(
+        x: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+        s: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        strategy: BlastStrategy,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        backward::staged_gradients::<Self>(x, u, s, v, z, dy, strategy)
     }
 }
 

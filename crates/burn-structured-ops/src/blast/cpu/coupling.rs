@@ -1,4 +1,4 @@
-//! The coupling `t_i = Σ_j s_ij ∘ z_j` and its gradient, on slices in token order.
+//! The coupling `t_i = Σ_j s_ij ∘ z_j` and its gradient, on slices in token order or a strip of the rank at a time.
 //!
 //! The loops run over fixed-size groups of lanes, which the compiler turns into vector instructions of whatever the
 //! processor has (`pulp` picks the instruction set at run time). A group of tokens shares each load of `s`, and the
@@ -7,7 +7,10 @@
 //! Everything here is `inline(always)`: only inside `crate::cpu::vectorized` is it compiled for those instructions. Called from
 //! anywhere else, a fused multiply-add becomes a library call.
 
-use crate::cpu::Scalar;
+use crate::cpu::panel::{self, SharedOutput};
+use crate::cpu::{Scalar, load, load_at, store};
+use burn_flex::FlexTensor;
+use pulp::Simd;
 
 /// Lanes handled together: one AVX-512 register of f32, or several narrower ones.
 const LANES: usize = 16;
@@ -18,16 +21,49 @@ const TOKENS: usize = 4;
 #[derive(Clone, Copy)]
 pub(super) struct Couplings<'a, E> {
     /// `[b1, b2, r]` with the last axis contiguous.
-    pub values: &'a [E],
+    values: &'a [E],
     /// Distance between `s_ij` and `s_(i+1)j`.
-    pub output_stride: usize,
+    output_stride: usize,
     /// Distance between `s_ij` and `s_i(j+1)`.
-    pub input_stride: usize,
+    input_stride: usize,
 }
 
-impl<'a, E> Couplings<'a, E> {
+impl<'a, E: Scalar> Couplings<'a, E> {
+    /// `s` itself where [`of`](Self::of) can read it, a copy elsewhere.
+    pub(super) fn readable(s: FlexTensor) -> FlexTensor {
+        let strides = s.layout().strides();
+        if strides[2] == 1 && strides.iter().all(|stride| *stride >= 0) { s } else { s.to_contiguous() }
+    }
+
+    /// The couplings in a [readable](Self::readable) tensor.
+    pub(super) fn of(s: &'a FlexTensor) -> Self {
+        let strides = s.layout().strides();
+        Self {
+            values: &s.storage::<E>()[s.layout().start_offset()..],
+            output_stride: strides[0] as usize,
+            input_stride: strides[1] as usize,
+        }
+    }
+
+    /// Those of the transposed product.
+    pub(super) fn transposed(self) -> Self {
+        Self { output_stride: self.input_stride, input_stride: self.output_stride, ..self }
+    }
+
+    /// Components `first .. first + cols` of the rank, in panels: `[panel][i][j][width]`, zero beyond the last component.
+    pub(super) fn pack(&self, b1: usize, b2: usize, first: usize, cols: usize, width: usize, packed: &mut [E]) {
+        for (panel, packed) in packed.chunks_exact_mut(b1 * b2 * width).enumerate() {
+            let here = width.min(cols - panel * width);
+            for (block, packed) in packed.chunks_exact_mut(width).enumerate() {
+                let (packed, padding) = packed.split_at_mut(here);
+                packed.copy_from_slice(self.at(block / b2, block % b2, first + panel * width, here));
+                padding.fill(E::ZERO);
+            }
+        }
+    }
+
     #[inline(always)]
-    fn at(&self, i: usize, j: usize, k: usize, len: usize) -> &'a [E] {
+    pub(super) fn at(&self, i: usize, j: usize, k: usize, len: usize) -> &'a [E] {
         let start = i * self.output_stride + j * self.input_stride + k;
         &self.values[start..start + len]
     }
@@ -98,6 +134,198 @@ fn lanes<E: Scalar, const GROUP: usize>(
     for (g, sum) in sums.iter().enumerate() {
         let start = (token + g) * t_stride + k;
         t[start..start + LANES].copy_from_slice(sum);
+    }
+}
+
+/// Couples one panel of the rank: `t_i = Σ_j s_ij ∘ z_j` for every `i`.
+///
+/// `z` holds `[tokens, b2]` panel rows and `t`, from `offset` on, `[tokens, b1]` of them, at the strides given; `couplings` is
+/// `[b1, b2, width]`. Two output blocks and four tokens
+/// are summed at a time (four and four where there are 32 registers), so that a loaded value serves several sums.
+///
+/// # Safety
+///
+/// Nothing else may access these panel rows of `t`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(super) unsafe fn couple_strip<S: Simd, E: Scalar>(
+    simd: S,
+    z: &[E],
+    [tokens, b2, b1]: [usize; 3],
+    z_strides: [usize; 2],
+    couplings: &[E],
+    t: SharedOutput<'_, E>,
+    offset: usize,
+    t_strides: [usize; 2],
+) {
+    let width = panel::width::<S, E>();
+    if tokens == 0 || b1 == 0 || b2 == 0 {
+        return;
+    }
+    let last = |offset: usize, strides: [usize; 2], blocks: usize| {
+        offset + (tokens - 1) * strides[0] + (blocks - 1) * strides[1] + width
+    };
+    assert!(last(0, z_strides, b2) <= z.len() && last(offset, t_strides, b1) <= t.len(), "panel rows within z and t");
+    assert!(b1 * b2 * width <= couplings.len(), "a coupling for every pair of blocks");
+    macro_rules! group {
+        ($tokens:literal, $blocks:literal, $token:expr, $i:expr) => {
+            // SAFETY: within the slices, as asserted; exclusive, as the caller says.
+            unsafe {
+                couple_group::<S, E, $tokens, $blocks>(
+                    simd,
+                    z.as_ptr().add($token * z_strides[0]),
+                    b2,
+                    z_strides,
+                    couplings.as_ptr().add($i * b2 * width),
+                    t,
+                    offset + $token * t_strides[0] + $i * t_strides[1],
+                    t_strides,
+                )
+            }
+        };
+    }
+    macro_rules! blocks {
+        ($tokens:literal, $token:expr) => {
+            let mut i = 0;
+            if S::REGISTER_COUNT >= 32 {
+                while b1 - i >= 4 {
+                    group!($tokens, 4, $token, i);
+                    i += 4;
+                }
+            }
+            while b1 - i >= 2 {
+                group!($tokens, 2, $token, i);
+                i += 2;
+            }
+            if i < b1 {
+                group!($tokens, 1, $token, i);
+            }
+        };
+    }
+    let mut token = 0;
+    while tokens - token >= TOKENS {
+        blocks!(4, token);
+        token += TOKENS;
+    }
+    while token < tokens {
+        blocks!(1, token);
+        token += 1;
+    }
+}
+
+/// `T` tokens and `I` output blocks of [`couple_strip`].
+///
+/// # Safety
+///
+/// As [`couple_strip`], whose assertions must hold.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn couple_group<S: Simd, E: Scalar, const T: usize, const I: usize>(
+    simd: S,
+    z: *const E,
+    b2: usize,
+    [z_row, z_block]: [usize; 2],
+    couplings: *const E,
+    t: SharedOutput<'_, E>,
+    offset: usize,
+    t_strides: [usize; 2],
+) {
+    let (lanes, width) = (E::lanes::<S>(), panel::width::<S, E>());
+    for half in [0, lanes] {
+        let mut sums = [[E::splat(simd, E::ZERO); I]; T];
+        for j in 0..b2 {
+            let mut scales = [E::splat(simd, E::ZERO); I];
+            for (i, scale) in scales.iter_mut().enumerate() {
+                // SAFETY: within the couplings of `I` blocks.
+                *scale = unsafe { load_at::<S, E>(couplings.add((i * b2 + j) * width + half)) };
+            }
+            for (token, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: within the panel rows of `T` tokens.
+                let value = unsafe { load_at::<S, E>(z.add(token * z_row + j * z_block + half)) };
+                for (sum, scale) in sums.iter_mut().zip(scales) {
+                    *sum = E::fused(simd, scale, value, *sum);
+                }
+            }
+        }
+        for (token, sums) in sums.iter().enumerate() {
+            for (i, sum) in sums.iter().enumerate() {
+                // SAFETY: as the caller says.
+                let t = unsafe { t.slice(offset + token * t_strides[0] + i * t_strides[1] + half, lanes) };
+                store::<S, E>(t, *sum);
+            }
+        }
+    }
+}
+
+/// `ds_ij += Σ_tokens dt_i ∘ z_j` for one panel of the rank; `ds` is `[b1, b2, width]`.
+///
+/// `dt` and `z` hold `[tokens, b1]` and `[tokens, b2]` panel rows at the strides given.
+#[inline(always)]
+pub(super) fn gradient_strip<S: Simd, E: Scalar>(
+    simd: S,
+    dt: &[E],
+    dt_strides: [usize; 2],
+    z: &[E],
+    z_strides: [usize; 2],
+    [tokens, b1, b2]: [usize; 3],
+    ds: &mut [E],
+) {
+    let (lanes, width) = (E::lanes::<S>(), panel::width::<S, E>());
+    if tokens == 0 || b1 == 0 || b2 == 0 {
+        return;
+    }
+    let last = |strides: [usize; 2], blocks: usize| (tokens - 1) * strides[0] + (blocks - 1) * strides[1] + width;
+    assert!(last(dt_strides, b1) <= dt.len() && last(z_strides, b2) <= z.len(), "panel rows within dt and z");
+    macro_rules! group {
+        ($rows:literal, $cols:literal, $i:expr, $j:expr) => {
+            for half in [0, lanes] {
+                let mut sums = [[E::splat(simd, E::ZERO); $cols]; $rows];
+                for token in 0..tokens {
+                    let mut values = [E::splat(simd, E::ZERO); $cols];
+                    for (j, value) in values.iter_mut().enumerate() {
+                        let at = token * z_strides[0] + ($j + j) * z_strides[1] + half;
+                        // SAFETY: within `z`, as asserted.
+                        *value = unsafe { load_at::<S, E>(z.as_ptr().add(at)) };
+                    }
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        let at = token * dt_strides[0] + ($i + i) * dt_strides[1] + half;
+                        // SAFETY: within `dt`, as asserted.
+                        let dt = unsafe { load_at::<S, E>(dt.as_ptr().add(at)) };
+                        for (sum, value) in sums.iter_mut().zip(values) {
+                            *sum = E::fused(simd, dt, value, *sum);
+                        }
+                    }
+                }
+                for (i, sums) in sums.iter().enumerate() {
+                    for (j, sum) in sums.iter().enumerate() {
+                        let ds = &mut ds[(($i + i) * b2 + $j + j) * width + half..];
+                        let total = E::fused(simd, E::splat(simd, E::ONE), *sum, load::<S, E>(ds));
+                        store::<S, E>(ds, total);
+                    }
+                }
+            }
+        };
+    }
+    macro_rules! columns {
+        ($rows:literal, $i:expr) => {
+            let mut j = 0;
+            while b2 - j >= 4 {
+                group!($rows, 4, $i, j);
+                j += 4;
+            }
+            while j < b2 {
+                group!($rows, 1, $i, j);
+                j += 1;
+            }
+        };
+    }
+    let mut i = 0;
+    while b1 - i >= 2 {
+        columns!(2, i);
+        i += 2;
+    }
+    if i < b1 {
+        columns!(1, i);
     }
 }
 

@@ -1,12 +1,12 @@
 //! BLAST on Flex, straight on the tensors' own storage.
 //!
-//! Two ways through the product, by size:
+//! Three ways through the product, by size:
 //!
-//! - **blocked** (many tokens): every thread takes tiles of tokens through all three stages, so that `z` and `t` of a
-//!   tile stay in its cache; GEMMs read `x` and write `y` in place through strides;
-//! - **staged**: each stage over all tokens, in parallel over tiles or within blocks; the backward pass uses it, and so
-//!   does a forward pass with fewer tiles than threads, down to a single token (decoding). A path that read the factors
-//!   straight through, without a GEMM, was measured against it and was slower.
+//! - **strips** (`strips.rs`): a strip of the rank goes through projection and coupling while its intermediates are in
+//!   cache, out of packed panels with kernels of ours; `x` is read and `y` written in place through strides;
+//! - **streamed** (`streamed.rs`), for a handful of tokens (decoding): the factors are read once, as they lie;
+//! - **staged** (`stages.rs`): each stage over all tokens by the `gemm` crate. The single stages of the backward pass are these,
+//!   and whole products by request.
 //!
 //! Intermediates are laid out token by token (`[tokens, b, r]` in memory, `[b, tokens, r]` by shape): a tile of tokens
 //! is then one contiguous chunk, which rayon can hand to a thread without any unsafe sharing.
@@ -15,16 +15,22 @@
 
 mod coupling;
 mod forward;
+mod gradients;
 mod stages;
+mod streamed;
+mod strips;
 
+use super::backward::staged_gradients;
 use super::{BlastBackend, BlastStrategy, Sizes, reference};
 use crate::Bias;
-use crate::cpu::{Scalar, from_native, in_native, to_native, with_native};
+use crate::cpu::panel::Rows;
+use crate::cpu::{Matrix, Scalar, contiguous, dense_slice, from_native, in_native, in_pool, to_native, with_native};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{Bytes, Shape};
 use burn_flex::{FlexTensor, Layout};
+use coupling::Couplings;
 
 impl BlastBackend for Flex {
     fn blast_forward(
@@ -69,6 +75,67 @@ impl BlastBackend for Flex {
     fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
         in_native([x, z], |[x, z]| with_native!(z.dtype(), E => stages::factor_gradient::<E>(&x, &z)))
     }
+
+    fn blast_gradients(
+        x: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+        s: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        strategy: BlastStrategy,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        match gradients(&x, &u, &s, &v, &z, &dy, strategy) {
+            Some([dx, du, ds, dv]) => (dx, du, ds, dv),
+            None => staged_gradients::<Self>(x, u, s, v, z, dy, strategy),
+        }
+    }
+}
+
+/// Every gradient a strip of the rank at a time, or `None` where the stages serve better.
+fn gradients(
+    x: &FlexTensor,
+    u: &FlexTensor,
+    s: &FlexTensor,
+    v: &FlexTensor,
+    z: &FlexTensor,
+    dy: &FlexTensor,
+    strategy: BlastStrategy,
+) -> Option<[FlexTensor; 4]> {
+    let sizes = Sizes::new(x, u, v);
+    let by_strips = match strategy {
+        BlastStrategy::Reference | BlastStrategy::Staged | BlastStrategy::Portable => false,
+        BlastStrategy::Blocked => true,
+        _ => sizes.tokens >= forward::MIN_STRIP_TOKENS,
+    };
+    if !by_strips || sizes.is_empty() {
+        return None;
+    }
+    let dtype = x.dtype();
+    let gradients = with_native!(to_native(x.clone()).dtype(), E => {
+        let [x, u, s, v, z, dy] = [x, u, s, v, z, dy].map(|tensor| to_native(tensor.clone()));
+        let dy = forward::with_rows::<E>(dy);
+        let s = Couplings::<E>::readable(s);
+        let z = into_token_major(z);
+        let dy_matrix = Matrix::of(&dy, 0);
+        let operands = gradients::Operands {
+            x: Matrix::of(&x, 0),
+            u: &u,
+            s: Couplings::of(&s),
+            v: &v,
+            z: dense_slice(&z),
+            dy: Rows::of(dy_matrix)?,
+            dy_matrix,
+        };
+        let shapes = [&x, &u, &s, &v].map(|tensor| tensor.layout().shape().clone());
+        let mut out = shapes.each_ref().map(|shape| vec![E::ZERO; shape.num_elements()]);
+        let [dx, du, ds, dv] = &mut out;
+        let portion = strips::portion::<E>((sizes.b1 + sizes.b2) * sizes.r);
+        in_pool(|| gradients::run(sizes, operands, gradients::Gradients { dx, du, ds, dv }, portion));
+        let mut shapes = shapes.into_iter();
+        out.map(|values| contiguous(values, shapes.next().expect("a shape for every gradient")))
+    });
+    Some(gradients.map(|gradient| from_native(gradient, dtype)))
 }
 
 /// `y`, and `z` if it is asked for.
@@ -93,7 +160,7 @@ fn forward(
     };
     let [x, u, s, v] = [x, u, s, v].map(to_native);
     let (y, z) = with_native!(x.dtype(), E => {
-        forward::run::<E>(sizes, &x, &u, &s, &v, bias.as_ref(), strategy, save)
+        forward::run::<E>(sizes, x, &u, &s, &v, bias.as_ref(), strategy, save)
     });
     (from_native(y, dtype), z.map(|z| from_native(z, dtype)))
 }
@@ -113,4 +180,52 @@ fn into_token_major(z: FlexTensor) -> FlexTensor {
     let start = by_token.layout().start_offset();
     let layout = Layout::new(Shape::new([blocks, tokens, r]), vec![r as isize, (blocks * r) as isize, 1], start);
     by_token.with_layout(layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: Sizes = Sizes { tokens: 53, b1: 3, b2: 2, p: 5, q: 7, r: 19 };
+
+    fn drawn<const D: usize>(shape: [usize; D], seed: usize) -> FlexTensor {
+        let count = shape.iter().product();
+        let values: Vec<f64> = (0..count).map(|index| ((index * 31 + seed) % 17) as f64 / 8.0 - 1.0).collect();
+        contiguous(values, Shape::new(shape))
+    }
+
+    /// `y`, `z` and the four gradients, so many tokens at a time.
+    fn outcome(portion: usize) -> [Vec<f64>; 6] {
+        let Sizes { tokens, b1, b2, p, q, r } = SIZES;
+        let (x, dy) = (drawn([tokens, b2 * q], 1), drawn([tokens, b1 * p], 2));
+        let (u, s, v) = (drawn([b1, p, r], 3), drawn([b1, b2, r], 4), drawn([b2, q, r], 5));
+        let (x_matrix, dy_matrix) = (Matrix::<f64>::of(&x, 0), Matrix::<f64>::of(&dy, 0));
+        let couplings = Couplings::of(&s);
+        let lengths = [tokens * b1 * p, tokens * b2 * r, tokens * b2 * q, b1 * p * r, b1 * b2 * r, b2 * q * r];
+        let mut out = lengths.map(|len| vec![0.0; len]);
+        let [y, z, dx, du, ds, dv] = &mut out;
+        let rows = Rows::of(x_matrix).expect("contiguous rows");
+        strips::product(SIZES, rows, &u, couplings, &v, None, y, Some(z), portion);
+        let operands = gradients::Operands {
+            x: x_matrix,
+            u: &u,
+            s: couplings,
+            v: &v,
+            z,
+            dy: Rows::of(dy_matrix).expect("contiguous rows"),
+            dy_matrix,
+        };
+        gradients::run(SIZES, operands, gradients::Gradients { dx, du, ds, dv }, portion);
+        out
+    }
+
+    #[test]
+    fn tokens_may_be_taken_in_portions() {
+        let (whole, portions) = (outcome(SIZES.tokens), outcome(20));
+        for (whole, portions) in whole.iter().flatten().zip(portions.iter().flatten()) {
+            // Sums over tokens are added up in another order.
+            assert!((whole - portions).abs() <= 1e-12 * whole.abs().max(1.0), "{whole} and {portions}");
+        }
+        assert!(whole.iter().all(|values| values.iter().any(|value| *value != 0.0)));
+    }
 }

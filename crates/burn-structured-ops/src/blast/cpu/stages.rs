@@ -34,17 +34,8 @@ pub(super) fn project<E: Scalar>(x: &FlexTensor, factor: &FlexTensor) -> FlexTen
 pub(super) fn couple<E: Scalar>(z: FlexTensor, s: FlexTensor) -> FlexTensor {
     let [b1, b2, r] = s.layout().shape().dims();
     let [_, tokens, _] = z.layout().shape().dims();
-    let s = if s.layout().strides()[2] == 1 && s.layout().strides().iter().all(|stride| *stride >= 0) {
-        s
-    } else {
-        s.to_contiguous()
-    };
-    let strides = s.layout().strides();
-    let couplings = Couplings {
-        values: &s.storage::<E>()[s.layout().start_offset()..],
-        output_stride: strides[0] as usize,
-        input_stride: strides[1] as usize,
-    };
+    let s = Couplings::<E>::readable(s);
+    let couplings = Couplings::of(&s);
     let z = into_token_major(z);
     let z = dense_slice::<E>(&z);
     let mut t = vec![E::ZERO; tokens * b1 * r];

@@ -56,28 +56,30 @@ struct FiniteDifferences;
 
 impl Promise for FiniteDifferences {
     fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        let (name, device) = (&subject.name, &subject.device);
         if subject.scope != Scope::Native {
             return; // hundreds of products in f64; the oracle covers the devices
         }
+        for strategy in [BlastStrategy::Auto, BlastStrategy::Staged, BlastStrategy::Blocked] {
+            self.check_strategy(subject, strategy);
+        }
+    }
+}
+
+impl FiniteDifferences {
+    fn check_strategy<B: StructuredBackend>(&self, subject: &Subject<B>, strategy: BlastStrategy) {
+        let (name, device) = (&subject.name, &subject.device);
         let case = Case::random(SIZES, 11, DType::F64);
         let none = Tracked { x: false, u: false, s: false, v: false, bias: Some(false) };
         let loss = |case: &Case| -> f64 {
-            let outcome = forward_backward::<B, NoCheckpointing>(
-                case,
-                DType::F64,
-                Layout::Contiguous,
-                BlastStrategy::Auto,
-                none,
-                device,
-            );
+            let outcome =
+                forward_backward::<B, NoCheckpointing>(case, DType::F64, Layout::Contiguous, strategy, none, device);
             outcome.y.iter().zip(&case.g).map(|(y, g)| y * g).sum()
         };
         let outcome = forward_backward::<B, NoCheckpointing>(
             &case,
             DType::F64,
             Layout::Contiguous,
-            BlastStrategy::Auto,
+            strategy,
             Tracked::ALL,
             device,
         );
@@ -102,7 +104,7 @@ impl Promise for FiniteDifferences {
                 let difference = (shifted(step) - shifted(-step)) / (2.0 * step);
                 assert!(
                     (difference - gradient).abs() < 1e-10,
-                    "{name}: d{operand}[{index}] is {gradient}, the difference {difference}"
+                    "{name}, {strategy:?}: d{operand}[{index}] is {gradient}, the difference {difference}"
                 );
             }
         }

@@ -1,0 +1,250 @@
+//! The product a strip of the rank at a time, for more than a few tokens.
+//!
+//! Component `k` of the rank goes through projection and coupling by itself: `t_i[k]` needs `z_j[k]` for every `j` and nothing
+//! else. So one task takes a strip of the rank, a panel or a few wide, and a tile of tokens through both stages:
+//!
+//! ```text
+//! for each tile of tokens:   z_j[strip] = x_j V_j[strip]   for every j      packed once, read for every tile
+//!                            t_i[strip] = Σ_j s_ij ∘ z_j   for every i      z has not left the second-level cache
+//! ```
+//!
+//! `z` is never written to memory unless the backward pass wants it. `t` is: the expansion sums over the whole rank. It is
+//! left in panels, `[block][panel][token][width]`, so that a task writes whole cache lines one after the other, and the
+//! expansion reads it as [`Rows`] in runs, without another copy. The expansion is a second set of tasks, one for each group of
+//! output columns.
+
+use super::coupling::{Couplings, couple_strip};
+use crate::blast::Sizes;
+use crate::cpu::panel::{self, Landing, Rows, SharedOutput, multiply_panels, pack, side_by_side};
+use crate::cpu::{Matrix, Scalar, Slot, portions};
+use burn_flex::FlexTensor;
+use pulp::Simd;
+use rayon::prelude::*;
+
+/// Bytes of a packed strip, and of the projections of a tile: they share a second-level cache.
+const STRIP_BYTES: usize = 256 << 10;
+const PROJECTION_BYTES: usize = 128 << 10;
+/// Bytes of `t` at a time; more tokens are taken one portion after the other.
+const COUPLED_BYTES: usize = 16 << 20;
+/// Panels of a strip at most.
+const STRIP_PANELS: usize = 4;
+
+/// Tokens whose projections, `row` elements each, stay in cache: whole tiles of `tile_rows`.
+pub(super) fn projected_tokens<E: Scalar>(row: usize, tile_rows: usize, tokens: usize) -> usize {
+    (PROJECTION_BYTES / (row * size_of::<E>()) / tile_rows * tile_rows).clamp(tile_rows, tokens.max(tile_rows))
+}
+
+/// Where `t` lies: `[block][panel][token][width]`.
+#[derive(Clone, Copy)]
+pub(super) struct CoupledLayout {
+    pub width: usize,
+    pub panels: usize,
+    /// Tokens and padding. The panels of one token would otherwise compete for the same few places of a cache.
+    pub tokens: usize,
+    pub blocks: usize,
+}
+
+impl CoupledLayout {
+    pub fn new<E: Scalar>(r: usize, blocks: usize, tokens: usize) -> Self {
+        let (width, rows) = panel::shape::<E>();
+        let page = (4096 / (width * size_of::<E>())).max(1);
+        let padding = (rows % page + page - tokens % page) % page;
+        Self { width, panels: r.div_ceil(width), tokens: tokens + padding, blocks }
+    }
+
+    /// Distances between tokens, and between blocks.
+    pub fn strides(self) -> [usize; 2] {
+        [self.width, self.block_stride()]
+    }
+
+    pub fn panel_stride(self) -> usize {
+        self.tokens * self.width
+    }
+
+    pub fn block_stride(self) -> usize {
+        self.panels * self.panel_stride()
+    }
+
+    pub fn len(self) -> usize {
+        self.blocks * self.block_stride()
+    }
+}
+
+/// `y [tokens, m]`, and the projections into `z [tokens, b2, r]` if wanted, `portion` tokens at a time.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn product<E: Scalar>(
+    sizes: Sizes,
+    x: Rows<'_, E>,
+    u: &FlexTensor,
+    s: Couplings<'_, E>,
+    v: &FlexTensor,
+    bias: Option<&[E]>,
+    y: &mut [E],
+    mut z: Option<&mut [E]>,
+    portion: usize,
+) {
+    let row = sizes.b1 * sizes.p;
+    E::with_buffer(Slot::Shared, |t| {
+        for (index, y) in y.chunks_mut(portion * row).enumerate() {
+            let start = index * portion;
+            let tokens = y.len() / row;
+            let layout = CoupledLayout::new::<E>(sizes.r, sizes.b1, tokens);
+            if t.len() < layout.len() {
+                t.resize(layout.len(), E::ZERO);
+            }
+            let z_row = sizes.b2 * sizes.r;
+            let z = z.as_deref_mut().map(|z| SharedOutput::new(&mut z[start * z_row..(start + tokens) * z_row]));
+            project_and_couple(sizes, x.range(start, tokens), s, v, layout, SharedOutput::new(t), z);
+            expand(tokens, t, layout, u, bias, SharedOutput::new(y));
+        }
+    });
+}
+
+/// Tokens to take at a time, if each has so many coupled components.
+pub(super) fn portion<E: Scalar>(components: usize) -> usize {
+    (COUPLED_BYTES / (components * size_of::<E>())).max(64)
+}
+
+/// Panels of a strip, and tokens of a task: few enough for every thread to have several.
+pub(super) fn strip_and_tile<E: Scalar>(terms: usize, layout: CoupledLayout, tokens: usize) -> (usize, usize) {
+    let wanted = panel::TASKS_PER_THREAD * rayon::current_num_threads();
+    let panel_bytes = terms * layout.width * size_of::<E>();
+    let panels = (1..=STRIP_PANELS)
+        .rev()
+        .find(|panels| panels * panel_bytes <= STRIP_BYTES && layout.panels.div_ceil(*panels) >= wanted)
+        .unwrap_or(1);
+    let (_, tile_rows) = panel::shape::<E>();
+    let tiles = wanted.div_ceil(2 * layout.panels.div_ceil(panels)).min(tokens.div_ceil(4 * tile_rows)).max(1);
+    (panels, tokens.div_ceil(tiles).next_multiple_of(tile_rows))
+}
+
+fn project_and_couple<E: Scalar>(
+    sizes: Sizes,
+    x: Rows<'_, E>,
+    s: Couplings<'_, E>,
+    v: &FlexTensor,
+    layout: CoupledLayout,
+    t: SharedOutput<'_, E>,
+    z: Option<SharedOutput<'_, E>>,
+) {
+    let tokens = x.count;
+    let (strip_panels, tile) = strip_and_tile::<E>(sizes.b2 * sizes.q, layout, tokens);
+    let strips = layout.panels.div_ceil(strip_panels);
+    (0..strips * tokens.div_ceil(tile)).into_par_iter().for_each(|task| {
+        let (strip, start) = (task % strips, task / strips * tile);
+        let first = strip * strip_panels * layout.width;
+        let cols = (strip_panels * layout.width).min(sizes.r - first);
+        let tokens = tile.min(tokens - start);
+        E::with_buffer(Slot::Task, |buffer| {
+            pulp::Arch::new().dispatch(Strip {
+                sizes,
+                x: x.range(start, tokens),
+                s,
+                v,
+                layout,
+                t,
+                z,
+                first,
+                cols,
+                start,
+                buffer,
+            });
+        });
+    });
+}
+
+/// One strip of the rank for one tile of tokens, from `x` to `t`.
+struct Strip<'a, E: Scalar> {
+    sizes: Sizes,
+    x: Rows<'a, E>,
+    s: Couplings<'a, E>,
+    v: &'a FlexTensor,
+    layout: CoupledLayout,
+    t: SharedOutput<'a, E>,
+    z: Option<SharedOutput<'a, E>>,
+    /// Components of the rank.
+    first: usize,
+    cols: usize,
+    /// The first token.
+    start: usize,
+    buffer: &'a mut Vec<E>,
+}
+
+impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { sizes: Sizes { b1, b2, q, r, .. }, x, s, v, layout, t, z, first, cols, start, buffer } = self;
+        let (width, rows) = (layout.width, panel::tile_rows::<S>());
+        let panels = cols.div_ceil(width);
+        let (strip, z_row) = (panels * width, b2 * panels * width);
+        let tile = projected_tokens::<E>(z_row, rows, x.count);
+        let [packed, couplings, projected] = portions(buffer, [b2 * q * strip, b1 * b2 * strip, tile * z_row]);
+
+        if q > 0 {
+            for (j, packed) in packed.chunks_exact_mut(q * strip).enumerate() {
+                pack::<S, E>(Matrix::of(v, j).cols(first, cols), packed);
+            }
+        }
+        s.pack(b1, b2, first, cols, width, couplings);
+
+        for from in (0..x.count).step_by(tile) {
+            let tokens = tile.min(x.count - from);
+            let x = x.range(from, tokens);
+            let out = SharedOutput::new(projected);
+            // Half a panel may be all that is left of the rank.
+            let computed = cols.next_multiple_of(E::lanes::<S>());
+            for j in 0..b2 {
+                let (x, packed) = (x.terms(j * q, q), &packed[j * q * strip..][..q * strip]);
+                let landing = Landing::Overwrite;
+                // SAFETY: the buffer is this task's alone.
+                unsafe { multiply_panels(simd, x, packed, computed, out, j * strip, z_row, landing) };
+            }
+            if let Some(z) = z {
+                for token in 0..tokens {
+                    for j in 0..b2 {
+                        // SAFETY: no other task has these tokens and components.
+                        let z = unsafe { z.slice(((start + from + token) * b2 + j) * r + first, cols) };
+                        z.copy_from_slice(&projected[token * z_row + j * strip..][..cols]);
+                    }
+                }
+            }
+            for panel in 0..panels {
+                let offset = (first / width + panel) * layout.panel_stride() + (start + from) * width;
+                let couplings = &couplings[panel * b1 * b2 * width..][..b1 * b2 * width];
+                let projected = &projected[panel * width..];
+                // SAFETY: no other task has these tokens and components.
+                unsafe {
+                    couple_strip::<S, E>(
+                        simd,
+                        projected,
+                        [tokens, b2, b1],
+                        [z_row, strip],
+                        couplings,
+                        t,
+                        offset,
+                        layout.strides(),
+                    )
+                };
+            }
+        }
+    }
+}
+
+/// `y_i = t_i U_iᵀ + bias_i`.
+pub(super) fn expand<E: Scalar>(
+    tokens: usize,
+    t: &[E],
+    layout: CoupledLayout,
+    u: &FlexTensor,
+    bias: Option<&[E]>,
+    y: SharedOutput<'_, E>,
+) {
+    let [blocks, p, r] = u.layout().shape().dims();
+    let rows = |block: usize| {
+        let t = &t[block * layout.block_stride()..];
+        Rows::in_runs(t, [tokens, r], layout.width, layout.width, layout.panel_stride())
+    };
+    side_by_side([blocks, tokens, r, p], rows, |block| Matrix::of(u, block).transposed(), bias, y);
+}
