@@ -33,6 +33,7 @@ mod default_bodies;
 
 pub use fold::{Fold, Rotations};
 
+use crate::Bias;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Tensor, TensorData};
@@ -61,6 +62,17 @@ pub trait Ss1Backend: Backend {
     #[fusion(dtype = a, shape = shapes::unfolded(a, fold))]
     fn ss1_unfold(a: FloatTensor<Self>, fold: Fold, output_block: usize) -> FloatTensor<Self> {
         reference::unfold::<Self>(a, fold, output_block)
+    }
+
+    /// `y = a Z + bias` with one sketch `a` for all output rows, which is that of output block 0.
+    #[fusion(default)]
+    fn ss1_shared_product(
+        x: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        #[extension_type] bias: Bias<Self>,
+        fold: Fold,
+    ) -> FloatTensor<Self> {
+        reference::shared_product::<Self>(x, z, bias, fold)
     }
 
     /// `y_b = a_b Z_b` for every block of output rows, each with its own sketch.
@@ -127,14 +139,18 @@ pub fn ss1_linear<const D: usize>(x: Tensor<D>, z: Tensor<2>, bias: Option<Tenso
     }
     let x = x.reshape([tokens, fold.d_input]);
     let y = match fold.rotations {
-        Rotations::Arithmetic { .. } => ss1_fold(x, fold).matmul(z),
-        Rotations::Drawn { .. } => {
-            Tensor::from_dispatch(<Dispatch as Ss1Backend>::ss1_product(x.into_dispatch(), z.into_dispatch(), fold))
+        Rotations::Arithmetic { .. } => {
+            let (x, z) = (x.into_dispatch(), z.into_dispatch());
+            Tensor::<2>::from_dispatch(<Dispatch as Ss1Backend>::ss1_shared_product(x, z, Bias::of(bias), fold))
         }
-    };
-    let y = match bias {
-        Some(bias) => y + bias.unsqueeze(),
-        None => y,
+        Rotations::Drawn { .. } => {
+            let y = <Dispatch as Ss1Backend>::ss1_product(x.into_dispatch(), z.into_dispatch(), fold);
+            let y = Tensor::<2>::from_dispatch(y);
+            match bias {
+                Some(bias) => y + bias.unsqueeze(),
+                None => y,
+            }
+        }
     };
     y.reshape(output)
 }

@@ -2,7 +2,8 @@
 
 use super::doubled::{self, double, halve};
 use super::rotate::Plan;
-use crate::cpu::{Matrix, Output, Scalar, contiguous, dense_slice, multiply};
+use crate::cpu::panel::{Rows, SharedOutput, side_by_side};
+use crate::cpu::{Matrix, Output, Scalar, contiguous, dense_slice, in_pool, multiply};
 use crate::ss1::Fold;
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
@@ -12,6 +13,17 @@ use rayon::prelude::*;
 const TILE_TOKENS: usize = 128;
 /// Tokens of a tile below which its GEMMs no longer pay for packing the weights.
 const MIN_TILE_TOKENS: usize = 16;
+
+/// `y = a Z + bias` for a sketch `a [tokens, w]` that serves all output rows.
+pub(super) fn dense<E: Scalar>(a: &FlexTensor, z: &FlexTensor, bias: Option<&[E]>) -> FlexTensor {
+    let [tokens, width] = a.layout().shape().dims();
+    let m = z.layout().shape()[1];
+    let rows = Rows::of(Matrix::<E>::of(a, 0)).expect("a sketch is contiguous");
+    let mut y = vec![E::ZERO; tokens * m];
+    let shared = SharedOutput::new(&mut y);
+    in_pool(|| side_by_side([1, tokens, width, m], |_| rows, |_| Matrix::of(z, 0), bias, shared));
+    contiguous(y, Shape::new([tokens, m]))
+}
 
 /// The plans and row ranges of all output blocks.
 fn plans(fold: Fold, m: usize) -> Vec<(Plan, usize, usize)> {
