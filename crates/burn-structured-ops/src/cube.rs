@@ -1,6 +1,7 @@
 //! What the launch code of every operation on CubeCL devices shares.
 
 use burn::tensor::{DType, Shape};
+use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::AddressType;
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
@@ -21,4 +22,44 @@ pub(crate) fn address_type<const N: usize>(tensors: [&CubeTensor; N]) -> Address
 /// An uninitialised, contiguous tensor on the device of `tensor`.
 pub(crate) fn empty_like(tensor: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     empty_device_dtype(tensor.client.clone(), tensor.device.clone(), shape, dtype)
+}
+
+/// What a device allows a kernel to ask for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Units that a cube can have.
+    pub(crate) units: usize,
+    /// Bytes of shared memory that a cube can have.
+    pub(crate) shared_memory: usize,
+    /// Whether units run in planes as wide as a GPU's.
+    pub(crate) gpu: bool,
+    /// Whether it is CubeCL's CPU, which takes the units of a cube in turns.
+    pub(crate) processor: bool,
+}
+
+/// Planes of fewer units than this are a processor's vectors, on which each unit works by itself.
+const SMALLEST_GPU_PLANE: u32 = 8;
+
+impl Limits {
+    pub(crate) fn of(client: &Client) -> Self {
+        let hardware = &client.properties().hardware;
+        let processor = hardware.num_cpu_cores.is_some();
+        Self {
+            // The processor reports its threads, but any number of units may share one.
+            units: if processor { usize::MAX } else { hardware.max_units_per_cube as usize },
+            shared_memory: hardware.max_shared_memory_size,
+            gpu: hardware.plane_size_max >= SMALLEST_GPU_PLANE,
+            processor,
+        }
+    }
+}
+
+/// Bytes of one array of values in a unit's registers.
+const MAX_REGISTER_BYTES: usize = 256;
+
+/// Whether a unit can hold an array of `values` of `bytes` each.
+///
+/// Beyond about twice as many bytes, arrays private to a unit have been seen to race on Vulkan.
+pub(crate) fn fits_registers(values: usize, bytes: usize) -> bool {
+    values * bytes <= MAX_REGISTER_BYTES
 }

@@ -1,7 +1,7 @@
 //! Reading single elements of a sketch, or of a matrix with tied weights, out of what is stored.
 //!
 //! The formulas are those of `ss1::Fold`. The hash is evaluated where it is needed: a few integer operations are cheaper
-//! than a table in memory.
+//! than a table in memory. Neighbours in a sketch are no neighbours in memory, so tensors are read in vectors of one.
 
 use cubecl::prelude::*;
 
@@ -32,14 +32,14 @@ fn finalise(hash: u32) -> u32 {
 
 /// The drawn number of input block `block` for `output_block`; see `Fold::rotation`, which this repeats.
 #[cube]
-fn draw(key: u32, output_block: usize, block: usize) -> u32 {
+pub(crate) fn draw(key: u32, output_block: usize, block: usize) -> u32 {
     let inner = finalise(u32::cast_from(block) + 1u32 + u32::cast_from(output_block) * 0x9e37_79b9u32);
     finalise(inner ^ key)
 }
 
 /// The rotation in a draw, of which the highest bit is the sign.
 #[cube]
-fn shift_of(drawn: u32, sizes: &FoldSizes, j: usize, #[comptime] kind: RotationKind) -> usize {
+pub(crate) fn shift_of(drawn: u32, sizes: &FoldSizes, j: usize, #[comptime] kind: RotationKind) -> usize {
     if comptime!(kind == RotationKind::Arithmetic) {
         (j * usize::cast_from(sizes.key)) % sizes.block_k
     } else {
@@ -47,8 +47,9 @@ fn shift_of(drawn: u32, sizes: &FoldSizes, j: usize, #[comptime] kind: RotationK
     }
 }
 
+/// The sign in a draw, as a factor.
 #[cube]
-fn sign_of<A: Float>(drawn: u32, #[comptime] kind: RotationKind) -> A {
+pub(crate) fn sign_of<A: Float>(drawn: u32, #[comptime] kind: RotationKind) -> A {
     if comptime!(kind == RotationKind::Drawn { signs: true }) {
         A::new(1.0) - A::new(2.0) * A::cast_from(drawn >> 31)
     } else {
@@ -58,8 +59,8 @@ fn sign_of<A: Float>(drawn: u32, #[comptime] kind: RotationKind) -> A {
 
 /// Element `stored` of the sketch of the row of `x` that starts at `offset`.
 #[cube]
-pub(crate) fn folded<T: Float, A: Float>(
-    x: &Tensor<T>,
+pub(crate) fn folded<T: Float, A: Float, N: Size>(
+    x: &Tensor<Vector<T, N>>,
     offset: usize,
     feature_stride: usize,
     stored: usize,
@@ -75,7 +76,7 @@ pub(crate) fn folded<T: Float, A: Float>(
         let drawn = draw(sizes.key, output_block, block);
         let feature = block * sizes.block_k + (q + shift_of(drawn, sizes, j, kind)) % sizes.block_k;
         if feature < sizes.d_input {
-            sum += sign_of::<A>(drawn, kind) * A::cast_from(x[offset + feature * feature_stride]);
+            sum += sign_of::<A>(drawn, kind) * A::cast_from(x[offset + feature * feature_stride].extract(0usize));
         }
     }
     sum
@@ -83,8 +84,8 @@ pub(crate) fn folded<T: Float, A: Float>(
 
 /// The stored weight behind input feature `feature`, with its sign: `stored[offset + q · stored_stride]`.
 #[cube]
-pub(crate) fn unfolded<T: Float, A: Float>(
-    stored: &Tensor<T>,
+pub(crate) fn unfolded<T: Float, A: Float, N: Size>(
+    stored: &Tensor<Vector<T, N>>,
     offset: usize,
     stored_stride: usize,
     feature: usize,
@@ -97,5 +98,6 @@ pub(crate) fn unfolded<T: Float, A: Float>(
     let drawn = draw(sizes.key, output_block, block);
     let shift = shift_of(drawn, sizes, block % sizes.reduction, kind);
     let q = (feature % sizes.block_k + sizes.block_k - shift) % sizes.block_k;
-    sign_of::<A>(drawn, kind) * A::cast_from(stored[offset + (group * sizes.block_k + q) * stored_stride])
+    sign_of::<A>(drawn, kind)
+        * A::cast_from(stored[offset + (group * sizes.block_k + q) * stored_stride].extract(0usize))
 }

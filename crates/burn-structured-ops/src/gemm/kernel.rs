@@ -21,48 +21,55 @@ pub(crate) enum Operand {
 /// A cube of `units_m × units_n` units computes a tile of `units_m · rows` by `units_n · cols`, each unit `rows × cols`
 /// elements that lie `units_m` and `units_n` apart, so that neighbouring units work on neighbouring columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Tile {
-    pub(super) units_m: usize,
-    pub(super) units_n: usize,
-    pub(super) rows: usize,
-    pub(super) cols: usize,
+pub(crate) struct Tile {
+    pub(crate) units_m: usize,
+    pub(crate) units_n: usize,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
     /// Terms of the sum that are in shared memory at a time.
-    pub(super) depth: usize,
-    /// Whether neighbouring units load along the summed axis of the left operand, because it is the contiguous one.
-    pub(super) lhs_along_depth: bool,
-    /// As [`lhs_along_depth`](Self::lhs_along_depth), for the right operand.
-    pub(super) rhs_along_depth: bool,
+    pub(crate) depth: usize,
+    pub(crate) lhs: Loading,
+    pub(crate) rhs: Loading,
+}
+
+/// How an operand comes into shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Loading {
+    /// Whether neighbouring units load along the summed axis, because it is the contiguous one.
+    pub(crate) along_depth: bool,
+    /// Elements that a unit loads at a time, along the same axis.
+    pub(crate) vector: usize,
 }
 
 impl Tile {
-    pub(super) fn units(&self) -> usize {
+    pub(crate) fn units(&self) -> usize {
         self.units_m * self.units_n
     }
 
-    pub(super) fn height(&self) -> usize {
+    pub(crate) fn height(&self) -> usize {
         self.units_m * self.rows
     }
 
-    pub(super) fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.units_n * self.cols
     }
 }
 
 /// Elements between neighbours of a batch of matrices.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Strides {
-    pub(super) batch: usize,
-    pub(super) row: usize,
-    pub(super) col: usize,
+pub(crate) struct Strides {
+    pub(crate) batch: usize,
+    pub(crate) row: usize,
+    pub(crate) col: usize,
 }
 
 /// `out_b = lhs_b rhs_b` for `[m, k] × [k, n]`, at any strides; `A` is the type sums are kept in.
 ///
 /// The batches may be the blocks of one matrix of `all_cols` columns, of which the last has fewer than `n`.
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn tiled_gemm_kernel<T: Float, A: Float>(
-    lhs: &Tensor<T>,
-    rhs: &Tensor<T>,
+pub(super) fn tiled_gemm_kernel<T: Float, A: Float, L: Size, R: Size>(
+    lhs: &Tensor<Vector<T, L>>,
+    rhs: &Tensor<Vector<T, R>>,
     out: &mut Tensor<T>,
     lhs_strides: &Strides,
     rhs_strides: &Strides,
@@ -104,7 +111,7 @@ pub(super) fn tiled_gemm_kernel<T: Float, A: Float>(
     let steps = k.div_ceil(depth);
     for step in 0..steps {
         let first_term = step * depth;
-        load::<T, A>(
+        load::<T, A, L>(
             lhs,
             &mut lhs_tile,
             lhs_strides,
@@ -119,9 +126,9 @@ pub(super) fn tiled_gemm_kernel<T: Float, A: Float>(
             height,
             depth,
             comptime!(tile.units()),
-            comptime!(tile.lhs_along_depth),
+            comptime!(tile.lhs),
         );
-        load::<T, A>(
+        load::<T, A, R>(
             rhs,
             &mut rhs_tile,
             rhs_strides,
@@ -136,24 +143,10 @@ pub(super) fn tiled_gemm_kernel<T: Float, A: Float>(
             width,
             depth,
             comptime!(tile.units()),
-            comptime!(tile.rhs_along_depth),
+            comptime!(tile.rhs),
         );
         sync_cube();
-        for term in 0..depth {
-            let mut row_values = Array::<A>::new(comptime!(tile.rows));
-            #[unroll]
-            for i in 0..comptime!(tile.rows) {
-                row_values[i] = lhs_tile[term * height + unit_row + i * comptime!(tile.units_m)];
-            }
-            #[unroll]
-            for j in 0..comptime!(tile.cols) {
-                let value = rhs_tile[term * width + unit_col + j * comptime!(tile.units_n)];
-                #[unroll]
-                for i in 0..comptime!(tile.rows) {
-                    sums[i * comptime!(tile.cols) + j] += row_values[i] * value;
-                }
-            }
-        }
+        add_product::<A>(&lhs_tile, &rhs_tile, &mut sums, unit_row, unit_col, tile);
         sync_cube();
     }
 
@@ -177,9 +170,9 @@ pub(super) fn tiled_gemm_kernel<T: Float, A: Float>(
 /// not to be relied on: the SPIR-V that CubeCL 0.11 emits for it is malformed where the device lacks
 /// `VK_KHR_workgroup_memory_explicit_layout`.
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn direct_gemm_kernel<T: Float, A: Float>(
-    lhs: &Tensor<T>,
-    rhs: &Tensor<T>,
+pub(super) fn direct_gemm_kernel<T: Float, A: Float, V: Size>(
+    lhs: &Tensor<Vector<T, V>>,
+    rhs: &Tensor<Vector<T, V>>,
     out: &mut Tensor<T>,
     lhs_strides: &Strides,
     rhs_strides: &Strides,
@@ -220,12 +213,12 @@ pub(super) fn direct_gemm_kernel<T: Float, A: Float>(
         for i in 0..rows {
             // Beyond the edge, the last row is computed again and not stored.
             let row = min(first_row + i, m - 1);
-            row_values[i] = element::<T, A>(lhs, lhs_strides, fold, batch, row, term, comptime!(operands[0]));
+            row_values[i] = element::<T, A, V>(lhs, lhs_strides, fold, batch, row, term, comptime!(operands[0]));
         }
         #[unroll]
         for j in 0..cols {
             let col = min(first_col + j, end_col - 1);
-            let value = element::<T, A>(rhs, rhs_strides, fold, batch, term, col, comptime!(operands[1]));
+            let value = element::<T, A, V>(rhs, rhs_strides, fold, batch, term, col, comptime!(operands[1]));
             #[unroll]
             for i in 0..rows {
                 sums[i * cols + j] += row_values[i] * value;
@@ -245,12 +238,77 @@ pub(super) fn direct_gemm_kernel<T: Float, A: Float>(
     }
 }
 
+/// Adds the product of the two tiles in shared memory to the sums of one unit.
+#[cube]
+pub(crate) fn add_product<A: Float>(
+    lhs_tile: &Shared<[A]>,
+    rhs_tile: &Shared<[A]>,
+    sums: &mut Array<A>,
+    unit_row: usize,
+    unit_col: usize,
+    #[comptime] tile: Tile,
+) {
+    let (height, width) = comptime!((tile.height(), tile.width()));
+    for term in 0..comptime!(tile.depth) {
+        let mut row_values = Array::<A>::new(comptime!(tile.rows));
+        #[unroll]
+        for i in 0..comptime!(tile.rows) {
+            row_values[i] = lhs_tile[term * height + unit_row + i * comptime!(tile.units_m)];
+        }
+        #[unroll]
+        for j in 0..comptime!(tile.cols) {
+            let value = rhs_tile[term * width + unit_col + j * comptime!(tile.units_n)];
+            #[unroll]
+            for i in 0..comptime!(tile.rows) {
+                sums[i * comptime!(tile.cols) + j] += row_values[i] * value;
+            }
+        }
+    }
+}
+
+/// [`load`] of a matrix's own elements.
+#[cube]
+pub(crate) fn load_strided<T: Float, A: Float, N: Size>(
+    matrix: &Tensor<Vector<T, N>>,
+    tile: &mut Shared<[A]>,
+    strides: &Strides,
+    batch: usize,
+    first: usize,
+    first_term: usize,
+    end: usize,
+    terms: usize,
+    #[comptime] terms_down: bool,
+    #[comptime] extent: usize,
+    #[comptime] depth: usize,
+    #[comptime] units: usize,
+    #[comptime] loading: Loading,
+) {
+    let unfolded = FoldSizes { d_input: 0, reduction: 1, block_k: 1, block_n: 1, key: 0 };
+    load::<T, A, N>(
+        matrix,
+        tile,
+        strides,
+        &unfolded,
+        batch,
+        first,
+        first_term,
+        end,
+        terms,
+        Operand::Strided,
+        terms_down,
+        extent,
+        depth,
+        units,
+        loading,
+    );
+}
+
 /// Brings `extent × depth` elements into shared memory, `depth` slices of `extent` neighbours; zero beyond the matrix.
 ///
 /// The terms of the sums lie along the rows of the matrix if `terms_down`, else along its columns.
 #[cube]
-fn load<T: Float, A: Float>(
-    matrix: &Tensor<T>,
+fn load<T: Float, A: Float, N: Size>(
+    matrix: &Tensor<Vector<T, N>>,
     tile: &mut Shared<[A]>,
     strides: &Strides,
     fold: &FoldSizes,
@@ -264,32 +322,54 @@ fn load<T: Float, A: Float>(
     #[comptime] extent: usize,
     #[comptime] depth: usize,
     #[comptime] units: usize,
-    #[comptime] along_depth: bool,
+    #[comptime] loading: Loading,
 ) {
+    let vector = comptime!(loading.vector);
     #[unroll]
-    for turn in 0..comptime!((extent * depth).div_ceil(units)) {
+    for turn in 0..comptime!((extent * depth / loading.vector).div_ceil(units)) {
         let index = UNIT_POS as usize + turn * units;
-        if index < comptime!(extent * depth) {
-            let along = if comptime!(along_depth) { index / depth } else { index % extent };
-            let term = if comptime!(along_depth) { index % depth } else { index / extent };
+        if index < comptime!(extent * depth / loading.vector) {
+            let (along, term) = if comptime!(loading.along_depth) {
+                let vectors = comptime!(depth / loading.vector);
+                (index / vectors, index % vectors * vector)
+            } else {
+                let vectors = comptime!(extent / loading.vector);
+                (index % vectors * vector, index / vectors)
+            };
             let (position, position_term) = (first + along, first_term + term);
-            let mut value = A::new(0.0);
-            if position < end && position_term < terms {
-                value = if comptime!(terms_down) {
-                    element::<T, A>(matrix, strides, fold, batch, position_term, position, operand)
-                } else {
-                    element::<T, A>(matrix, strides, fold, batch, position, position_term, operand)
-                };
+            let inside = position < end && position_term < terms;
+            let (row, col) = if comptime!(terms_down) { (position_term, position) } else { (position, position_term) };
+            if comptime!(loading.vector == 1) {
+                let mut value = A::new(0.0);
+                if inside {
+                    value = element::<T, A, N>(matrix, strides, fold, batch, row, col, operand);
+                }
+                tile[term * extent + along] = value;
+            } else {
+                // Inside or outside as a whole, since the vector divides the matrix.
+                let mut values = Vector::<A, N>::new(A::new(0.0));
+                if inside {
+                    let start = batch * strides.batch + row * strides.row + col * strides.col;
+                    values = Vector::cast_from(matrix[start / vector]);
+                }
+                #[unroll]
+                for i in 0..vector {
+                    let position = if comptime!(loading.along_depth) {
+                        (term + i) * extent + along
+                    } else {
+                        term * extent + along + i
+                    };
+                    tile[position] = values.extract(i);
+                }
             }
-            tile[term * extent + along] = value;
         }
     }
 }
 
-/// Element `(row, col)` of an operand.
+/// Element `(row, col)` of an operand that is read in vectors of one.
 #[cube]
-fn element<T: Float, A: Float>(
-    matrix: &Tensor<T>,
+fn element<T: Float, A: Float, N: Size>(
+    matrix: &Tensor<Vector<T, N>>,
     strides: &Strides,
     fold: &FoldSizes,
     batch: usize,
@@ -298,13 +378,15 @@ fn element<T: Float, A: Float>(
     #[comptime] operand: Operand,
 ) -> A {
     match operand {
-        Operand::Strided => A::cast_from(matrix[batch * strides.batch + row * strides.row + col * strides.col]),
-        Operand::Folded(kind) => folded::<T, A>(matrix, row * strides.row, strides.col, col, batch, fold, kind),
+        Operand::Strided => {
+            A::cast_from(matrix[batch * strides.batch + row * strides.row + col * strides.col].extract(0usize))
+        }
+        Operand::Folded(kind) => folded::<T, A, N>(matrix, row * strides.row, strides.col, col, batch, fold, kind),
         Operand::FoldedTransposed(kind) => {
-            folded::<T, A>(matrix, col * strides.row, strides.col, row, batch, fold, kind)
+            folded::<T, A, N>(matrix, col * strides.row, strides.col, row, batch, fold, kind)
         }
         Operand::Tied(kind) => {
-            unfolded::<T, A>(matrix, row * strides.col, strides.row, col, row / fold.block_n, fold, kind)
+            unfolded::<T, A, N>(matrix, row * strides.col, strides.row, col, row / fold.block_n, fold, kind)
         }
     }
 }

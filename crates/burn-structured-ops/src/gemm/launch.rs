@@ -1,8 +1,8 @@
 //! Host side: strides, tiles, launch sizes.
 
 use super::fold::FoldSizesLaunch;
-use super::kernel::{Operand, StridesLaunch, Tile, direct_gemm_kernel, tiled_gemm_kernel};
-use crate::cube::{accumulator, address_type, empty_like};
+use super::kernel::{Loading, Operand, StridesLaunch, Tile, direct_gemm_kernel, tiled_gemm_kernel};
+use crate::cube::{Limits, accumulator, address_type, empty_like};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Shape;
@@ -64,16 +64,13 @@ pub(crate) struct Gemm {
     pub(crate) all_cols: usize,
 }
 
-/// Planes of fewer units than this are a processor's vectors, on which each unit works by itself.
-const SMALLEST_GPU_PLANE: u32 = 8;
-
 impl Gemm {
     /// Writes the product to `out`, none of whose sizes is zero.
     pub(crate) fn run(self, lhs: CubeTensor, rhs: CubeTensor, out: &CubeTensor) {
-        if out.client.properties().hardware.plane_size_max < SMALLEST_GPU_PLANE {
-            self.run_direct(lhs, rhs, out);
-        } else {
+        if Limits::of(&out.client).gpu {
             self.run_tiled(lhs, rhs, out);
+        } else {
+            self.run_direct(lhs, rhs, out);
         }
     }
 
@@ -93,6 +90,7 @@ impl Gemm {
                 calculate_cube_count_elemwise(&client, units, cube_dim),
                 cube_dim,
                 address,
+                1,
                 lhs.into_tensor_arg(),
                 rhs.into_tensor_arg(),
                 out.clone().into_tensor_arg(),
@@ -116,18 +114,28 @@ impl Gemm {
     fn run_tiled(self, lhs: CubeTensor, rhs: CubeTensor, out: &CubeTensor) {
         let [m, n, k] = self.sizes;
         let client = out.client.clone();
-        let tile = tile([m, n], self.lhs_strides[2] == 1, self.rhs_strides[1] == 1);
+        let loading = |tensor, operand, [batch, along, depth]: [usize; 3], extents: &[usize]| match operand {
+            Operand::Strided => Loading::of(tensor, batch, (extents, along), (k, depth)),
+            // What is read through a fold is scattered.
+            _ => Loading { along_depth: depth == 1, vector: 1 },
+        };
+        let ([lhs_batch, lhs_row, lhs_col], [rhs_batch, rhs_row, rhs_col]) = (self.lhs_strides, self.rhs_strides);
+        let lhs_loading = loading(&lhs, self.operands[0], [lhs_batch, lhs_row, lhs_col], &[m]);
+        let rhs_loading = loading(&rhs, self.operands[1], [rhs_batch, rhs_col, rhs_row], &[n, self.all_cols]);
+        let tile = tile([m, n], lhs_loading, rhs_loading);
         let cubes = self.batch * m.div_ceil(tile.height()) * n.div_ceil(tile.width());
         let cube_dim = CubeDim::new_1d(tile.units() as u32);
         let address = address_type([&lhs, &rhs, out]);
         let dtypes = [lhs.dtype, accumulator(lhs.dtype)].map(dtype_to_storage_type);
-        // SAFETY: as `run_direct`, cubes in the place of units.
+        // SAFETY: as `run_direct`, cubes in the place of units; vectors divide the extent they lie along and every stride.
         unsafe {
             tiled_gemm_kernel::launch_unchecked(
                 &client,
                 calculate_cube_count_elemwise(&client, cubes * tile.units(), cube_dim),
                 cube_dim,
                 address,
+                tile.lhs.vector,
+                tile.rhs.vector,
                 lhs.into_tensor_arg(),
                 rhs.into_tensor_arg(),
                 out.clone().into_tensor_arg(),
@@ -152,44 +160,85 @@ fn strides([batch, row, col]: [usize; 3]) -> StridesLaunch {
     StridesLaunch::new(batch, row, col)
 }
 
+/// Elements loaded at a time at most, which divide every extent of every tile.
+const MAX_VECTOR: usize = 8;
+
+impl Loading {
+    /// For an operand whose rows or columns and whose terms have these extents and strides.
+    ///
+    /// Vectors lie along the contiguous axis, if they divide its extents and keep aligned from one neighbour to the next on
+    /// every other axis; tensors themselves start aligned.
+    pub(crate) fn of(
+        tensor: &CubeTensor,
+        batch_stride: usize,
+        along: (&[usize], usize),
+        depth: (usize, usize),
+    ) -> Self {
+        let along_depth = depth.1 == 1;
+        let (extents, stride, other) =
+            if along_depth { (&[depth.0][..], depth.1, along.1) } else { (along.0, along.1, depth.1) };
+        let divides = |size: &usize| {
+            *size <= MAX_VECTOR && [batch_stride, other].iter().chain(extents).all(|value| value.is_multiple_of(*size))
+        };
+        let sizes = tensor.client.io_optimized_vector_sizes(tensor.dtype.size());
+        let vector = if stride == 1 { sizes.filter(divides).max().unwrap_or(1) } else { 1 };
+        Self { along_depth, vector }
+    }
+}
+
 /// Large tiles where there is much to share, flat or narrow ones for few rows or columns.
-fn tile([m, n]: [usize; 2], lhs_along_depth: bool, rhs_along_depth: bool) -> Tile {
+fn tile([m, n]: [usize; 2], lhs: Loading, rhs: Loading) -> Tile {
     let (units_m, units_n, rows, cols) = match (m, n) {
         (..=16, _) => (4, 32, 4, 2),
         (_, ..=16) => (32, 4, 2, 4),
         _ => (16, 16, 4, 4),
     };
-    Tile { units_m, units_n, rows, cols, depth: 16, lhs_along_depth, rhs_along_depth }
+    Tile { units_m, units_n, rows, cols, depth: 16, lhs, rhs }
 }
 
-#[cfg(all(test, feature = "cpu"))]
+#[cfg(all(test, any(feature = "cpu", feature = "wgpu")))]
 mod tests {
     use super::*;
     use burn::backend::ops::FloatTensorOps;
     use burn::tensor::TensorData;
     use burn_cubecl::{CubeBackend, CubeDevice};
 
-    /// The kernel of the GPUs, on the one device without a GPU that has shared memory and barriers.
+    /// Devices without a GPU that have shared memory and barriers.
+    fn devices() -> Vec<CubeDevice> {
+        let named = |name| match burn::tensor::Device::as_dispatch(&crate::device::named(name).expect("a device")) {
+            burn::backend::DispatchDevice::Cube(device) => device.clone(),
+            other => panic!("{other:?} is no CubeCL device"),
+        };
+        let present = [("cpu", cfg!(feature = "cpu")), ("wgpu", cfg!(feature = "wgpu"))];
+        present.into_iter().filter(|(_, compiled)| *compiled).map(|(name, _)| named(name)).collect()
+    }
+
+    /// The kernel of the GPUs, which the devices at hand would not choose.
     #[test]
     fn the_tiled_product_is_the_direct_one() {
-        let device = CubeDevice::Cpu(Default::default());
-        // Whole numbers, so that the order of the sums does not matter.
-        let upload = |dims: [usize; 3], salt: usize| {
-            let values: Vec<f32> = (0..dims.iter().product()).map(|index| ((index * salt) % 7) as f32 - 3.0).collect();
-            CubeBackend::float_from_data(TensorData::new(values, dims), &device)
-        };
-        for [m, n, k] in [[17, 65, 33], [3, 40, 16]] {
-            let lhs = CubeBackend::float_swap_dims(upload([2, k, m], 5), 1, 2);
-            let rhs = upload([2, k, n], 3);
-            let out = || upload([2, m, n], 0);
-            let (tiled, direct) = (out(), out());
-            plain(&lhs, &rhs, &tiled).run_tiled(lhs.clone(), rhs.clone(), &tiled);
-            plain(&lhs, &rhs, &direct).run_direct(lhs.clone(), rhs.clone(), &direct);
-            let read = |tensor| {
-                let data = burn::tensor::read_sync(CubeBackend::float_into_data(tensor)).expect("readable");
-                data.try_into_vec::<f32>().expect("f32 values")
+        for device in devices() {
+            // Whole numbers, so that the order of the sums does not matter.
+            let upload = |dims: [usize; 3], salt: usize| {
+                let values: Vec<f32> =
+                    (0..dims.iter().product()).map(|index| ((index * salt) % 7) as f32 - 3.0).collect();
+                CubeBackend::float_from_data(TensorData::new(values, dims), &device)
             };
-            assert_eq!(read(tiled), read(direct), "{m} × {n} × {k}");
+            // Square, flat and narrow tiles; only the last loads vectors on both sides. The processor compiles for minutes.
+            let shapes = [[17, 65, 33], [3, 40, 16], [70, 9, 48], [68, 36, 20]];
+            let shapes = if Limits::of(&device.client()).processor { &shapes[..1] } else { &shapes[..] };
+            for &[m, n, k] in shapes {
+                let lhs = CubeBackend::float_swap_dims(upload([2, k, m], 5), 1, 2);
+                let rhs = upload([2, k, n], 3);
+                let out = || upload([2, m, n], 0);
+                let (tiled, direct) = (out(), out());
+                plain(&lhs, &rhs, &tiled).run_tiled(lhs.clone(), rhs.clone(), &tiled);
+                plain(&lhs, &rhs, &direct).run_direct(lhs.clone(), rhs.clone(), &direct);
+                let read = |tensor| {
+                    let data = burn::tensor::read_sync(CubeBackend::float_into_data(tensor)).expect("readable");
+                    data.try_into_vec::<f32>().expect("f32 values")
+                };
+                assert_eq!(read(tiled), read(direct), "{device:?}: {m} × {n} × {k}");
+            }
         }
     }
 }

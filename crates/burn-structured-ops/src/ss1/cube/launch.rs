@@ -1,10 +1,11 @@
 //! Host side of the kernels: strides, launch sizes, and the three products as GEMMs with an operand that is read through
 //! the fold.
 
-use super::kernel::fold_kernel;
-use crate::cube::{accumulator, address_type, empty_like};
+use super::kernel::{fold_kernel, input_gradient_kernel};
+use super::strategy::{self, GradientTile};
+use crate::cube::{Limits, accumulator, address_type, empty_like};
 use crate::gemm::fold::{FoldSizesLaunch, RotationKind};
-use crate::gemm::{Gemm, Operand};
+use crate::gemm::{Gemm, Loading, Operand, StridesLaunch, Tile};
 use crate::ss1::{Fold, Rotations};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -32,6 +33,7 @@ pub(super) fn fold_rows(x: CubeTensor, fold: Fold, output_block: usize, inverse:
             cube_count,
             cube_dim,
             address,
+            1,
             x.into_tensor_arg(),
             out.clone().into_tensor_arg(),
             row_stride,
@@ -69,8 +71,70 @@ pub(super) fn product(x: CubeTensor, z: CubeTensor, fold: Fold) -> CubeTensor {
     y
 }
 
-/// `dx = dy W`, with `W` read out of the stored weights.
+/// `dx = dy W`, from the stored weights where they fit a cube, else with `W` read out of them.
 pub(super) fn input_gradient(dy: CubeTensor, z: CubeTensor, fold: Fold) -> CubeTensor {
+    match strategy::gradient_tile(fold, accumulator(dy.dtype), Limits::of(&dy.client)) {
+        Some(tile) => stored_input_gradient(dy, z, fold, tile),
+        None => tied_input_gradient(dy, z, fold),
+    }
+}
+
+/// `dx = Σ_b unfold_b(dy_b Z_bᵀ)`.
+fn stored_input_gradient(dy: CubeTensor, z: CubeTensor, fold: Fold, tile: GradientTile) -> CubeTensor {
+    let [tokens, m] = dy.shape().dims();
+    let dx = empty_like(&dy, Shape::new([tokens, fold.d_input]), dy.dtype);
+    let ([dy_row, dy_col], [z_row, z_col]) = (strides(&dy), strides(&z));
+    let block_rows = fold.output_rows(m, 0).len();
+    // Of the last block, vectors have to fit as well.
+    let rows_in_vectors = if m.is_multiple_of(block_rows) { block_rows } else { 1 };
+    let tile = Tile {
+        units_m: tile.units,
+        units_n: tile.units,
+        rows: tile.rows,
+        cols: tile.cols,
+        depth: strategy::GRADIENT_DEPTH,
+        lhs: Loading::of(&dy, block_rows * dy_col, (&[tokens], dy_row), (rows_in_vectors, dy_col)),
+        // The tile may end within the group's stored weights, so there are no vectors along them.
+        rhs: Loading::of(&z, block_rows * z_col, (&[1], z_row), (rows_in_vectors, z_col)),
+    };
+    let cubes = fold.groups() * tokens.div_ceil(tile.height());
+    let cube_dim = CubeDim::new_1d(tile.units() as u32);
+    let client = dx.client.clone();
+    let address = address_type([&dy, &z, &dx]);
+    let dtypes = [dy.dtype, accumulator(dy.dtype)].map(dtype_to_storage_type);
+    // SAFETY: a unit reads `dy` and `z` at the strides of their own layouts, at tokens, stored weights and output rows below
+    // their numbers, and writes `dx`, which is contiguous, at a token below `tokens` and a feature below `d_input`.
+    unsafe {
+        input_gradient_kernel::launch_unchecked(
+            &client,
+            calculate_cube_count_elemwise(&client, cubes * tile.units(), cube_dim),
+            cube_dim,
+            address,
+            tile.lhs.vector,
+            tile.rhs.vector,
+            dy.into_tensor_arg(),
+            z.into_tensor_arg(),
+            dx.clone().into_tensor_arg(),
+            StridesLaunch::new(block_rows * dy_col, dy_row, dy_col),
+            StridesLaunch::new(block_rows * z_col, z_row, z_col),
+            tokens,
+            m,
+            block_rows,
+            fold.output_blocks(m),
+            cubes,
+            sizes(fold),
+            tile,
+            fold.block_k,
+            fold.reduction,
+            kind(fold),
+            dtypes,
+        );
+    }
+    dx
+}
+
+/// The same as one product with the tied matrix, at the FLOPs of a dense one.
+fn tied_input_gradient(dy: CubeTensor, z: CubeTensor, fold: Fold) -> CubeTensor {
     let [tokens, m] = dy.shape().dims();
     let n = fold.d_input;
     let dx = empty_like(&dy, Shape::new([tokens, n]), dy.dtype);

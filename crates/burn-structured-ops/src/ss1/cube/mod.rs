@@ -2,10 +2,12 @@
 //!
 //! The one sketch of arithmetic rotations is a kernel that reads `x` once and is followed by Burn's matmul. Where every
 //! block of rows has a sketch of its own, the GEMM folds `x` while it loads it, and neither a sketch nor the tied matrix is
-//! ever in memory. The gradient of the input multiplies by the tied matrix at the FLOPs of a dense product.
+//! ever in memory. The gradient of the input folds back what it computes from the stored weights, at the same share of the
+//! dense FLOPs, where a group of blocks fits a cube; elsewhere it multiplies by the tied matrix, at the FLOPs of a dense product.
 
 mod kernel;
 mod launch;
+mod strategy;
 
 use super::{Fold, Ss1Backend, reference};
 use burn::backend::TensorMetadata;
