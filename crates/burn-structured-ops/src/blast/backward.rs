@@ -183,13 +183,20 @@ impl<B: BlastBackend, const N: usize> Backward<B, N> for BlastBackward {
         };
 
         let dt = B::blast_project(dy, u_factor, strategy);
-        if let (Some(node), Projection::Kept(z)) = (&s, saved.z) {
-            grads.register::<B>(node.id, B::blast_coupling_gradient(dt.clone(), z));
-        }
-        let Some(s_factor) = s_factor.filter(|_| x.is_some() || v.is_some()) else {
-            return;
+        let coupled = s_factor.filter(|_| x.is_some() || v.is_some());
+        let dz = match (&s, saved.z, coupled) {
+            (Some(node), Projection::Kept(z), Some(s_factor)) => {
+                let (dz, ds) = B::blast_coupling_backward(dt, z, s_factor);
+                grads.register::<B>(node.id, ds);
+                dz
+            }
+            (Some(node), Projection::Kept(z), None) => {
+                grads.register::<B>(node.id, B::blast_coupling_gradient(dt, z));
+                return;
+            }
+            (_, _, Some(s_factor)) => B::blast_couple(dt, B::float_swap_dims(s_factor, 0, 1)),
+            (_, _, None) => return,
         };
-        let dz = B::blast_couple(dt, B::float_swap_dims(s_factor, 0, 1));
         if let (Some(node), Some(input)) = (v, input) {
             grads.register::<B>(node.id, B::blast_factor_gradient(input, dz.clone(), strategy));
         }

@@ -29,11 +29,14 @@ mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 mod reference;
+mod rejection;
 #[cfg(feature = "fusion")]
 mod shapes;
 
 #[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
 mod default_bodies;
+
+pub use rejection::{BlastRejection, blast_rejection};
 
 use crate::Bias;
 use burn::backend::tensor::FloatTensor;
@@ -45,10 +48,16 @@ use burn::tensor::Tensor;
 /// | strategy    | Flex | CubeCL (CUDA, wgpu, CPU, …) | NdArray, LibTorch, Remote |
 /// |-------------|------|------------------------------|---------------------------|
 /// | `Reference` | plain Burn | plain Burn             | plain Burn                |
-/// | `Staged`    | native, one stage after the other | coupling kernels around Burn's matmul | plain Burn |
+/// | `Staged`    | native, one stage after the other | coupling kernel between Burn's matmuls | plain Burn |
 /// | `Blocked`   | native, a strip of the rank and a tile of tokens through projection and coupling | as `Staged` | plain Burn |
-/// | `Portable`  | as `Staged` | coupling kernels around our own tiled GEMM | plain Burn |
-/// | `Auto`      | `Blocked`, or factors read once as they lie for a handful of tokens | `Staged` | plain Burn |
+/// | `Portable`  | as `Staged` | coupling kernel between our own tiled GEMMs | plain Burn |
+/// | `Fused`     | as `Blocked` | projection and coupling in one kernel | plain Burn       |
+/// | `Decode`    | native, the factors read once as they lie | one or two launches for up to 8 tokens | plain Burn |
+/// | `Tuned`     | as `Auto`   | the fastest of `Staged`, `Portable`, `Fused` and `Decode`, measured on first use | plain Burn |
+/// | `Auto`      | `Decode` for a handful of tokens, `Blocked` for more | with the `autotune` feature `Tuned`, else `Decode` for few tokens on a GPU and `Staged` | plain Burn |
+///
+/// What cannot run as named goes stage by stage; [`blast_rejection`] says whether and why. The backward pass is staged in
+/// every case but `Reference`, and on Flex a strip at a time where the forward pass would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BlastStrategy {
     /// The fastest path known for the backend and the shape.
@@ -63,6 +72,12 @@ pub enum BlastStrategy {
     Blocked,
     /// Staged, with no kernel but this crate's: for devices on which Burn's matmul cannot run, or is wrong.
     Portable,
+    /// The projections are coupled as they are computed, and written to memory only for the backward pass.
+    Fused,
+    /// Few tokens: every weight is read once, in as few launches as possible.
+    Decode,
+    /// The fastest on this device, measured the first time a product of its kind is computed.
+    Tuned,
 }
 
 /// What a backend provides for BLAST products; every method has a plain-Burn default body.
@@ -134,6 +149,18 @@ pub trait BlastBackend: Backend {
     #[fusion(dtype = z, shape = shapes::coupling_gradient(t_grad, z))]
     fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::coupling_gradient::<Self>(t_grad, z)
+    }
+
+    /// Both gradients that pass through the coupling: `dz_j = Σ_i s_ij ∘ dt_i` and `ds_ij = Σ_tokens dt_i ∘ z_j`, for
+    /// `dt [b1, tokens, r]`, `z [b2, tokens, r]` and `s [b1, b2, r]`.
+    #[fusion(meta = |t_grad, z, s| { let _ = t_grad; (z.clone(), crate::fusion::like(z, s.shape.clone())) })]
+    fn blast_coupling_backward(
+        t_grad: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        s: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let z_grad = Self::blast_couple(t_grad.clone(), Self::float_swap_dims(s, 0, 1));
+        (z_grad, Self::blast_coupling_gradient(t_grad, z))
     }
 
     /// Gradient of a factor, `dF_j = x_jᵀ z_j`: `x [tokens, b q]`, `z [b, tokens, r]` → `[b, q, r]`.

@@ -8,6 +8,18 @@ use burn_structured_ops::block_diagonal::BlockDiagonalBackend;
 use burn_structured_ops::spd::SpdBackend;
 use burn_structured_ops::ss1::Ss1Backend;
 
+/// Every way to compute a BLAST product.
+pub const EVERY_STRATEGY: [BlastStrategy; 8] = [
+    BlastStrategy::Auto,
+    BlastStrategy::Reference,
+    BlastStrategy::Staged,
+    BlastStrategy::Blocked,
+    BlastStrategy::Portable,
+    BlastStrategy::Fused,
+    BlastStrategy::Decode,
+    BlastStrategy::Tuned,
+];
+
 /// How much of the table a backend goes through. A product on a software GPU takes seconds, on a processor microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "without CubeCL everything is native"))]
@@ -102,14 +114,8 @@ impl<B: StructuredBackend> Subject<B> {
         let strategies = |dtype: DType| {
             if matmul_is_right::<B>(&self.device, dtype) {
                 return match self.scope {
-                    Scope::Native => vec![
-                        BlastStrategy::Auto,
-                        BlastStrategy::Reference,
-                        BlastStrategy::Staged,
-                        BlastStrategy::Blocked,
-                        BlastStrategy::Portable,
-                    ],
-                    Scope::Kernels => vec![BlastStrategy::Auto],
+                    Scope::Native => EVERY_STRATEGY.to_vec(),
+                    Scope::Kernels => vec![BlastStrategy::Auto, BlastStrategy::Fused, BlastStrategy::Portable],
                     Scope::Fused => vec![BlastStrategy::Auto],
                 };
             }

@@ -22,7 +22,8 @@ impl Path {
     fn choose(tokens: usize, strategy: BlastStrategy) -> Self {
         match strategy {
             BlastStrategy::Staged | BlastStrategy::Portable => Self::Staged,
-            BlastStrategy::Blocked => Self::Strips,
+            BlastStrategy::Blocked | BlastStrategy::Fused => Self::Strips,
+            BlastStrategy::Decode => Self::Streamed,
             _ if tokens < MIN_STRIP_TOKENS => Self::Streamed,
             _ => Self::Strips,
         }

@@ -1,18 +1,30 @@
 //! BLAST on every CubeCL runtime: CUDA, ROCm, Vulkan, Metal, WebGPU and the CubeCL CPU.
 //!
-//! The two batched GEMMs are Burn's (autotuned where that is enabled), or the one of `crate::gemm` where Burn's cannot
-//! run; both read the blocks of `x` and write the blocks of `y` through strides. The coupling and its gradient are kernels
-//! of ours: as tensor operations they would each write a product of size `[b1, b2, tokens, r]`, or copy `z` and `t` into
-//! another order.
+//! Several ways through the product, chosen by `strategy` or, measured on the device, by `tune`:
+//!
+//! - **staged**: two batched GEMMs around the coupling kernel. The GEMMs are Burn's, with tensor cores where the device
+//!   has them, and read the blocks of `x` and write the blocks of `y` through strides;
+//! - **portable**: the same around the GEMM of `crate::gemm`, where Burn's cannot run;
+//! - **fused**: projection and coupling in one kernel that keeps `z` in registers, then the second GEMM;
+//! - **decode**: a few tokens in one or two launches that read every weight once.
+//!
+//! The backward pass is staged; both gradients that pass through the coupling come from one reading of `dt` and `z`.
 
-mod kernel;
-mod launch;
+mod coupling;
+mod decode;
+mod fused;
+mod stages;
 mod strategy;
+mod tune;
 
-use super::{BlastBackend, BlastStrategy, Sizes, reference};
+use super::{BlastBackend, BlastRejection, BlastStrategy, Sizes, reference};
 use crate::Bias;
+use crate::cube::Limits;
 use burn::backend::tensor::FloatTensor;
-use burn_cubecl::CubeBackend;
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeDevice};
+use strategy::{Path, Problem};
 
 impl BlastBackend for CubeBackend {
     fn blast_forward(
@@ -23,7 +35,7 @@ impl BlastBackend for CubeBackend {
         bias: Bias<Self>,
         strategy: BlastStrategy,
     ) -> FloatTensor<Self> {
-        Self::blast_forward_saving(x, u, s, v, bias, strategy).0
+        forward(x, u, s, v, bias, strategy, false).0
     }
 
     fn blast_forward_saving(
@@ -34,33 +46,92 @@ impl BlastBackend for CubeBackend {
         bias: Bias<Self>,
         strategy: BlastStrategy,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let sizes = Sizes::new(&x, &u, &v);
-        if strategy == BlastStrategy::Reference || sizes.is_empty() {
-            return reference::forward::<Self>(x, u, s, v, bias);
-        }
-        let z = Self::blast_project(x, v, strategy);
-        let t = Self::blast_couple(z.clone(), s);
-        let y = Self::blast_expand(t, u, strategy);
-        (bias.add_to(y), z)
+        let (y, z) = forward(x, u, s, v, bias, strategy, true);
+        (y, z.expect("the projections were asked for"))
     }
 
     fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
-        launch::project(x, factor, strategy)
+        stages::project(x, factor, strategy)
     }
 
     fn blast_couple(z: FloatTensor<Self>, s: FloatTensor<Self>) -> FloatTensor<Self> {
-        launch::couple(z, s)
+        coupling::couple(z, s)
     }
 
     fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
-        launch::expand(t, factor, strategy)
+        stages::expand(t, factor, strategy)
     }
 
     fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
-        launch::coupling_gradient(t_grad, z)
+        coupling::coupling_gradient(t_grad, z)
+    }
+
+    fn blast_coupling_backward(
+        t_grad: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        s: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        coupling::coupling_backward(t_grad, z, s)
     }
 
     fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
-        launch::factor_gradient(x, z, strategy)
+        stages::factor_gradient(x, z, strategy)
     }
+}
+
+/// `y`, and `z` if it is asked for.
+fn forward(
+    x: CubeTensor,
+    u: CubeTensor,
+    s: CubeTensor,
+    v: CubeTensor,
+    bias: Bias<CubeBackend>,
+    strategy: BlastStrategy,
+    keep: bool,
+) -> (CubeTensor, Option<CubeTensor>) {
+    let sizes = Sizes::new(&x, &u, &v);
+    if strategy == BlastStrategy::Reference || sizes.is_empty() {
+        let (y, z) = reference::forward::<CubeBackend>(x, u, s, v, bias);
+        return (y, keep.then_some(z));
+    }
+    let problem = Problem { sizes, dtype: x.dtype, keeps_projections: keep };
+    if strategy == BlastStrategy::Tuned || strategy == BlastStrategy::Auto && cfg!(feature = "autotune") {
+        return tune::forward(x, u, s, v, bias, problem);
+    }
+    let path = strategy::path(strategy, problem, Limits::of(&x.client));
+    run(path, x, u, s, v, bias, problem)
+}
+
+/// The product by one path.
+fn run(
+    path: Path,
+    x: CubeTensor,
+    u: CubeTensor,
+    s: CubeTensor,
+    v: CubeTensor,
+    bias: Bias<CubeBackend>,
+    problem: Problem,
+) -> (CubeTensor, Option<CubeTensor>) {
+    let keep = problem.keeps_projections;
+    let strategy = if path == Path::Portable { BlastStrategy::Portable } else { BlastStrategy::Staged };
+    let (t, z) = match path {
+        Path::Decode => return (decode::decode(x, u, s, v, bias, problem), None),
+        Path::Fused => fused::project_couple(x, v, s, keep),
+        Path::Staged | Path::Portable => {
+            let z = stages::project(x, v, strategy);
+            (coupling::couple(z.clone(), s), keep.then_some(z))
+        }
+    };
+    (bias.add_to(stages::expand(t, u, strategy)), z)
+}
+
+/// See [`super::blast_rejection`].
+pub(super) fn rejection(
+    strategy: BlastStrategy,
+    sizes: Sizes,
+    dtype: DType,
+    device: &CubeDevice,
+) -> Option<BlastRejection> {
+    let problem = Problem { sizes, dtype, keeps_projections: false };
+    strategy::rejection(strategy, problem, Limits::of(&device.client()))
 }

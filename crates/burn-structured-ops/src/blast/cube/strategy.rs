@@ -1,11 +1,170 @@
-//! How the kernels are cut to the problem and the device.
+//! Which path computes a product, and how the kernels are cut to the problem and the device.
 //!
 //! What is rejected, and why:
 //!
+//! - whole paths, for the reasons in [`BlastRejection`];
 //! - vectors that do not divide the rank, or a stride of `s`: a vector load would cross into the next block;
-//! - groups of output blocks that do not divide `b1`: the last group would need its own kernel, and the saving (loading
-//!   `z_j` once per group) is small for the few blocks concerned;
-//! - chunks of tokens shorter than [`MIN_CHUNK`]: the partial sums written and read again would outweigh the products.
+//! - groups of output blocks that do not divide `b1` in the coupling: the last group would need its own kernel, and the
+//!   saving (loading `z_j` once per group) is small for the few blocks concerned;
+//! - chunks of tokens so short that the partial sums written and read again would outweigh the products;
+//! - more values in one array of a unit than [`fits_registers`] allows.
+
+use super::decode::DecodeCube;
+use crate::blast::{BlastRejection, BlastStrategy, Sizes};
+use crate::cube::{Limits, accumulator, fits_registers};
+use burn::tensor::DType;
+
+/// One product, as far as the choice of its path goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Problem {
+    pub(super) sizes: Sizes,
+    pub(super) dtype: DType,
+    /// Whether the backward pass will want `z`.
+    pub(super) keeps_projections: bool,
+}
+
+/// A way through the product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    Staged,
+    Portable,
+    Fused,
+    Decode,
+}
+
+/// The path that `strategy` means for `problem`; what is rejected goes stage by stage.
+///
+/// Without measurements (see `super::tune`), a GPU decodes up to [`DECODE_TOKENS`] tokens by the kernels for that: they
+/// read every weight once and are one or two launches instead of four. Everything else is staged, since Burn's matmul has
+/// the tensor cores.
+pub(super) fn path(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Path {
+    let unless_rejected = |strategy, path| match rejection(strategy, problem, limits) {
+        None => path,
+        Some(_) => Path::Staged,
+    };
+    match strategy {
+        BlastStrategy::Portable => Path::Portable,
+        BlastStrategy::Fused => unless_rejected(BlastStrategy::Fused, Path::Fused),
+        BlastStrategy::Decode => unless_rejected(BlastStrategy::Decode, Path::Decode),
+        BlastStrategy::Auto | BlastStrategy::Tuned if limits.gpu => {
+            unless_rejected(BlastStrategy::Decode, Path::Decode)
+        }
+        _ => Path::Staged,
+    }
+}
+
+/// Why `strategy` cannot compute `problem` within `limits`, if it cannot.
+pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Option<BlastRejection> {
+    let sizes = problem.sizes;
+    if limits.processor && matches!(strategy, BlastStrategy::Fused | BlastStrategy::Decode) {
+        return Some(BlastRejection::Processor);
+    }
+    let (units, bytes) = match strategy {
+        BlastStrategy::Fused => {
+            let (units_m, units_n) = fused_units(sizes.tokens);
+            let (rows, cols, _) = fused_registers(sizes.b1);
+            (units_m * units_n, (units_m * rows + units_n * cols) * FUSED_DEPTH * accumulator(problem.dtype).size())
+        }
+        BlastStrategy::Decode => {
+            if sizes.tokens > DECODE_TOKENS {
+                return Some(BlastRejection::Tokens { tokens: sizes.tokens, most: DECODE_TOKENS });
+            }
+            if !fits_registers(sizes.b1, accumulator(problem.dtype).size()) {
+                return Some(BlastRejection::OutputBlocks { blocks: sizes.b1 });
+            }
+            if problem.keeps_projections {
+                return Some(BlastRejection::KeepsProjections);
+            }
+            let cube = decode_cube(sizes.tokens, LANES);
+            (cube.units(), cube.partials() * accumulator(problem.dtype).size())
+        }
+        _ => return None,
+    };
+    if units > limits.units {
+        return Some(BlastRejection::Units { needed: units, available: limits.units });
+    }
+    if bytes > limits.shared_memory {
+        return Some(BlastRejection::SharedMemory { needed: bytes, available: limits.shared_memory });
+    }
+    None
+}
+
+/// Terms of the projection that the fused kernel has in shared memory at a time.
+pub(super) const FUSED_DEPTH: usize = 16;
+
+/// Units of the fused kernel along the tokens and along the rank.
+pub(super) fn fused_units(tokens: usize) -> (usize, usize) {
+    if tokens <= 16 { (4, 32) } else { (16, 16) }
+}
+
+/// Tokens and ranks that a unit of the fused kernel computes, and the output blocks it does so for.
+///
+/// With more output blocks than one group holds, the projection is computed again for each group.
+pub(super) fn fused_registers(out_blocks: usize) -> (usize, usize, usize) {
+    match out_blocks {
+        ..=4 => (4, 4, out_blocks),
+        5..=8 => (4, 2, out_blocks),
+        9..=16 => (2, 2, out_blocks),
+        _ => (2, 2, 16),
+    }
+}
+
+/// Tokens that are decoded at most.
+pub(super) const DECODE_TOKENS: usize = 8;
+/// Units of a decoding cube.
+const DECODE_UNITS: usize = 256;
+/// Units along the rank, so that a plane reads whole lines of memory.
+const LANES: usize = 32;
+/// Units along the rank at least: a sector of memory in f32.
+const MIN_LANES: usize = 8;
+/// Cubes that a device should have to work on at least.
+const TARGET_CUBES: usize = 64;
+/// The largest `V` that every cube may read for itself. Reading it from a second-level cache takes about as long as the
+/// launch that it saves.
+const ONE_LAUNCH_BYTES: usize = 512 * 1024;
+/// Cubes of a single launch at most: each reads all of `V`.
+const ONE_LAUNCH_CUBES: usize = 16;
+
+/// How few tokens are decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DecodePlan {
+    /// Every cube computes the `t_i` of its output block, then `passes · splits` rows.
+    One { cube: DecodeCube, passes: usize },
+    /// All `t_i` first, then the output rows.
+    Two { couple: DecodeCube, expand: DecodeCube, passes: usize },
+}
+
+/// One launch where `V` is small and a cube has room for `t_i`, two otherwise.
+pub(super) fn decode_plan(problem: Problem, limits: Limits) -> DecodePlan {
+    let Sizes { tokens, b1, b2, p, q, r } = problem.sizes;
+    let cube = decode_cube(tokens, LANES);
+    let shared = (cube.partials() + cube.tokens * r) * accumulator(problem.dtype).size();
+    if b2 * q * r * problem.dtype.size() <= ONE_LAUNCH_BYTES && shared <= limits.shared_memory {
+        let per_block = (ONE_LAUNCH_CUBES / b1).max(1);
+        return DecodePlan::One { cube, passes: p.div_ceil(per_block).div_ceil(cube.splits) };
+    }
+    let enough = |lanes: &usize| r.div_ceil(*lanes) >= TARGET_CUBES;
+    let lanes = [LANES, LANES / 2].into_iter().find(enough).unwrap_or(MIN_LANES);
+    let passes = (b1 * p / (cube.splits * 4 * TARGET_CUBES)).clamp(1, 4);
+    DecodePlan::Two { couple: decode_cube(tokens, lanes), expand: cube, passes }
+}
+
+/// A cube of `lanes` units along the rank, with room for `tokens`.
+fn decode_cube(tokens: usize, lanes: usize) -> DecodeCube {
+    DecodeCube { lanes, splits: DECODE_UNITS / lanes, tokens: tokens.next_power_of_two() }
+}
+
+/// Input blocks that a unit takes through the backward coupling at a time, if the registers hold even one.
+pub(super) fn input_group(out_blocks: usize, in_blocks: usize, bytes: usize) -> Option<usize> {
+    (1..=in_blocks).rev().find(|group| fits_registers(out_blocks * group, bytes))
+}
+
+/// Tokens of one unit in the backward coupling: so many that its partial sums, written and read again, are at most an
+/// eighth of what it moves.
+pub(super) fn backward_chunk(tokens: usize, out_blocks: usize, in_blocks: usize) -> usize {
+    let enough = 16 * out_blocks * in_blocks / (out_blocks + 2 * in_blocks).max(1);
+    enough.clamp(MIN_CHUNK / 4, 4 * MIN_CHUNK).min(tokens.max(1))
+}
 
 /// Output blocks that share a load of `z`; more would cost registers without saving much.
 const MAX_GROUP: usize = 4;
@@ -33,6 +192,97 @@ pub(super) fn token_chunk(tokens: usize, units_per_chunk: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DEVICE: Limits = Limits { units: 1024, shared_memory: 48 * 1024, gpu: true, processor: false };
+
+    fn problem([tokens, b1, b2, p, q, r]: [usize; 6]) -> Problem {
+        let sizes = Sizes { tokens, b1, b2, p, q, r };
+        Problem { sizes, dtype: DType::F32, keeps_projections: false }
+    }
+
+    #[test]
+    fn what_cannot_run_says_why() {
+        let large = problem([512, 4, 4, 192, 192, 288]);
+        let few = problem([1, 16, 16, 256, 256, 1024]);
+        assert_eq!(rejection(BlastStrategy::Fused, large, DEVICE), None);
+        assert_eq!(rejection(BlastStrategy::Decode, few, DEVICE), None);
+        assert_eq!(
+            rejection(BlastStrategy::Decode, large, DEVICE),
+            Some(BlastRejection::Tokens { tokens: 512, most: DECODE_TOKENS })
+        );
+        let training = Problem { keeps_projections: true, ..few };
+        assert_eq!(rejection(BlastStrategy::Decode, training, DEVICE), Some(BlastRejection::KeepsProjections));
+        let blocks = problem([1, 65, 1, 1, 1, 1]);
+        assert_eq!(rejection(BlastStrategy::Decode, blocks, DEVICE), Some(BlastRejection::OutputBlocks { blocks: 65 }));
+        let processor = Limits { processor: true, ..DEVICE };
+        assert_eq!(rejection(BlastStrategy::Fused, large, processor), Some(BlastRejection::Processor));
+        let narrow = Limits { units: 128, ..DEVICE };
+        assert_eq!(
+            rejection(BlastStrategy::Fused, large, narrow),
+            Some(BlastRejection::Units { needed: 256, available: 128 })
+        );
+        let small = Limits { shared_memory: 4096, ..DEVICE };
+        assert_eq!(
+            rejection(BlastStrategy::Fused, large, small),
+            Some(BlastRejection::SharedMemory { needed: 8192, available: 4096 })
+        );
+    }
+
+    #[test]
+    fn what_is_rejected_goes_stage_by_stage() {
+        let large = problem([512, 4, 4, 192, 192, 288]);
+        assert_eq!(path(BlastStrategy::Decode, large, DEVICE), Path::Staged);
+        assert_eq!(path(BlastStrategy::Fused, large, DEVICE), Path::Fused);
+        assert_eq!(path(BlastStrategy::Auto, large, DEVICE), Path::Staged);
+    }
+
+    #[test]
+    fn gpus_decode_few_tokens_and_processors_do_not() {
+        let few = problem([8, 4, 4, 192, 192, 288]);
+        assert_eq!(path(BlastStrategy::Auto, few, DEVICE), Path::Decode);
+        assert_eq!(path(BlastStrategy::Auto, few, Limits { gpu: false, ..DEVICE }), Path::Staged);
+        assert_eq!(path(BlastStrategy::Decode, few, Limits { gpu: false, ..DEVICE }), Path::Decode);
+    }
+
+    #[test]
+    fn small_layers_are_decoded_in_one_launch() {
+        let cube = DecodeCube { lanes: 32, splits: 8, tokens: 1 };
+        // 16 cubes, 4 for each output block of 192 rows.
+        let small = problem([1, 4, 4, 192, 192, 96]);
+        assert_eq!(decode_plan(small, DEVICE), DecodePlan::One { cube, passes: 6 });
+        let large = problem([1, 16, 16, 256, 256, 1024]);
+        let couple = DecodeCube { lanes: 16, splits: 16, tokens: 1 };
+        assert_eq!(decode_plan(large, DEVICE), DecodePlan::Two { couple, expand: cube, passes: 2 });
+    }
+
+    #[test]
+    fn every_token_and_lane_has_a_unit() {
+        for tokens in 1..=DECODE_TOKENS {
+            for lanes in [LANES, LANES / 2, MIN_LANES] {
+                let cube = decode_cube(tokens, lanes);
+                assert!(cube.tokens >= tokens && cube.tokens <= cube.splits, "{cube:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn fused_units_hold_every_output_block_in_few_registers() {
+        for out_blocks in 1..40 {
+            let (rows, cols, group) = fused_registers(out_blocks);
+            assert!(group <= out_blocks && fits_registers(rows * cols * group, 4), "{out_blocks}");
+        }
+    }
+
+    #[test]
+    fn backward_groups_fit_the_registers() {
+        assert_eq!(input_group(4, 4, 4), Some(4));
+        assert_eq!(input_group(16, 16, 4), Some(4));
+        assert_eq!(input_group(64, 3, 4), Some(1));
+        assert_eq!(input_group(65, 3, 4), None);
+        assert_eq!(backward_chunk(4096, 4, 4), 21);
+        assert_eq!(backward_chunk(4096, 16, 16), 85);
+        assert_eq!(backward_chunk(5, 16, 16), 5);
+    }
 
     #[test]
     fn groups_divide_the_output_blocks() {

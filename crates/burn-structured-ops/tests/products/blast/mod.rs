@@ -3,6 +3,7 @@
 mod case;
 mod fixtures;
 mod gradients;
+mod inference;
 mod operands;
 mod oracle;
 mod run;

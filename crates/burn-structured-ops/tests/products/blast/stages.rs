@@ -47,17 +47,17 @@ impl Promise for Couplings {
                 // The transposed coupling, on a view of `s` as the backward pass uses it.
                 let s_view = B::float_swap_dims(upload(&s, [b1, b2, r]), 0, 1);
                 let dz = B::blast_couple(upload(&t_grad, [b1, tokens, r]), s_view);
-                let (mut expected, mut magnitude) = (Vec::new(), Vec::new());
+                let (mut dz_expected, mut dz_magnitude) = (Vec::new(), Vec::new());
                 for j in 0..b2 {
                     for token in 0..tokens {
                         for k in 0..r {
                             let products = || (0..b1).map(|i| coupling(i, j, k) * at(&t_grad, i, token, k));
-                            expected.push(products().sum::<f64>());
-                            magnitude.push(products().map(f64::abs).sum::<f64>());
+                            dz_expected.push(products().sum::<f64>());
+                            dz_magnitude.push(products().map(f64::abs).sum::<f64>());
                         }
                     }
                 }
-                assert_close(&format!("{what}: dz"), dtype, b1, &read::<B>(dz), &expected, &magnitude);
+                assert_close(&format!("{what}: dz"), dtype, b1, &read::<B>(dz), &dz_expected, &dz_magnitude);
 
                 let ds = B::blast_coupling_gradient(upload(&t_grad, [b1, tokens, r]), upload(&z, [b2, tokens, r]));
                 let (mut expected, mut magnitude) = (Vec::new(), Vec::new());
@@ -71,6 +71,22 @@ impl Promise for Couplings {
                     }
                 }
                 assert_close(&format!("{what}: ds"), dtype, tokens, &read::<B>(ds), &expected, &magnitude);
+
+                // Both at once, with couplings as they are stored and transposed.
+                for transposed in [false, true] {
+                    let s = if transposed {
+                        let entries = (0..b2).flat_map(|j| (0..b1).flat_map(move |i| (0..r).map(move |k| (i, j, k))));
+                        let values: Vec<f64> = entries.map(|(i, j, k)| coupling(i, j, k)).collect();
+                        B::float_swap_dims(upload(&values, [b2, b1, r]), 0, 1)
+                    } else {
+                        upload(&s, [b1, b2, r])
+                    };
+                    let (t_grad, z) = (upload(&t_grad, [b1, tokens, r]), upload(&z, [b2, tokens, r]));
+                    let (dz, ds) = B::blast_coupling_backward(t_grad, z, s);
+                    let what = format!("{what}, both gradients, transposed {transposed}");
+                    assert_close(&format!("{what}: dz"), dtype, b1, &read::<B>(dz), &dz_expected, &dz_magnitude);
+                    assert_close(&format!("{what}: ds"), dtype, tokens, &read::<B>(ds), &expected, &magnitude);
+                }
             }
         }
     }

@@ -1,10 +1,9 @@
 //! Host side of the kernels: shapes, layouts, launch sizes.
 
-use super::super::{BlastStrategy, reference};
-use super::kernel::{couple_kernel, coupling_gradient_kernel};
-use super::strategy;
-use crate::cube::{accumulator, address_type, empty_like};
-use crate::gemm::{burn_gemm, tiled_gemm};
+use super::super::strategy;
+use super::kernel::{couple_kernel, coupling_backward_kernel, coupling_gradient_kernel};
+use crate::blast::reference;
+use crate::cube::{accumulator, address_type, empty_like, fits_registers};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
@@ -15,7 +14,7 @@ use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 /// `t_i = Σ_j s_ij ∘ z_j`; `s` may be transposed.
-pub(super) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor {
+pub(in crate::blast::cube) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor {
     let [out_blocks, in_blocks, r] = s.shape().dims();
     let tokens = z.shape()[1];
     let t = empty_like(&z, Shape::new([out_blocks, tokens, r]), z.dtype);
@@ -62,7 +61,7 @@ pub(super) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor {
 }
 
 /// `ds_ij = Σ_tokens dt_i ∘ z_j`.
-pub(super) fn coupling_gradient(t_grad: CubeTensor, z: CubeTensor) -> CubeTensor {
+pub(in crate::blast::cube) fn coupling_gradient(t_grad: CubeTensor, z: CubeTensor) -> CubeTensor {
     let [out_blocks, tokens, r] = t_grad.shape().dims();
     let in_blocks = z.shape()[0];
     let dtype = z.dtype;
@@ -105,51 +104,82 @@ pub(super) fn coupling_gradient(t_grad: CubeTensor, z: CubeTensor) -> CubeTensor
         );
     }
 
+    summed(partial, dtype)
+}
+
+/// `dz_j = Σ_i s_ij ∘ dt_i` and `ds_ij = Σ_tokens dt_i ∘ z_j`, in one pass over `dt` and `z` where registers allow.
+pub(in crate::blast::cube) fn coupling_backward(
+    t_grad: CubeTensor,
+    z: CubeTensor,
+    s: CubeTensor,
+) -> (CubeTensor, CubeTensor) {
+    let [out_blocks, tokens, r] = t_grad.shape().dims();
+    let in_blocks = z.shape()[0];
+    let dtype = z.dtype;
+    let empty = t_grad.meta.num_elements() == 0 || z.meta.num_elements() == 0;
+    let widest = dtype.size().max(accumulator(dtype).size());
+    let group = strategy::input_group(out_blocks, in_blocks, widest);
+    let Some(group) = group.filter(|_| !empty) else {
+        let s = CubeBackend::float_swap_dims(s, 0, 1);
+        return (couple(t_grad.clone(), s), coupling_gradient(t_grad, z));
+    };
+    let (t_grad, z) = (into_contiguous(t_grad), into_contiguous(z));
+    let s = if s.meta.strides()[2] == 1 { s } else { into_contiguous(s) };
+    let (output_stride, input_stride) = (s.meta.strides()[0], s.meta.strides()[1]);
+    let sizes = z.client.io_optimized_vector_sizes(widest);
+    let sizes = sizes.filter(|size| fits_registers(out_blocks * group * size, widest));
+    let vector = strategy::vector_size(sizes, &[r, output_stride, input_stride]);
+
+    let groups = in_blocks.div_ceil(group);
+    let chunk = strategy::backward_chunk(tokens, out_blocks, in_blocks);
+    let chunks = tokens.div_ceil(chunk);
+    let z_grad = empty_like(&z, z.shape(), dtype);
+    let accumulator = accumulator(dtype);
+    let partial = empty_like(&z, Shape::new([chunks, out_blocks, in_blocks, r]), accumulator);
+
+    let units = chunks * groups * r / vector;
+    let cube_dim = CubeDim::new(&z.client, units);
+    let cube_count = calculate_cube_count_elemwise(&z.client, units, cube_dim);
+    let address = address_type([&t_grad, &z, &s, &z_grad, &partial]);
+    // SAFETY: every unit below `units` reads `t_grad` and `z`, both contiguous, at a token below `tokens` of a block below
+    // their number of blocks, and `s` at the strides of its own layout below its sizes; it writes the vectors of `z_grad`
+    // and `partial` of its own rank, blocks and chunk, which are within them. The vector size divides the rank and both
+    // strides.
+    unsafe {
+        coupling_backward_kernel::launch_unchecked(
+            &partial.client,
+            cube_count,
+            cube_dim,
+            address,
+            vector,
+            t_grad.into_tensor_arg(),
+            z.into_tensor_arg(),
+            s.into_tensor_arg(),
+            z_grad.clone().into_tensor_arg(),
+            partial.clone().into_tensor_arg(),
+            in_blocks,
+            tokens,
+            chunk,
+            r / vector,
+            output_stride / vector,
+            input_stride / vector,
+            units,
+            out_blocks,
+            group,
+            [dtype, accumulator].map(dtype_to_storage_type),
+        );
+    }
+    (z_grad, summed(partial, dtype))
+}
+
+/// The sum of `partial [chunks, b1, b2, r]` over its chunks, in `dtype`.
+fn summed(partial: CubeTensor, dtype: DType) -> CubeTensor {
+    let [chunks, out_blocks, in_blocks, r] = partial.shape().dims();
     let total = if chunks == 1 { partial } else { CubeBackend::float_sum_dim(partial, 0) };
     let total = CubeBackend::float_reshape(total, Shape::new([out_blocks, in_blocks, r]));
     match dtype {
         DType::F16 => CubeBackend::float_cast(total, FloatDType::F16),
         DType::BF16 => CubeBackend::float_cast(total, FloatDType::BF16),
         _ => total,
-    }
-}
-
-/// `y_i = t_i F_iᵀ`, each block written into its columns of `y [tokens, b p]` by the GEMM itself.
-pub(super) fn expand(t: CubeTensor, factor: CubeTensor, strategy: BlastStrategy) -> CubeTensor {
-    let [blocks, p, _] = factor.shape().dims();
-    let tokens = t.shape()[1];
-    let y = empty_like(&t, Shape::new([tokens, blocks * p]), t.dtype);
-    if y.meta.num_elements() == 0 || t.meta.num_elements() == 0 {
-        return reference::expand::<CubeBackend>(t, factor);
-    }
-    let by_block = reference::split::<CubeBackend>(y.clone(), blocks);
-    let factor = CubeBackend::float_swap_dims(factor, 1, 2);
-    gemm(t, factor, Some(by_block), strategy);
-    y
-}
-
-/// `z_j = x_j F_j`, each block read from its columns of `x [tokens, b q]`.
-pub(super) fn project(x: CubeTensor, factor: CubeTensor, strategy: BlastStrategy) -> CubeTensor {
-    if x.meta.num_elements() == 0 || factor.meta.num_elements() == 0 {
-        return reference::project::<CubeBackend>(x, factor);
-    }
-    let blocks = factor.shape()[0];
-    gemm(reference::split::<CubeBackend>(x, blocks), factor, None, strategy)
-}
-
-/// `dF_j = x_jᵀ z_j`.
-pub(super) fn factor_gradient(x: CubeTensor, z: CubeTensor, strategy: BlastStrategy) -> CubeTensor {
-    if x.meta.num_elements() == 0 || z.meta.num_elements() == 0 {
-        return reference::factor_gradient::<CubeBackend>(x, z);
-    }
-    let blocks = z.shape()[0];
-    let by_block = CubeBackend::float_swap_dims(reference::split::<CubeBackend>(x, blocks), 1, 2);
-    gemm(by_block, z, None, strategy)
-}
-
-fn gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>, strategy: BlastStrategy) -> CubeTensor {
-    match strategy {
-        BlastStrategy::Portable => tiled_gemm(lhs, rhs, out),
-        _ => burn_gemm(lhs, rhs, out),
     }
 }

@@ -1,0 +1,319 @@
+//! A few tokens: every weight is read once, by neighbouring units along the rank, the contiguous axis of `u`, `s` and `v`.
+//!
+//! A cube is `lanes` units along the rank by `splits` that share the terms of a sum. In the first half they share the features of
+//! `x_j`, and the `z_j` they have in shared memory are coupled as they come; in the second each of the `splits` takes an
+//! output row and the lanes share its rank.
+
+use crate::gemm::Strides;
+use cubecl::prelude::*;
+
+/// How a cube is cut: fixed when the kernel is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::blast::cube) struct DecodeCube {
+    pub(in crate::blast::cube) lanes: usize,
+    pub(in crate::blast::cube) splits: usize,
+    /// Tokens that there is room for; the product may have fewer.
+    pub(in crate::blast::cube) tokens: usize,
+}
+
+impl DecodeCube {
+    pub(in crate::blast::cube) fn units(&self) -> usize {
+        self.lanes * self.splits
+    }
+
+    /// Partial sums in shared memory: one of every unit for each token.
+    pub(in crate::blast::cube) fn partials(&self) -> usize {
+        self.units() * self.tokens
+    }
+}
+
+/// The sizes of the product.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(super) struct DecodeSizes {
+    pub(super) tokens: usize,
+    pub(super) in_blocks: usize,
+    pub(super) out_blocks: usize,
+    /// Features of a block, `n / b2`.
+    pub(super) features: usize,
+    /// Output rows of a block, `m / b1`.
+    pub(super) out_rows: usize,
+    pub(super) rank: usize,
+}
+
+/// `t_i = Σ_j s_ij ∘ (x_j V_j)` for every `i`, a cube for each slice of the rank: the first of two launches.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(super) fn decode_couple_kernel<T: Float, A: Float>(
+    x: &Tensor<T>,
+    v: &Tensor<T>,
+    s: &Tensor<T>,
+    t: &mut Tensor<T>,
+    x_strides: &Strides,
+    v_strides: &Strides,
+    s_strides: &Strides,
+    sizes: &DecodeSizes,
+    #[comptime] cube: DecodeCube,
+    #[comptime] out_blocks: usize,
+    #[define(T, A)] _dtypes: [ElemType; 2],
+) {
+    let first_k = CUBE_POS * comptime!(cube.lanes);
+    if first_k >= sizes.rank {
+        terminate!();
+    }
+    let mut partials = Shared::<[A]>::new_slice(comptime!(cube.partials()));
+    let mut sums = Array::<A>::new(out_blocks);
+    couple_slice::<T, A>(
+        x,
+        v,
+        s,
+        &mut partials,
+        &mut sums,
+        x_strides,
+        v_strides,
+        s_strides,
+        sizes,
+        first_k,
+        0,
+        cube,
+        out_blocks,
+    );
+    let unit = UNIT_POS as usize;
+    let token = unit / comptime!(cube.lanes);
+    let k = first_k + unit % comptime!(cube.lanes);
+    if token < sizes.tokens && k < sizes.rank {
+        #[unroll]
+        for i in 0..out_blocks {
+            t[(i * sizes.tokens + token) * sizes.rank + k] = T::cast_from(sums[i]);
+        }
+    }
+}
+
+/// `y_i = t_i U_iᵀ + bias_i`, a cube for `passes · splits` output rows: the second of two launches.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(super) fn decode_expand_kernel<T: Float, A: Float>(
+    t: &Tensor<T>,
+    u: &Tensor<T>,
+    bias: &Tensor<T>,
+    y: &mut Tensor<T>,
+    u_strides: &Strides,
+    bias_stride: usize,
+    sizes: &DecodeSizes,
+    passes: usize,
+    cubes: usize,
+    #[comptime] cube: DecodeCube,
+    #[comptime] has_bias: bool,
+    #[define(T, A)] _dtypes: [ElemType; 2],
+) {
+    if CUBE_POS >= cubes {
+        terminate!();
+    }
+    let per_cube = passes * comptime!(cube.splits);
+    let down = sizes.out_rows.div_ceil(per_cube);
+    let block = CUBE_POS / down;
+    let mut partials = Shared::<[A]>::new_slice(comptime!(cube.partials()));
+    for pass in 0..passes {
+        let first_row = (CUBE_POS % down) * per_cube + pass * comptime!(cube.splits);
+        let row = first_row + UNIT_POS as usize / comptime!(cube.lanes);
+        let mut sums = Array::<A>::new(comptime!(cube.tokens));
+        #[unroll]
+        for token in 0..comptime!(cube.tokens) {
+            sums[token] = A::new(0.0);
+        }
+        let offset = block * u_strides.batch + min(row, sizes.out_rows - 1) * u_strides.row;
+        let mut k = UNIT_POS as usize % comptime!(cube.lanes);
+        while k < sizes.rank {
+            let weight = A::cast_from(u[offset + k * u_strides.col]);
+            #[unroll]
+            for token in 0..comptime!(cube.tokens) {
+                let position = (block * sizes.tokens + min(token, sizes.tokens - 1)) * sizes.rank + k;
+                sums[token] += weight * A::cast_from(t[position]);
+            }
+            k += comptime!(cube.lanes);
+        }
+        store_rows::<T, A>(&sums, &mut partials, bias, y, bias_stride, sizes, block, first_row, cube, has_bias);
+    }
+}
+
+/// The whole product in one launch: every cube computes all of `t_i` for its output block, and then its output rows.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(super) fn decode_kernel<T: Float, A: Float>(
+    x: &Tensor<T>,
+    v: &Tensor<T>,
+    s: &Tensor<T>,
+    u: &Tensor<T>,
+    bias: &Tensor<T>,
+    y: &mut Tensor<T>,
+    x_strides: &Strides,
+    v_strides: &Strides,
+    s_strides: &Strides,
+    u_strides: &Strides,
+    bias_stride: usize,
+    sizes: &DecodeSizes,
+    passes: usize,
+    cubes: usize,
+    #[comptime] cube: DecodeCube,
+    #[comptime] rank: usize,
+    #[comptime] has_bias: bool,
+    #[define(T, A)] _dtypes: [ElemType; 2],
+) {
+    if CUBE_POS >= cubes {
+        terminate!();
+    }
+    let per_cube = passes * comptime!(cube.splits);
+    let down = sizes.out_rows.div_ceil(per_cube);
+    let block = CUBE_POS / down;
+    let unit = UNIT_POS as usize;
+    let lane = unit % comptime!(cube.lanes);
+    let mut partials = Shared::<[A]>::new_slice(comptime!(cube.partials()));
+    let mut coupled = Shared::<[A]>::new_slice(comptime!(cube.tokens * rank));
+    let slices = comptime!(rank.div_ceil(cube.lanes));
+    for slice in 0..slices {
+        let first_k = slice * comptime!(cube.lanes);
+        let mut sums = Array::<A>::new(1usize);
+        couple_slice::<T, A>(
+            x,
+            v,
+            s,
+            &mut partials,
+            &mut sums,
+            x_strides,
+            v_strides,
+            s_strides,
+            sizes,
+            first_k,
+            block,
+            cube,
+            1usize,
+        );
+        if unit < comptime!(cube.tokens * cube.lanes) && first_k + lane < rank {
+            coupled[unit / comptime!(cube.lanes) * rank + first_k + lane] = sums[0];
+        }
+    }
+    sync_cube();
+    for pass in 0..passes {
+        let first_row = (CUBE_POS % down) * per_cube + pass * comptime!(cube.splits);
+        let row = first_row + unit / comptime!(cube.lanes);
+        let mut sums = Array::<A>::new(comptime!(cube.tokens));
+        #[unroll]
+        for token in 0..comptime!(cube.tokens) {
+            sums[token] = A::new(0.0);
+        }
+        let offset = block * u_strides.batch + min(row, sizes.out_rows - 1) * u_strides.row;
+        let mut k = lane;
+        while k < rank {
+            let weight = A::cast_from(u[offset + k * u_strides.col]);
+            #[unroll]
+            for token in 0..comptime!(cube.tokens) {
+                sums[token] += weight * coupled[token * rank + k];
+            }
+            k += comptime!(cube.lanes);
+        }
+        store_rows::<T, A>(&sums, &mut partials, bias, y, bias_stride, sizes, block, first_row, cube, has_bias);
+    }
+}
+
+/// `Σ_j s_ij z_j` for `blocks` output blocks and `lanes` of the rank: unit `token · lanes + lane` ends up with those of its
+/// token and lane.
+///
+/// All units of a cube must call it together.
+#[cube]
+fn couple_slice<T: Float, A: Float>(
+    x: &Tensor<T>,
+    v: &Tensor<T>,
+    s: &Tensor<T>,
+    partials: &mut Shared<[A]>,
+    sums: &mut Array<A>,
+    x_strides: &Strides,
+    v_strides: &Strides,
+    s_strides: &Strides,
+    sizes: &DecodeSizes,
+    first_k: usize,
+    first_block: usize,
+    #[comptime] cube: DecodeCube,
+    #[comptime] blocks: usize,
+) {
+    let unit = UNIT_POS as usize;
+    // Beyond the rank, its last element again; what it gives is not stored.
+    let k = min(first_k + unit % comptime!(cube.lanes), sizes.rank - 1);
+    let split = unit / comptime!(cube.lanes);
+    #[unroll]
+    for i in 0..blocks {
+        sums[i] = A::new(0.0);
+    }
+    for j in 0..sizes.in_blocks {
+        let mut terms = Array::<A>::new(comptime!(cube.tokens));
+        #[unroll]
+        for token in 0..comptime!(cube.tokens) {
+            terms[token] = A::new(0.0);
+        }
+        let mut feature = split;
+        while feature < sizes.features {
+            let weight = A::cast_from(v[j * v_strides.batch + feature * v_strides.row + k * v_strides.col]);
+            #[unroll]
+            for token in 0..comptime!(cube.tokens) {
+                let row = min(token, sizes.tokens - 1) * x_strides.row;
+                terms[token] += weight * A::cast_from(x[j * x_strides.batch + row + feature * x_strides.col]);
+            }
+            feature += comptime!(cube.splits);
+        }
+        #[unroll]
+        for token in 0..comptime!(cube.tokens) {
+            partials[split * comptime!(cube.tokens * cube.lanes)
+                + token * comptime!(cube.lanes)
+                + unit % comptime!(cube.lanes)] = terms[token];
+        }
+        sync_cube();
+        if unit < comptime!(cube.tokens * cube.lanes) {
+            let mut z = A::new(0.0);
+            for part in 0..comptime!(cube.splits) {
+                z += partials[part * comptime!(cube.tokens * cube.lanes) + unit];
+            }
+            #[unroll]
+            for i in 0..blocks {
+                let scale = s[(first_block + i) * s_strides.batch + j * s_strides.row + k * s_strides.col];
+                sums[i] += A::cast_from(scale) * z;
+            }
+        }
+        sync_cube();
+    }
+}
+
+/// Adds up the lanes' sums of `splits` output rows, and writes them with their bias.
+///
+/// All units of a cube must call it together.
+#[cube]
+fn store_rows<T: Float, A: Float>(
+    sums: &Array<A>,
+    partials: &mut Shared<[A]>,
+    bias: &Tensor<T>,
+    y: &mut Tensor<T>,
+    bias_stride: usize,
+    sizes: &DecodeSizes,
+    block: usize,
+    first_row: usize,
+    #[comptime] cube: DecodeCube,
+    #[comptime] has_bias: bool,
+) {
+    let unit = UNIT_POS as usize;
+    let split = unit / comptime!(cube.lanes);
+    #[unroll]
+    for token in 0..comptime!(cube.tokens) {
+        partials[(token * comptime!(cube.splits) + split) * comptime!(cube.lanes) + unit % comptime!(cube.lanes)] =
+            sums[token];
+    }
+    sync_cube();
+    // Neighbouring units write neighbouring rows.
+    let token = unit / comptime!(cube.splits);
+    let row = first_row + unit % comptime!(cube.splits);
+    if token < sizes.tokens && row < sizes.out_rows {
+        let mut sum = A::new(0.0);
+        for lane in 0..comptime!(cube.lanes) {
+            sum += partials[unit * comptime!(cube.lanes) + lane];
+        }
+        let output = block * sizes.out_rows + row;
+        if comptime!(has_bias) {
+            sum += A::cast_from(bias[output * bias_stride]);
+        }
+        y[token * (sizes.out_blocks * sizes.out_rows) + output] = T::cast_from(sum);
+    }
+    sync_cube();
+}

@@ -1,0 +1,129 @@
+//! Host side: one launch or two, strides, sizes.
+
+use super::super::strategy::{DecodePlan, Problem, decode_plan};
+use super::kernel::{DecodeSizesLaunch, decode_couple_kernel, decode_expand_kernel, decode_kernel};
+use crate::Bias;
+use crate::blast::reference;
+use crate::cube::{Limits, accumulator, address_type, empty_like};
+use crate::gemm::StridesLaunch;
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::Shape;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, cubecl};
+use cubecl::{CubeDim, calculate_cube_count_elemwise};
+
+/// `y [tokens, m]` of `x [tokens, n]`; no size is zero, and the product is one that `strategy::rejection` lets pass.
+pub(in crate::blast::cube) fn decode(
+    x: CubeTensor,
+    u: CubeTensor,
+    s: CubeTensor,
+    v: CubeTensor,
+    bias: Bias<CubeBackend>,
+    problem: Problem,
+) -> CubeTensor {
+    let client = x.client.clone();
+    let plan = decode_plan(problem, Limits::of(&client));
+    let sizes = problem.sizes;
+    let launch_sizes = || DecodeSizesLaunch::new(sizes.tokens, sizes.b2, sizes.b1, sizes.q, sizes.p, sizes.r);
+    let dtypes = [x.dtype, accumulator(x.dtype)].map(dtype_to_storage_type);
+    let y = empty_like(&x, Shape::new([sizes.tokens, sizes.b1 * sizes.p]), x.dtype);
+    let x = reference::split::<CubeBackend>(x, sizes.b2);
+    let [x_strides, u_strides, s_strides, v_strides] = [&x, &u, &s, &v].map(strides);
+    // A kernel's arguments are fixed, so an absent bias is a tensor that no unit reads.
+    let (bias, has_bias) = match bias {
+        Bias::Absent => (u.clone(), false),
+        Bias::Added(bias) => (bias, true),
+    };
+    let bias_stride = bias.meta.strides().last().copied().unwrap_or(1);
+    match plan {
+        DecodePlan::One { cube, passes } => {
+            let cubes = sizes.b1 * sizes.p.div_ceil(passes * cube.splits);
+            let cube_dim = CubeDim::new_1d(cube.units() as u32);
+            let address = address_type([&x, &v, &s, &u, &bias, &y]);
+            // SAFETY: a unit reads the operands at the strides of their own layouts, at tokens, features, rows, ranks and
+            // blocks below their numbers, and writes `y`, which is contiguous, at a token and row below theirs.
+            unsafe {
+                decode_kernel::launch_unchecked(
+                    &client,
+                    calculate_cube_count_elemwise(&client, cubes * cube.units(), cube_dim),
+                    cube_dim,
+                    address,
+                    x.into_tensor_arg(),
+                    v.into_tensor_arg(),
+                    s.into_tensor_arg(),
+                    u.into_tensor_arg(),
+                    bias.into_tensor_arg(),
+                    y.clone().into_tensor_arg(),
+                    x_strides,
+                    v_strides,
+                    s_strides,
+                    u_strides,
+                    bias_stride,
+                    launch_sizes(),
+                    passes,
+                    cubes,
+                    cube,
+                    sizes.r,
+                    has_bias,
+                    dtypes,
+                );
+            }
+        }
+        DecodePlan::Two { couple, expand, passes } => {
+            let t = empty_like(&x, Shape::new([sizes.b1, sizes.tokens, sizes.r]), x.dtype);
+            let cubes = sizes.r.div_ceil(couple.lanes);
+            let cube_dim = CubeDim::new_1d(couple.units() as u32);
+            let address = address_type([&x, &v, &s, &t]);
+            // SAFETY: as above, with `t` in the place of `y`.
+            unsafe {
+                decode_couple_kernel::launch_unchecked(
+                    &client,
+                    calculate_cube_count_elemwise(&client, cubes * couple.units(), cube_dim),
+                    cube_dim,
+                    address,
+                    x.into_tensor_arg(),
+                    v.into_tensor_arg(),
+                    s.into_tensor_arg(),
+                    t.clone().into_tensor_arg(),
+                    x_strides,
+                    v_strides,
+                    s_strides,
+                    launch_sizes(),
+                    couple,
+                    sizes.b1,
+                    dtypes,
+                );
+            }
+            let cubes = sizes.b1 * sizes.p.div_ceil(passes * expand.splits);
+            let cube_dim = CubeDim::new_1d(expand.units() as u32);
+            let address = address_type([&t, &u, &bias, &y]);
+            // SAFETY: as above; `t` is contiguous.
+            unsafe {
+                decode_expand_kernel::launch_unchecked(
+                    &client,
+                    calculate_cube_count_elemwise(&client, cubes * expand.units(), cube_dim),
+                    cube_dim,
+                    address,
+                    t.into_tensor_arg(),
+                    u.into_tensor_arg(),
+                    bias.into_tensor_arg(),
+                    y.clone().into_tensor_arg(),
+                    u_strides,
+                    bias_stride,
+                    launch_sizes(),
+                    passes,
+                    cubes,
+                    expand,
+                    has_bias,
+                    dtypes,
+                );
+            }
+        }
+    }
+    y
+}
+
+fn strides(tensor: &CubeTensor) -> StridesLaunch {
+    let strides = tensor.meta.strides();
+    StridesLaunch::new(strides[0], strides[1], strides[2])
+}

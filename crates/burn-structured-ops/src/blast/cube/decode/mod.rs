@@ -1,0 +1,7 @@
+//! Products of a few tokens, as in generation: bound by reading the weights, so each is read once and launches are few.
+
+mod kernel;
+mod launch;
+
+pub(super) use kernel::DecodeCube;
+pub(super) use launch::decode;

@@ -1,0 +1,126 @@
+//! The path that was measured to be the fastest, by CubeCL's autotune.
+//!
+//! The first product of a kind is computed by every path that does not reject it, and timed; the winner is remembered for
+//! the device, and on disk where CubeCL keeps such results. Kinds are told apart by everything that moves the balance: the
+//! tokens (to the next power of two), every size of the layer, the dtype, whether `z` is kept, and whether the operands lie
+//! as their shapes say. (The key of Burn's own matmul has no batch count; here `b1` and `b2` are part of it.)
+
+use super::run;
+use super::strategy::{Path, Problem, rejection};
+use crate::Bias;
+use crate::blast::BlastStrategy;
+use crate::cube::Limits;
+use burn_cubecl::cubecl::tune::{LocalTuner, Tunable, TunableSet, local_tuner};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeTuneId};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The candidates, the one that can always run first.
+const CANDIDATES: [(&str, Path, BlastStrategy); 4] = [
+    ("staged", Path::Staged, BlastStrategy::Staged),
+    ("fused", Path::Fused, BlastStrategy::Fused),
+    ("portable", Path::Portable, BlastStrategy::Portable),
+    ("decode", Path::Decode, BlastStrategy::Decode),
+];
+
+/// The operands of a product, and where its output goes.
+#[derive(Clone)]
+struct Product {
+    x: CubeTensor,
+    u: CubeTensor,
+    s: CubeTensor,
+    v: CubeTensor,
+    bias: Bias<CubeBackend>,
+    problem: Problem,
+    output: Arc<Mutex<Option<Output>>>,
+}
+
+/// `y`, and `z` if it is kept.
+type Output = (CubeTensor, Option<CubeTensor>);
+
+impl Product {
+    fn compute(self, path: Path) {
+        let Self { x, u, s, v, bias, problem, output } = self;
+        let result = run(path, x, u, s, v, bias, problem);
+        *output.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+    }
+
+    fn key(&self) -> String {
+        let contiguous = [&self.x, &self.u, &self.s, &self.v].into_iter().all(CubeTensor::is_contiguous);
+        key(self.problem, contiguous)
+    }
+}
+
+/// What one measurement holds for.
+fn key(problem: Problem, contiguous: bool) -> String {
+    let Problem { sizes, dtype, keeps_projections } = problem;
+    let tokens = sizes.tokens.next_power_of_two();
+    format!(
+        "BLAST of up to {tokens} tokens, {} × {} blocks of {} × {}, rank {}, {dtype:?}{}{}",
+        sizes.b1,
+        sizes.b2,
+        sizes.p,
+        sizes.q,
+        sizes.r,
+        if keeps_projections { ", keeping z" } else { "" },
+        if contiguous { "" } else { ", strided" },
+    )
+}
+
+/// The product by the fastest path, measured first if need be.
+pub(super) fn forward(
+    x: CubeTensor,
+    u: CubeTensor,
+    s: CubeTensor,
+    v: CubeTensor,
+    bias: Bias<CubeBackend>,
+    problem: Problem,
+) -> Output {
+    static TUNER: LocalTuner<String, CubeTuneId> = local_tuner!();
+
+    let client = x.client.clone();
+    let id = CubeTuneId::new(&client, &x.device);
+    let limits = Limits::of(&client);
+    let candidates = TUNER.init(&id, move || {
+        let inputs = |_: &String, product: &Product| {
+            // Burn's matmuls tune themselves on first use, which must not happen while a candidate is timed.
+            let measured = Product { output: Arc::default(), ..product.clone() };
+            measured.clone().compute(Path::Staged);
+            measured
+        };
+        CANDIDATES.into_iter().fold(TunableSet::new(Product::key, inputs), |set, (name, path, strategy)| {
+            set.with(Tunable::new(name, move |product: Product| match rejection(strategy, product.problem, limits) {
+                Some(reason) => Err(reason.to_string()),
+                None => {
+                    product.compute(path);
+                    Ok(())
+                }
+            }))
+        })
+    });
+    let output = Arc::new(Mutex::new(None));
+    TUNER.execute(&id, &client, candidates, Product { x, u, s, v, bias, problem, output: output.clone() });
+    let result = output.lock().unwrap_or_else(PoisonError::into_inner).take();
+    result.expect("the chosen path stores its output")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blast::Sizes;
+    use burn::tensor::DType;
+
+    #[test]
+    fn a_measurement_holds_for_its_bucket_of_tokens_and_nothing_else() {
+        let problem = |tokens| {
+            let sizes = Sizes { tokens, b1: 4, b2: 2, p: 192, q: 96, r: 144 };
+            Problem { sizes, dtype: DType::F32, keeps_projections: false }
+        };
+        let of = |tokens| key(problem(tokens), true);
+        assert_eq!(of(33), "BLAST of up to 64 tokens, 4 × 2 blocks of 192 × 96, rank 144, F32");
+        assert_eq!(of(33), of(64));
+        assert_ne!(of(8), of(9));
+        assert_ne!(of(64), key(problem(64), false));
+        assert_ne!(of(64), key(Problem { keeps_projections: true, ..problem(64) }, true));
+    }
+}

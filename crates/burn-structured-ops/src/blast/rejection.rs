@@ -1,0 +1,92 @@
+//! Why a path cannot compute a product: for whoever compares them, and for the tests.
+
+use super::{BlastStrategy, Sizes};
+use burn::tensor::Tensor;
+use thiserror::Error;
+
+/// Why a [`BlastStrategy`] cannot run as named.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BlastRejection {
+    /// The backend has no such kernels.
+    #[error("only CubeCL devices have kernels for it")]
+    Backend,
+    /// The device is a processor, for which CubeCL compiles kernels with barriers between units for minutes, and where such
+    /// kernels are slow.
+    #[error("on a processor, kernels with barriers between units take minutes to compile and are slow")]
+    Processor,
+    /// More tokens than the decoding kernels have room for.
+    #[error("{tokens} tokens are more than {most}")]
+    Tokens {
+        /// Tokens of the product.
+        tokens: usize,
+        /// Tokens at most.
+        most: usize,
+    },
+    /// The backward pass wants `z`, which the decoding kernels never write.
+    #[error("the projections have to be kept for the backward pass")]
+    KeepsProjections,
+    /// A unit cannot hold a sum for each output block in registers.
+    #[error("{blocks} output blocks are more than a unit has registers for")]
+    OutputBlocks {
+        /// Output blocks of the product.
+        blocks: usize,
+    },
+    /// A cube would have more units than the device allows.
+    #[error("a cube would have {needed} units, and the device allows {available}")]
+    Units {
+        /// Units of the cube.
+        needed: usize,
+        /// Units that the device allows.
+        available: usize,
+    },
+    /// A cube would need more shared memory than the device has.
+    #[error("a cube would need {needed} bytes of shared memory, and the device has {available}")]
+    SharedMemory {
+        /// Bytes that the cube needs.
+        needed: usize,
+        /// Bytes that the device has.
+        available: usize,
+    },
+}
+
+/// Why `strategy` would not run as named for the inference product of these operands, if it would not.
+///
+/// Products that are rejected are computed all the same, stage by stage.
+///
+/// # Panics
+///
+/// If the shapes do not fit each other, as for [`blast_linear`](super::blast_linear); `x` is `[tokens, n]`.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_structured_ops::blast::{BlastRejection, BlastStrategy, blast_rejection};
+///
+/// let device = Device::flex();
+/// let (x, u) = (Tensor::<2>::zeros([5, 12], &device), Tensor::<3>::zeros([2, 10, 4], &device));
+/// let (s, v) = (Tensor::<3>::zeros([2, 3, 4], &device), Tensor::<3>::zeros([3, 4, 4], &device));
+/// assert_eq!(blast_rejection(&x, &u, &s, &v, BlastStrategy::Blocked), None);
+/// assert_eq!(blast_rejection(&x, &u, &s, &v, BlastStrategy::Tuned), Some(BlastRejection::Backend));
+/// ```
+pub fn blast_rejection(
+    x: &Tensor<2>,
+    u: &Tensor<3>,
+    s: &Tensor<3>,
+    v: &Tensor<3>,
+    strategy: BlastStrategy,
+) -> Option<BlastRejection> {
+    let ([tokens, n], [b1, p, r], [b2, q, _]) = (x.dims(), u.dims(), v.dims());
+    super::check_operands(n, u, s, v, None);
+    let sizes = Sizes { tokens, b1, b2, p, q, r };
+    #[cfg(feature = "cube")]
+    if let burn::backend::DispatchDevice::Cube(device) = x.device().as_dispatch() {
+        return super::cube::rejection(strategy, sizes, x.dtype(), device);
+    }
+    let _ = sizes;
+    #[cfg(feature = "flex")]
+    if let burn::backend::DispatchDevice::Flex(_) = x.device().as_dispatch() {
+        return (strategy == BlastStrategy::Tuned).then_some(BlastRejection::Backend);
+    }
+    matches!(strategy, BlastStrategy::Fused | BlastStrategy::Decode | BlastStrategy::Tuned)
+        .then_some(BlastRejection::Backend)
+}

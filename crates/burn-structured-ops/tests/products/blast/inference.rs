@@ -1,0 +1,105 @@
+//! Products without gradients: few tokens, for which there are kernels of their own, and every strategy.
+
+use super::case::{Case, Sizes};
+use super::oracle::{Oracle, check};
+use super::run::{Tracked, forward_backward};
+use crate::subjects::{EVERY_STRATEGY, Promise, Scope, StructuredBackend, Subject, every_backend, public_devices};
+use crate::tensors::Layout;
+use burn::tensor::{DType, Tensor};
+use burn_autodiff::checkpoint::strategy::NoCheckpointing;
+use burn_structured_ops::BlastStrategy;
+use burn_structured_ops::blast::{BlastRejection, blast_rejection};
+
+const INFERENCE: Tracked = Tracked { x: false, u: false, s: false, v: false, bias: Some(false) };
+
+impl<B: StructuredBackend> Subject<B> {
+    fn check_inference(&self, sizes: Sizes, dtype: DType, layout: Layout, strategy: BlastStrategy, bias: bool) {
+        let mut case = Case::random(sizes, 5, dtype);
+        let mut tracked = INFERENCE;
+        if !bias {
+            case.bias.fill(0.0);
+            tracked.bias = None;
+        }
+        if layout == Layout::Broadcast {
+            case = case.repeat_first_token();
+        }
+        let outcome = forward_backward::<B, NoCheckpointing>(&case, dtype, layout, strategy, tracked, &self.device);
+        let what = format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {sizes:?}", self.name);
+        check(&what, dtype, sizes, &outcome, &Oracle::of(&case));
+    }
+}
+
+/// One launch and two; more rows and ranks than a cube takes at a time, and fewer; every room for tokens.
+const DECODED: [[usize; 6]; 5] =
+    [[1, 1, 1, 1, 1, 1], [1, 3, 2, 17, 15, 33], [2, 4, 4, 16, 127, 126], [5, 17, 3, 2, 9, 7], [8, 2, 2, 260, 300, 270]];
+
+struct FewTokens;
+
+impl Promise for FewTokens {
+    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
+        for dtype in subject.dtypes() {
+            for [tokens, b1, b2, p, q, r] in DECODED {
+                if subject.scope != Scope::Native && dtype != DType::F32 && tokens != 2 {
+                    continue;
+                }
+                let sizes = Sizes { tokens, b1, b2, p, q, r };
+                subject.check_inference(sizes, dtype, Layout::Contiguous, BlastStrategy::Decode, tokens % 2 == 0);
+            }
+        }
+        for layout in [Layout::Permuted, Layout::Sliced, Layout::Broadcast] {
+            let sizes = Sizes { tokens: 3, b1: 2, b2: 3, p: 17, q: 15, r: 33 };
+            subject.check_inference(sizes, DType::F32, layout, BlastStrategy::Decode, true);
+        }
+    }
+}
+
+#[test]
+fn few_tokens_agree_with_the_oracle() {
+    every_backend(&FewTokens);
+}
+
+struct EveryStrategy;
+
+impl Promise for EveryStrategy {
+    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
+        // Where Burn's own matmul is wrong, so is all that rests on it.
+        let products = subject.products();
+        let all = |dtype| products.iter().any(|(with, paths)| *with == dtype && paths.contains(&BlastStrategy::Auto));
+        let fused = subject.scope == Scope::Fused;
+        for strategy in EVERY_STRATEGY.into_iter().filter(|_| all(DType::F32)) {
+            for tokens in [7, 33].into_iter().take(if fused { 1 } else { 2 }) {
+                // More output blocks than the fused kernel takes at a time.
+                let sizes = Sizes { tokens, b1: 18, b2: 2, p: 5, q: 17, r: 20 };
+                subject.check_inference(sizes, DType::F32, Layout::Contiguous, strategy, true);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_strategy_agrees_with_the_oracle() {
+    every_backend(&EveryStrategy);
+}
+
+#[test]
+fn what_a_device_rejects_it_says() {
+    for device in public_devices() {
+        let zeros = |shape: [usize; 3]| Tensor::<3>::zeros(shape, &device);
+        let (u, s, v) = (zeros([2, 3, 4]), zeros([2, 3, 4]), zeros([3, 5, 4]));
+        let rejection =
+            |tokens, strategy| blast_rejection(&Tensor::<2>::zeros([tokens, 15], &device), &u, &s, &v, strategy);
+        assert_eq!(rejection(9, BlastStrategy::Auto), None, "{device:?}");
+        let expected = match device.as_dispatch() {
+            #[cfg(feature = "cpu")]
+            burn::backend::DispatchDevice::Cube(burn_cubecl::CubeDevice::Cpu(_)) => {
+                [Some(BlastRejection::Processor); 3]
+            }
+            #[cfg(feature = "cube")]
+            burn::backend::DispatchDevice::Cube(_) => [Some(BlastRejection::Tokens { tokens: 9, most: 8 }), None, None],
+            _ => [Some(BlastRejection::Backend); 3],
+        };
+        let actual = [(9, BlastStrategy::Decode), (8, BlastStrategy::Decode), (9, BlastStrategy::Fused)]
+            .map(|(t, s)| rejection(t, s));
+        assert_eq!(actual, expected, "{device:?}");
+    }
+}
