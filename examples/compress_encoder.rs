@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example compress_encoder -- --model all-MiniLM-L6-v2 --text lines.txt --held-out more.txt
+//! cargo run --release --example compress_encoder -- … --budget --structure blast:b=6,ratio=0.5
 //! ```
 //!
 //! The model is a Hugging Face folder with a BERT encoder: `config.json`, `model.safetensors`, `tokenizer.json`.
@@ -9,17 +10,18 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
 use burn::tensor::{DType, Tensor};
-use burn_structured::compress::budget::{CurvePoint, LayerCurve, allocate, measure};
+use burn_structured::compress::budget::{LayerCurve, allocate, measure, model_errors};
 use burn_structured::compress::calibrate::{Calibrator, Moment};
-use burn_structured::compress::factorize::FactorizerConfig;
+use burn_structured::compress::factorize::{FactorizerConfig, NamedMatrix, Progress};
 use burn_structured::compress::{approximate, project};
-use burn_structured::models::bert::{SentenceEncoder, TokenBatch};
+use burn_structured::models::bert::{Bert, SentenceEncoder, TokenBatch};
 use burn_structured::nn::{Rank, Structure, StructuredLinear, layer_paths};
 use burn_structured::ops::device;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -29,6 +31,9 @@ const BATCH: usize = 32;
 
 /// Shares of a layer's parameters among which a budget chooses.
 const SHARES: [f64; 9] = [0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8];
+
+/// Steps of a factorization that only has to tell a curve of errors.
+const CURVE_STEPS: usize = 6;
 
 /// Compresses a BERT sentence encoder, plainly and for the inputs that its layers get, and measures both on other text.
 #[derive(Parser, Debug)]
@@ -56,9 +61,13 @@ struct Args {
     /// Structures to try; repeat for several
     #[arg(long, default_values = ["low-rank:ratio=0.5", "monarch:b=6,ratio=0.5", "blast:b=6,ratio=0.5"])]
     structure: Vec<Structure>,
-    /// Give every layer its own share of the parameters, under the same total
+    /// Also give every layer its own share of the parameters, under the same total: by the errors of the layers, and by what
+    /// these cost the whole model
     #[arg(long)]
     budget: bool,
+    /// Lines of the text on which --budget measures what a layer's error costs the model
+    #[arg(long, default_value_t = 64)]
+    sensitivity_lines: usize,
     /// Steps of a factorization
     #[arg(long, default_value_t = 40)]
     steps: usize,
@@ -75,7 +84,10 @@ struct Args {
 
 /// A linear layer of the model.
 struct Layer {
+    /// The checkpoint's name for it.
     name: String,
+    /// Its place in the module.
+    path: String,
     /// `[d_output, d_input]`.
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
@@ -108,104 +120,198 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             calibration
         }
     };
-    let held_out = moments_of(&encoder, &read_lines(&args.held_out, args.held_out_lines)?, "measuring")?;
+    let held_out_lines = read_lines(&args.held_out, args.held_out_lines)?;
+    let held_out = moments_of(&encoder, &held_out_lines, "measuring")?;
     let layers = layers(&encoder, &calibration, &held_out)?;
     let total: usize = layers.iter().map(|layer| layer.weight.dims().iter().product::<usize>()).sum();
     println!("{} layers of {total} weights\n", layers.len());
 
+    let dense = encoder.embed(&held_out_lines)?;
     println!(
-        "| structure | inputs | weights | error of the weights | error of the outputs, held out | STS Spearman | seconds |"
+        "| structure | inputs | shares | weights | error of the weights | of the layers' outputs | of the embeddings | \
+         STS Spearman | seconds |"
     );
-    println!("|---|---|---:|---:|---:|---:|---:|");
+    println!("|---|---|---|---:|---:|---:|---:|---:|---:|");
     let judged = |encoder: &SentenceEncoder| -> Result<String, Box<dyn Error>> {
         Ok(match &pairs {
             Some(pairs) => format!("{:.2}", 100.0 * judgement(encoder, pairs)?),
             None => "-".into(),
         })
     };
-    println!("| dense | | 100 % | 0 | 0 | {} | |", judged(&encoder)?);
+    println!("| dense | | | 100 % | 0 | 0 | 0 | {} | |", judged(&encoder)?);
+    let report = |structure: &Structure, known: bool, shares: &str, linears: &[StructuredLinear], began: Instant| {
+        let seconds = began.elapsed().as_secs_f64();
+        let mut compressed = encoder.clone();
+        let (mut weights, mut plain, mut outputs) = (0, 0.0, 0.0);
+        for ((layer, linear), (_, place)) in layers.iter().zip(linears).zip(compressed.model.linears_mut()) {
+            weights += linear.cost().params - layer.bias.as_ref().map_or(0, |bias| bias.dims()[0]);
+            plain += relative_error(linear, &layer.weight);
+            let dense = StructuredLinear::to_dense;
+            outputs += project::measured(linear.clone(), dense, &layer.weight, &layer.held_out)?.relative_error;
+            *place = linear.clone();
+        }
+        let count = layers.len() as f64;
+        let embeddings = norm(compressed.embed(&held_out_lines)? - dense.clone()) / norm(dense.clone());
+        println!(
+            "| {structure} | {} | {shares} | {:.1} % | {:.4} | {:.4} | {embeddings:.4} | {} | {seconds:.0} |",
+            if known { "known" } else { "unknown" },
+            100.0 * weights as f64 / total as f64,
+            plain / count,
+            outputs / count,
+            judged(&compressed)?
+        );
+        Ok::<_, Box<dyn Error>>(())
+    };
     for structure in &args.structure {
         for known in [false, true] {
             let began = Instant::now();
-            let structures = match args.budget {
-                false => vec![*structure; layers.len()],
-                true => within_budget(args, &layers, *structure, known)?,
-            };
-            let bar = progress(layers.len(), "layers")?;
-            let mut compressed = encoder.clone();
-            let (mut weights, mut plain, mut outputs) = (0, 0.0, 0.0);
-            for ((layer, structure), (_, linear)) in layers.iter().zip(structures).zip(compressed.model.linears_mut()) {
-                bar.set_message(layer.name.clone());
-                let moment = layer.calibration.regularized(args.regularization);
-                let found = approximate(
-                    structure,
-                    layer.weight.clone(),
-                    layer.bias.clone(),
-                    known.then_some(&moment),
-                    &FactorizerConfig::new().with_steps(args.steps),
-                )?;
-                weights += found.layer.cost().params - layer.bias.as_ref().map_or(0, |bias| bias.dims()[0]);
-                plain += relative_error(&found.layer, &layer.weight);
-                let measured =
-                    project::measured(found.layer, StructuredLinear::to_dense, &layer.weight, &layer.held_out)?;
-                outputs += measured.relative_error;
-                *linear = measured.layer;
-                bar.inc(1);
+            let even = compress(args, &layers, &vec![*structure; layers.len()], known)?;
+            report(structure, known, "even", &even, began)?;
+            if !args.budget {
+                continue;
             }
-            bar.finish_and_clear();
-            let (seconds, count) = (began.elapsed().as_secs_f64(), layers.len() as f64);
-            let how = match (known, args.budget) {
-                (false, false) => "unknown",
-                (true, false) => "known",
-                (false, true) => "unknown, budget",
-                (true, true) => "known, budget",
-            };
-            println!(
-                "| {structure} | {how} | {:.0} % | {:.4} | {:.4} | {} | {seconds:.0} |",
-                100.0 * weights as f64 / total as f64,
-                plain / count,
-                outputs / count,
-                judged(&compressed)?
-            );
+            let began = Instant::now();
+            let curves = curves(args, &layers, *structure, known)?;
+            let budget = params(&layers, &even);
+            let measuring = began.elapsed();
+            // Layers differ in the size of their outputs, and the next norm scales them.
+            let relative: Vec<LayerCurve> = curves.iter().map(|curve| curve.clone().with_relative_errors()).collect();
+            let chosen = compress(args, &layers, &within(&relative, budget)?, known)?;
+            report(structure, known, "by the layers' errors", &chosen, began)?;
+            let began = Instant::now() - measuring;
+            let sensitive = with_sensitivities(args, &encoder, &layers, curves, &even, known)?;
+            let chosen = compress(args, &layers, &within(&sensitive, budget)?, known)?;
+            report(structure, known, "by the model's errors", &chosen, began)?;
         }
     }
     Ok(())
 }
 
-/// The structure of every layer, of the same parameters together as with the given ratio everywhere.
-fn within_budget(
+/// The weights of all layers, without biases.
+fn params(layers: &[Layer], linears: &[StructuredLinear]) -> usize {
+    let biases: usize = layers.iter().filter_map(|layer| layer.bias.as_ref()).map(|bias| bias.dims()[0]).sum();
+    linears.iter().map(|linear| linear.cost().params).sum::<usize>() - biases
+}
+
+/// Every layer in its structure, without regard to the others.
+fn compress(
     args: &Args,
     layers: &[Layer],
-    structure: Structure,
+    structures: &[Structure],
     known: bool,
-) -> Result<Vec<Structure>, Box<dyn Error>> {
+) -> Result<Vec<StructuredLinear>, Box<dyn Error>> {
+    let settings = FactorizerConfig::new().with_steps(args.steps);
+    let moment = |layer: &Layer| layer.calibration.regularized(args.regularization);
+    let mut found: BTreeMap<&str, StructuredLinear> = BTreeMap::new();
+    let bar = progress(layers.len(), "layers")?;
+    let mut structured: Vec<(Structure, Vec<&Layer>)> = Vec::new();
+    for (layer, structure) in layers.iter().zip(structures) {
+        match structured.iter_mut().find(|(known, _)| known == structure) {
+            Some((_, layers)) => layers.push(layer),
+            None => structured.push((*structure, vec![layer])),
+        }
+    }
+    for (structure, layers) in structured {
+        if let Structure::Blast { blocks, rank } = structure {
+            // Layers of one shape together.
+            let matrices = layers.iter().map(|layer| {
+                let matrix = NamedMatrix::new(&layer.name, layer.weight.clone());
+                if known { matrix.with_moment(moment(layer).to_tensor(&layer.weight.device())) } else { matrix }
+            });
+            let observe = |names: &[String], progress: Progress| {
+                let error = progress.point.mean_error();
+                bar.set_message(format!("{} layers, step {}: {error:.3}", names.len(), progress.point.step));
+                ControlFlow::Continue(())
+            };
+            let settings = settings.clone().with_blocks(blocks).with_rank(rank);
+            for blast in settings.stream(matrices).with_observer(observe) {
+                let (name, blast) = blast?;
+                let layer = layers.iter().find(|layer| layer.name == name).ok_or("a layer of another name")?;
+                found.insert(&layer.name, StructuredLinear::Blast(blast.layer(0, layer.bias.clone())));
+                bar.inc(1);
+            }
+        } else {
+            for layer in layers {
+                bar.set_message(layer.name.clone());
+                let (weight, bias) = (layer.weight.clone(), layer.bias.clone());
+                let moment = known.then(|| moment(layer));
+                let nearest = approximate(structure, weight, bias, moment.as_ref(), &settings)?;
+                found.insert(&layer.name, nearest.layer);
+                bar.inc(1);
+            }
+        }
+    }
+    bar.finish_and_clear();
+    let linear = |layer: &Layer| found.remove(layer.name.as_str()).ok_or(format!("{} was lost", layer.name).into());
+    layers.iter().map(linear).collect()
+}
+
+/// The error of every layer against its share of the parameters.
+fn curves(args: &Args, layers: &[Layer], structure: Structure, known: bool) -> Result<Vec<LayerCurve>, Box<dyn Error>> {
     let bar = progress(layers.len(), "curves")?;
-    let settings = FactorizerConfig::new().with_steps(args.steps.min(12));
-    let mut curves: Vec<LayerCurve> = Vec::new();
-    let mut budget = 0;
+    let settings = FactorizerConfig::new().with_steps(args.steps.min(CURVE_STEPS));
+    let shares: Vec<Structure> = SHARES.iter().map(|share| structure.with_rank(Rank::Ratio(*share))).collect();
+    let mut curves = Vec::new();
     for layer in layers {
         bar.set_message(layer.name.clone());
         let moment = layer.calibration.regularized(args.regularization);
-        let moment = known.then_some(&moment);
-        let shares: Vec<Structure> = SHARES.iter().map(|share| structure.with_rank(Rank::Ratio(*share))).collect();
-        let points = measure(&layer.weight, &shares, moment, &settings)?;
-        let even: Vec<CurvePoint> = measure(&layer.weight, &[structure], moment, &settings.clone().with_steps(0))?;
-        budget += even.first().map_or(0, |point| point.params);
-        // Layers differ in the size of their outputs; relative errors are what the model suffers from, as the next norm
-        // scales them.
-        let size = points
-            .first()
-            .map_or(1.0, |point| (point.squared_error / point.relative_error.powi(2)).max(f64::MIN_POSITIVE));
-        curves.push(LayerCurve::new(points).with_sensitivity(1.0 / size));
+        curves.push(LayerCurve::new(measure(&layer.weight, &shares, known.then_some(&moment), &settings)?));
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let allocation = allocate(&curves, budget)?;
-    Ok(allocation.choices.iter().zip(&curves).map(|(choice, curve)| curve.points[*choice].structure).collect())
+    Ok(curves)
+}
+
+/// The curves with what the layers' errors cost the embeddings of a part of the text, where `even` shows it.
+fn with_sensitivities(
+    args: &Args,
+    encoder: &SentenceEncoder,
+    layers: &[Layer],
+    curves: Vec<LayerCurve>,
+    even: &[StructuredLinear],
+    known: bool,
+) -> Result<Vec<LayerCurve>, Box<dyn Error>> {
+    let tokens = encoder.tokenizer.tokens(&read_lines(&args.text, args.sensitivity_lines)?)?;
+    let bar = progress(layers.len() + 1, "models")?;
+    bar.set_message("sensitivities");
+    let embed = |model: &Bert| {
+        bar.inc(1);
+        let batches = tokens.chunks(BATCH).map(|sentences| {
+            let TokenBatch { tokens, mask } = TokenBatch::new(sentences, encoder.tokenizer.pad_id(), &model.device());
+            model.embed(tokens, mask)
+        });
+        Tensor::cat(batches.collect(), 0)
+    };
+    let replacements = layers.iter().zip(even).map(|(layer, linear)| (layer.path.clone(), linear.to_dense()));
+    let errors = model_errors(&encoder.model, replacements, embed)?;
+    bar.finish_and_clear();
+    let mut sensitive = Vec::new();
+    for ((layer, linear), curve) in layers.iter().zip(even).zip(curves) {
+        let relative = match known {
+            true => {
+                let moment = layer.calibration.regularized(args.regularization);
+                let dense = StructuredLinear::to_dense;
+                project::measured(linear.clone(), dense, &layer.weight, &moment)?.relative_error
+            }
+            false => relative_error(linear, &layer.weight),
+        };
+        let squared_error = curve.squared_norm() * relative.powi(2);
+        sensitive.push(curve.with_model_error(errors[&layer.path], squared_error));
+    }
+    Ok(sensitive)
+}
+
+/// The structure of every layer, of so many parameters together.
+fn within(curves: &[LayerCurve], budget: usize) -> Result<Vec<Structure>, Box<dyn Error>> {
+    let allocation = allocate(curves, budget)?;
+    Ok(allocation.choices.iter().zip(curves).map(|(choice, curve)| curve.points[*choice].structure).collect())
+}
+
+fn norm(matrix: Tensor<2>) -> f64 {
+    matrix.cast(DType::F32).powf_scalar(2.0).sum().sqrt().into_scalar::<f64>()
 }
 
 fn relative_error(layer: &StructuredLinear, weight: &Tensor<2>) -> f64 {
-    let norm = |matrix: Tensor<2>| matrix.cast(DType::F32).powf_scalar(2.0).sum().sqrt().into_scalar::<f64>();
     norm(layer.to_dense() - weight.clone()) / norm(weight.clone())
 }
 
@@ -240,8 +346,9 @@ fn layers(
         let StructuredLinear::Dense(dense) = linear else {
             return Err(format!("{name} is compressed already").into());
         };
+        let path = paths.get(&dense.weight.id).cloned().unwrap_or_default();
         let moment = |calibrator: &Calibrator| {
-            let moment = paths.get(&dense.weight.id).and_then(|path| calibrator.moment(path));
+            let moment = calibrator.moment(&path);
             moment.cloned().ok_or(format!("there is no moment of {name}; was it gathered with another model?"))
         };
         layers.push(Layer {
@@ -250,6 +357,7 @@ fn layers(
             calibration: moment(calibration)?,
             held_out: moment(held_out)?,
             name,
+            path,
         });
     }
     Ok(layers)

@@ -1,13 +1,14 @@
 //! One layer of any structure in place of a dense weight, by the best method there is for it.
 
 use crate::calibrate::Moment;
-use crate::factorize::FactorizerConfig;
-use crate::{CompressError, project};
+use crate::factorize::{FactorizerConfig, Start};
+use crate::{CompressError, Spectrum, project};
 use burn::tensor::Tensor;
 use burn_structured_nn::{
     Approximation, BlastLinear, LowRankLinearConfig, MonarchLinearConfig, Ss1Hash, Ss1LinearConfig, Structure,
     StructuredLinear, StructuredLinearConfig,
 };
+use std::sync::Arc;
 
 /// The layer of this structure nearest to a dense `weight [d_output, d_input]`, with `bias` as it is, and how far it is: for
 /// inputs of second moment `moment` if that is known, else in the plain distance.
@@ -41,6 +42,18 @@ pub fn approximate(
     moment: Option<&Moment>,
     factorizer: &FactorizerConfig,
 ) -> Result<Approximation<StructuredLinear>, CompressError> {
+    approximate_from(None, structure, weight, bias, moment, factorizer)
+}
+
+/// The same, where the weight has been decomposed already, in the metric of its inputs.
+pub(crate) fn approximate_from(
+    spectrum: Option<&Arc<Spectrum>>,
+    structure: Structure,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    moment: Option<&Moment>,
+    factorizer: &FactorizerConfig,
+) -> Result<Approximation<StructuredLinear>, CompressError> {
     let [d_output, d_input] = weight.dims();
     match (structure, moment) {
         (Structure::Blast { blocks, rank }, _) => {
@@ -48,6 +61,9 @@ pub fn approximate(
             let mut factorizer = config.init();
             if let Some(moment) = moment {
                 factorizer = factorizer.with_moment(moment.to_tensor(&weight.device()));
+            }
+            if let (Some(spectrum), Start::Spectral { noise }) = (spectrum, config.method.start()) {
+                factorizer = factorizer.with_start(Start::Decomposed { spectrum: spectrum.clone(), noise });
             }
             let found = factorizer.factorize(weight)?;
             let layer: BlastLinear = found.layer(0, bias);

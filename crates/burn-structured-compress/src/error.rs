@@ -54,12 +54,26 @@ pub enum CompressError {
         /// The shape it should have.
         expected: [usize; 4],
     },
+    /// A decomposition is of another matrix.
+    #[error(
+        "the decomposition is of a matrix of shape {actual:?}; it starts one matrix of that shape, not {matrices} of {expected:?}"
+    )]
+    SpectrumShape {
+        /// The shape of the matrix that was decomposed.
+        actual: [usize; 2],
+        /// The matrices that are factorized.
+        matrices: usize,
+        /// Their shape.
+        expected: [usize; 2],
+    },
     /// The optimisation left the numbers.
     #[error(
-        "the factorization diverged at step {step}: its error is no number any more; use f64, a smaller step, or the \
-         method `Auto`"
+        "the factorization of matrix {matrix} diverged at step {step}: its error is no number any more; use f64, a smaller \
+         step, or the method `Auto`"
     )]
     Diverged {
+        /// Which one of the batch.
+        matrix: usize,
         /// The step.
         step: usize,
     },
@@ -100,6 +114,12 @@ pub enum CompressError {
         /// The first such feature.
         feature: usize,
     },
+    /// A model has no dense layer of a name.
+    #[error("the model has no dense structured layer of this name")]
+    NoDenseLayer,
+    /// A model's output is no number.
+    #[error("the model's output is NaN or infinite; look at its inputs, or run it in f32")]
+    OutputNotFinite,
     /// Something is wrong with one layer of a model.
     #[error("layer {name}: {source}")]
     Layer {

@@ -17,7 +17,9 @@ mod error;
 pub mod factorize;
 pub mod project;
 pub mod report;
+mod spectrum;
 mod svd;
 
 pub use approximate::approximate;
 pub use error::CompressError;
+pub use spectrum::Spectrum;

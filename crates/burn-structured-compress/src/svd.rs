@@ -22,15 +22,29 @@ const POWER_ITERATIONS: usize = 3;
 const LEAST_SIDE: usize = 1024;
 
 /// `matrix ≈ left · diag(values) · rightᵀ`.
+#[derive(Debug)]
 pub(crate) struct Truncated {
     /// `[rows, rank]`, orthonormal.
     pub left: Mat<f64>,
-    /// Descending.
+    /// Descending; as many as were found, which may be more than there are vectors.
     pub values: Vec<f64>,
     /// `[columns, rank]`, orthonormal.
     pub right: Mat<f64>,
-    /// What the other singular values are together, relative to all of them; not known below 1e-8.
-    pub missed: f64,
+    /// The squares of all singular values together, found or not.
+    total: f64,
+    /// Whether all were found.
+    complete: bool,
+}
+
+impl Truncated {
+    /// What the singular values beyond the first `rank` are together, relative to all of them. Not known below 1e-8 where only
+    /// the largest were found.
+    pub fn missed(&self, rank: usize) -> f64 {
+        let square = |values: &[f64]| values.iter().map(|value| value.powi(2)).sum::<f64>();
+        let (kept, beyond) = self.values.split_at(rank.min(self.values.len()));
+        let unknown = if self.complete { 0.0 } else { (self.total - square(kept) - square(beyond)).max(0.0) };
+        if self.total == 0.0 { 0.0 } else { ((square(beyond) + unknown) / self.total).sqrt() }
+    }
 }
 
 /// The `rank` largest singular values and their vectors.
@@ -53,8 +67,7 @@ pub(crate) fn truncated(matrix: MatRef<'_, f64>, rank: usize, seed: u64) -> Resu
         range = basis(matrix * basis(matrix.transpose() * range));
     }
     let small = whole((range.transpose() * matrix).as_ref(), rank)?;
-    let missed = missed(&small.values, matrix);
-    Ok(Truncated { left: range * small.left, missed, ..small })
+    Ok(Truncated { left: range * small.left, total: matrix.squared_norm_l2(), complete: false, ..small })
 }
 
 /// The best matrix of a rank in the metric of a positive definite `moment`: `‖(W − Ŵ) C^½‖` is smallest. `left` is orthonormal,
@@ -83,16 +96,10 @@ pub(crate) fn truncated_in(
 fn whole(matrix: MatRef<'_, f64>, rank: usize) -> Result<Truncated, CompressError> {
     let (rows, columns) = (matrix.nrows(), matrix.ncols());
     let svd = Svd::new_thin(matrix).map_err(|_| CompressError::NotConverged { rows, columns })?;
-    let values: Vec<f64> = svd.S().column_vector().iter().take(rank).copied().collect();
-    let missed = missed(&values, matrix);
+    let values: Vec<f64> = svd.S().column_vector().iter().copied().collect();
+    let total = values.iter().map(|value| value.powi(2)).sum();
     let (left, right) = (svd.U().subcols(0, rank).to_owned(), svd.V().subcols(0, rank).to_owned());
-    Ok(Truncated { left, values, right, missed })
-}
-
-fn missed(values: &[f64], matrix: MatRef<'_, f64>) -> f64 {
-    let all = matrix.squared_norm_l2();
-    let kept: f64 = values.iter().map(|value| value.powi(2)).sum();
-    if all == 0.0 { 0.0 } else { ((all - kept).max(0.0) / all).sqrt() }
+    Ok(Truncated { left, values, right, total, complete: true })
 }
 
 #[cfg(test)]

@@ -28,7 +28,9 @@
 mod allocation;
 mod curve;
 mod search;
+mod sensitivity;
 
 pub use allocation::{Allocation, allocate};
 pub use curve::{CurvePoint, LayerCurve, measure};
 pub use search::smallest_rank;
+pub use sensitivity::model_errors;

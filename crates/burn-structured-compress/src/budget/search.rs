@@ -1,6 +1,7 @@
 //! The rank that an error takes.
 
-use super::{CurvePoint, measure};
+use super::CurvePoint;
+use super::curve::Trials;
 use crate::CompressError;
 use crate::calibrate::Moment;
 use crate::factorize::FactorizerConfig;
@@ -28,13 +29,13 @@ pub fn smallest_rank(
     if structure.with_rank(Rank::Fixed(1)) == structure.with_rank(Rank::Fixed(2)) {
         return Err(CompressError::NoRank { structure });
     }
-    let tried = |rank: usize| -> Result<Option<CurvePoint>, CompressError> {
-        let points = measure(weight, &[structure.with_rank(Rank::Fixed(rank))], moment, factorizer);
-        match points {
+    let mut trials = Trials::new(weight, moment, factorizer)?;
+    let mut tried = |rank: usize| -> Result<Option<CurvePoint>, CompressError> {
+        match trials.point(structure.with_rank(Rank::Fixed(rank))) {
             // A rank above what the blocks need: there is nothing beyond.
             Err(CompressError::Structure(burn_structured_nn::StructureError::RankTooLarge { .. })) => Ok(None),
             Err(error) => Err(error),
-            Ok(points) => Ok(points.first().copied()),
+            Ok(point) => Ok(Some(point)),
         }
     };
     // A rank that is enough, by doubling.
@@ -61,6 +62,7 @@ pub fn smallest_rank(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::measure;
     use burn::tensor::{Device, Distribution};
 
     #[test]

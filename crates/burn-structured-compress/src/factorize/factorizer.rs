@@ -1,13 +1,14 @@
-//! The optimisation loop.
+//! What a factorization is asked for, and how it begins and ends; the loop between is in `run`.
 
 use super::metric::Metric;
-use super::{BlastFactors, Clock, Ended, Method, Problem, Start, State, Stepper, TracePoint};
+use super::run::{Observer, Run};
+use super::{BlastFactors, Factorization, Method, Problem, Progress, Start, Stepper};
 use crate::CompressError;
 use burn::config::Config;
 use burn::tensor::{DType, Tensor, TensorData};
-use burn_structured_nn::{BlastLinear, BlastLinearConfig, Blocks, Rank};
+use burn_structured_nn::{BlastLinearConfig, Blocks, Rank};
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Configuration to create a [`Factorizer`] using the [init function](FactorizerConfig::init).
 #[derive(Config, Debug)]
@@ -24,10 +25,10 @@ pub struct FactorizerConfig {
     /// Steps, at most.
     #[config(default = 60)]
     pub steps: usize,
-    /// The run ends when every matrix has this relative error or less.
+    /// A matrix is done when it has this relative error or less.
     #[config(default = 0.0)]
     pub tolerance: f64,
-    /// The run ends when the mean error has not fallen by a share of `least_improvement` over this many steps.
+    /// A matrix is done when its error has not fallen by a share of `least_improvement` over this many steps.
     #[config(default = "Some(10)")]
     pub patience: Option<usize>,
     /// See `patience`.
@@ -36,7 +37,8 @@ pub struct FactorizerConfig {
     /// The run ends after this many seconds, with the factors of the last whole step.
     #[config(default = "None")]
     pub seconds: Option<f64>,
-    /// Seed of all that is random. The same seed starts the same on every device.
+    /// Seed of all that is random. The same seed starts the same on every device, and in any batch: every matrix gets the same
+    /// random numbers, whichever others there are.
     #[config(default = 0)]
     pub seed: u64,
 }
@@ -50,45 +52,6 @@ pub struct Factorizer<'a> {
     start: Option<Start>,
     moment: Option<Tensor<3>>,
     observer: Option<Observer<'a>>,
-}
-
-type Observer<'a> = Box<dyn FnMut(Progress) -> ControlFlow<()> + 'a>;
-
-/// What an observer is told at every step.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
-    /// The step just done.
-    pub point: &'a TracePoint,
-    /// Steps there will be at most.
-    pub steps: usize,
-}
-
-/// What was found.
-#[derive(Debug)]
-pub struct Factorization {
-    /// The best factors, in the scale and the type of the given matrices.
-    pub factors: BlastFactors,
-    /// The run, from the start on.
-    pub trace: Vec<TracePoint>,
-    /// Why it ended.
-    pub ended: Ended,
-    best: usize,
-}
-
-impl Factorization {
-    /// `‖W − A‖ / ‖A‖` of each matrix, in the metric that was asked for; `‖W‖` where `A` is zero.
-    pub fn errors(&self) -> &[f64] {
-        &self.trace[self.best].errors
-    }
-
-    /// One matrix of the batch as a layer.
-    ///
-    /// # Panics
-    ///
-    /// If there are not so many matrices, or the bias is not `[d_output]`.
-    pub fn layer(&self, matrix: usize, bias: Option<Tensor<1>>) -> BlastLinear {
-        self.factors.layer(matrix, bias)
-    }
 }
 
 impl FactorizerConfig {
@@ -138,7 +101,7 @@ impl<'a> Factorizer<'a> {
         self.factorize_batch(weight.unsqueeze_dim(0))
     }
 
-    /// Factors near the dense `weights [k, m, n]`, all of them at once.
+    /// Factors near the dense `weights [k, m, n]`, all of them at once. Each is what it would be alone, but for rounding.
     ///
     /// Half-precision matrices are factorized in f32. The given start, if any, is in the scale of the matrices.
     ///
@@ -160,62 +123,12 @@ impl<'a> Factorizer<'a> {
         let problem = Problem::new(target, grid, rank, metric);
         let start = self.start.take().unwrap_or_else(|| self.config.method.start());
         let start = problem.state(start.factors(&problem, &scale, self.config.seed)?);
-        let (state, trace, best, ended) = self.run(&problem, start, began)?;
-        let BlastFactors { u, s, v } = state.factors.scaled(&scale);
+        let stepper = self.stepper.take().unwrap_or_else(|| self.config.method.stepper());
+        let run = Run { config: &self.config, problem: &problem, observer: self.observer.take(), began };
+        let found = run.from(start, stepper)?;
+        let BlastFactors { u, s, v } = found.factors.scaled(&scale);
         let factors = BlastFactors { u: u.cast(given), s: s.cast(given), v: v.cast(given) };
-        Ok(Factorization { factors, trace, ended, best })
-    }
-
-    fn run(
-        &mut self,
-        problem: &Problem,
-        mut state: State,
-        began: Instant,
-    ) -> Result<(State, Vec<TracePoint>, usize, Ended), CompressError> {
-        let FactorizerConfig { method, steps, tolerance, patience, least_improvement, seconds, .. } = self.config;
-        let mut stepper = self.stepper.take().unwrap_or_else(|| method.stepper());
-        let deadline = seconds.map(Duration::from_secs_f64);
-        let mut trace: Vec<TracePoint> = Vec::new();
-        let mut best: Option<(usize, f64, State)> = None;
-        for step in 0..=steps {
-            let errors = problem.relative_errors(&state);
-            trace.push(TracePoint { step, seconds: began.elapsed().as_secs_f64(), errors });
-            let point = &trace[step];
-            let (mean, worst) = (point.mean_error(), point.worst_error());
-            if !mean.is_finite() {
-                return Err(CompressError::Diverged { step });
-            }
-            if best.as_ref().is_none_or(|(_, error, _)| mean < *error) {
-                best = Some((step, mean, state.clone()));
-            }
-            let interrupted = match &mut self.observer {
-                Some(observer) => observer(Progress { point, steps }).is_break(),
-                None => false,
-            };
-            let stalled = |patience: usize| {
-                let earlier = step.checked_sub(patience).map(|earlier| trace[earlier].mean_error());
-                earlier.is_some_and(|earlier| mean > (1.0 - least_improvement) * earlier)
-            };
-            let ended = if worst <= tolerance {
-                Some(Ended::Tolerance)
-            } else if interrupted {
-                Some(Ended::Interrupted)
-            } else if step == steps {
-                Some(Ended::Steps)
-            } else if deadline.is_some_and(|deadline| began.elapsed() >= deadline) {
-                Some(Ended::Time)
-            } else if patience.is_some_and(stalled) {
-                Some(Ended::Stalled)
-            } else {
-                None
-            };
-            if let Some(ended) = ended {
-                let (best, _, state) = best.unwrap_or((step, mean, state));
-                return Ok((state, trace, best, ended));
-            }
-            state = stepper.step(problem, state, Clock { step, steps, error: worst })?;
-        }
-        unreachable!("the last step ends the run")
+        Ok(Factorization { factors, ..found })
     }
 
     fn check(&self, weights: &Tensor<3>) -> Result<([usize; 2], usize), CompressError> {

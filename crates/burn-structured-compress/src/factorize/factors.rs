@@ -1,7 +1,7 @@
 //! The factors of a batch of BLAST matrices, as the optimisation moves them.
 
 use burn::module::Param;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use burn_structured_nn::BlastLinear;
 
 /// The factors of `k` BLAST matrices of one shape and grid: block `(i, j)` is `U_i diag(s_ij) V_jᵀ`.
@@ -33,33 +33,45 @@ impl BlastFactors {
     /// If there are not so many matrices, or the bias is not `[m]`.
     pub fn layer(&self, matrix: usize, bias: Option<Tensor<1>>) -> BlastLinear {
         assert!(matrix < self.matrices(), "matrix {matrix} of a batch of {}", self.matrices());
-        let one =
-            |factor: &Tensor<4>| Param::from_tensor(factor.clone().narrow(0, matrix, 1).squeeze_dim::<3>(0).detach());
+        let Self { u, s, v } = self.matrix(matrix);
+        let one = |factor: Tensor<4>| Param::from_tensor(factor.squeeze_dim::<3>(0).detach());
         let [_, b1, p, _] = self.u.dims();
         assert!(bias.as_ref().is_none_or(|bias| bias.dims() == [b1 * p]), "the bias needs {} entries", b1 * p);
-        BlastLinear {
-            u: one(&self.u),
-            s: one(&self.s),
-            v: one(&self.v),
-            bias: bias.map(|bias| Param::from_tensor(bias.detach())),
-        }
+        BlastLinear { u: one(u), s: one(s), v: one(v), bias: bias.map(|bias| Param::from_tensor(bias.detach())) }
+    }
+
+    /// Those of one matrix.
+    pub(super) fn matrix(&self, matrix: usize) -> Self {
+        let one = |factor: &Tensor<4>| factor.clone().narrow(0, matrix, 1);
+        Self { u: one(&self.u), s: one(&self.s), v: one(&self.v) }
     }
 
     /// The factors with the norm of every component shared evenly between `U` and `V`, and couplings of unit size: the same
     /// matrices, with Gram matrices as well conditioned as a scaling makes them.
+    ///
+    /// The scales are powers of two, so that no entry is rounded, on any device.
     pub fn balanced(self) -> Self {
-        let size = |factor: &Tensor<4>| factor.clone().powf_scalar(2.0).mean_dims(&[1, 2]).sqrt();
-        let (u, s, v) = (size(&self.u), size(&self.s), size(&self.v));
-        let whole = u.clone() * s.clone() * v.clone();
-        // A component that is zero stays as it is.
-        let zero = whole.clone().equal_elem(0.0);
-        let share = |own: Tensor<4>, fair: Tensor<4>| (fair / own).mask_fill(zero.clone(), 1.0);
-        let fair = whole.clone().sqrt();
-        Self {
-            u: self.u * share(u, fair.clone()),
-            s: self.s * share(s.clone(), s.ones_like()),
-            v: self.v * share(v, fair),
+        let (k, r) = (self.matrices(), self.rank());
+        let square = |factor: &Tensor<4>| factor.clone().powf_scalar(2.0).mean_dims(&[1, 2]);
+        let squares = Tensor::cat(vec![square(&self.u), square(&self.s), square(&self.v)], 0);
+        let squares: Vec<f64> = squares.into_data().iter::<f64>().collect();
+        let mut scales = vec![1.0; 3 * k * r];
+        for at in 0..k * r {
+            let [u, s, v] = [0, 1, 2].map(|factor| squares[factor * k * r + at].sqrt().log2());
+            // A component that is zero stays as it is.
+            if [u, s, v].iter().all(|size| size.is_finite()) {
+                let exponent = |wanted: f64| wanted.round().clamp(-60.0, 60.0) as i32;
+                let (of_u, of_s) = (exponent((u + s + v) / 2.0 - u), exponent(-s));
+                for (factor, exponent) in [of_u, of_s, -of_u - of_s].into_iter().enumerate() {
+                    scales[factor * k * r + at] = 2f64.powi(exponent);
+                }
+            }
         }
+        let (device, dtype) = (self.u.device(), self.u.dtype());
+        let data = TensorData::new(scales, [3 * k, 1, 1, r]).convert_dtype(dtype);
+        let scales = Tensor::<4>::from_data(data, (&device, dtype));
+        let of = |factor: usize| scales.clone().narrow(0, factor * k, k);
+        Self { u: self.u * of(0), s: self.s * of(1), v: self.v * of(2) }
     }
 
     /// The factors of `factor` times the matrices, one factor a matrix.
@@ -103,6 +115,12 @@ impl BlastFactors {
 
 /// Entry by entry of the first axis, from one or the other.
 pub(super) fn either<const D: usize>(one: Tensor<D>, other: Tensor<D>, chosen: &[bool]) -> Tensor<D> {
+    if chosen.iter().all(|chosen| *chosen) {
+        return one;
+    }
+    if !chosen.contains(&true) {
+        return other;
+    }
     let parts = chosen.iter().enumerate().map(|(at, chosen)| {
         let from = if *chosen { &one } else { &other };
         from.clone().narrow(0, at, 1)

@@ -17,21 +17,27 @@
 //! # Ok::<(), burn_structured_compress::CompressError>(())
 //! ```
 
+mod factorization;
 mod factorizer;
 mod factors;
 mod method;
 mod metric;
 mod problem;
+mod run;
 mod schedule;
 mod start;
 mod stepper;
+mod stream;
 mod trace;
 
-pub use factorizer::{Factorization, Factorizer, FactorizerConfig, Progress};
+pub use factorization::Factorization;
+pub use factorizer::{Factorizer, FactorizerConfig};
 pub use factors::BlastFactors;
 pub use method::Method;
 pub use problem::{Problem, Quadratic, Rule, State};
+pub use run::Progress;
 pub use schedule::Schedule;
 pub use start::Start;
 pub use stepper::{Clock, Gd, LevenbergMarquardt, PrecGd, Relaxed, Stepper};
+pub use stream::{Factorizations, NamedMatrix};
 pub use trace::{Ended, TracePoint};

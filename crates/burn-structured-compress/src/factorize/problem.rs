@@ -35,6 +35,15 @@ pub struct Quadratic {
     pub gram: Tensor<3>,
     /// `‖W − A‖` of the matrix that the block belongs to: `[blocks, 1, 1]`.
     pub residual: Tensor<3>,
+    /// The matrices that the blocks belong to.
+    matrices: Range<usize>,
+}
+
+impl Quadratic {
+    /// A number for each matrix of the problem, `[k]`, for each of the blocks: `[blocks, 1, 1]`.
+    pub fn per_block(&self, numbers: &Tensor<1>) -> Tensor<3> {
+        spread(numbers, &self.matrices, self.gradient.dims()[0] / self.matrices.len())
+    }
 }
 
 /// How to change a factor: what is to be subtracted from it, `[blocks, rows, r]`.
@@ -150,7 +159,8 @@ impl Problem {
             };
             let gradient = blocks_of(&blocked(weighed, rows.len())).matmul(blocks_of(&right));
             let residual = spread(&norm, &matrices, rows.len());
-            rule(Quadratic { gradient, gram, residual }).reshape([matrices.len(), rows.len() * p, self.rank])
+            let shape = [matrices.len(), rows.len() * p, self.rank];
+            rule(Quadratic { gradient, gram, residual, matrices }).reshape(shape)
         });
         self.state(BlastFactors { u: u.clone() - change.reshape(u.dims()), s, v })
     }
@@ -177,11 +187,8 @@ impl Problem {
             let residual = transposed.clone().slice([matrices.clone(), columns.start * q..columns.end * q]);
             let gradient = blocks_of(&blocked(residual, columns.len())).matmul(left.clone());
             let residual = spread(&norm, &matrices, columns.len());
-            rule(Quadratic { gradient, gram: gram(&left), residual }).reshape([
-                matrices.len(),
-                columns.len() * q,
-                self.rank,
-            ])
+            let shape = [matrices.len(), columns.len() * q, self.rank];
+            rule(Quadratic { gradient, gram: gram(&left), residual, matrices }).reshape(shape)
         });
         self.state(BlastFactors { u, s, v: v.clone() - change.reshape(v.dims()) })
     }
@@ -199,7 +206,7 @@ impl Problem {
             let gradient = weighed.clone().narrow(2, j * q, q).swap_dims(1, 2).matmul(left.clone());
             let gradient = metric.inverse_block(j).matmul(gradient);
             let residual = spread(&norm, &(0..k), 1);
-            let change = rule(Quadratic { gradient, gram: gram(&left), residual });
+            let change = rule(Quadratic { gradient, gram: gram(&left), residual, matrices: 0..k });
             blocks.push(v.clone().narrow(1, j, 1) - change.clone().unsqueeze_dim(1));
             let moved = left.matmul(change.swap_dims(1, 2));
             weighed = weighed - moved.matmul(metric.moment.clone().narrow(1, j * q, q));
@@ -249,7 +256,7 @@ impl Problem {
                 let gram_v = gram_v.clone().slice([matrices.clone()]).unsqueeze_dim::<5>(1);
                 let gram = (gram_u * gram_v).reshape([kk * ii * group, r, r]);
                 let residual = spread(&norm, &matrices, ii * group);
-                rule(Quadratic { gradient, gram, residual }).reshape([kk, ii, group * r])
+                rule(Quadratic { gradient, gram, residual, matrices }).reshape([kk, ii, group * r])
             });
             let change = change.reshape([k, b1, group, r]);
             if let Some(metric) = &self.metric {
@@ -265,10 +272,17 @@ impl Problem {
 
     /// `J p`: how the matrices change, to first order, with the factors, `[k, m, n]`.
     pub(super) fn moved(&self, at: &BlastFactors, by: &BlastFactors) -> Tensor<3> {
-        let with = |u: &Tensor<4>, s: &Tensor<4>, v: &Tensor<4>| {
-            self.product(&BlastFactors { u: u.clone(), s: s.clone(), v: v.clone() })
-        };
-        with(&by.u, &at.s, &at.v) + with(&at.u, &by.s, &at.v) + with(&at.u, &at.s, &by.v)
+        let [_, m, n] = self.dims();
+        let p = m / self.grid[0];
+        self.by_pieces(self.pieces(self.grid[0], 2 * n * self.rank), |matrices, rows| {
+            let coupled = |s: &Tensor<4>, v: &Tensor<4>| coupled(s, v, &matrices, &rows);
+            let product = |u: &Tensor<4>, right: Tensor<4>| {
+                blocks_of(&part(u, &matrices, &rows)).matmul(blocks_of(&right).swap_dims(1, 2))
+            };
+            let moved = product(&at.u, coupled(&by.s, &at.v) + coupled(&at.s, &by.v));
+            let moved = moved + product(&by.u, coupled(&at.s, &at.v));
+            moved.reshape([matrices.len(), rows.len() * p, n])
+        })
     }
 
     /// `Jᵀ E C`: the gradient of half the squared residual by every factor.
@@ -277,24 +291,27 @@ impl Problem {
         let ([b1, b2], r) = (self.grid, self.rank);
         let (p, q) = (m / b1, n / b2);
         let weighed = self.weigh(&residual);
-        // E_ij V_j for every block: [k, b2, b1, p, r], one column of the grid at a time.
-        let mut u = None;
-        let (mut s, mut v) = (Vec::with_capacity(b2), Vec::with_capacity(b2));
-        for j in 0..b2 {
-            let column = weighed.clone().narrow(2, j * q, q);
-            let held = at.v.clone().narrow(1, j, 1).reshape([k, q, r]);
-            let right = column.clone().matmul(held).reshape([k, b1, p, r]);
-            let coupling = at.s.clone().narrow(2, j, 1);
-            s.push((right.clone() * at.u.clone()).sum_dim(2));
-            let left = (at.u.clone() * coupling.clone()).reshape([k, m, r]);
-            v.push(column.swap_dims(1, 2).matmul(left).unsqueeze_dim::<4>(1));
-            let part = right * coupling;
+        // E_ij V_j for every block, as many columns of the grid at a time as take no more room than the matrices.
+        let at_once = ((k * m * n).max(LEAST_PIECE) / (k * m * r)).clamp(1, b2);
+        let left = at.u.clone().unsqueeze_dim::<5>(1);
+        let mut u: Option<Tensor<5>> = None;
+        let (mut s, mut v) = (Vec::new(), Vec::new());
+        for first in (0..b2).step_by(at_once) {
+            let group = at_once.min(b2 - first);
+            let columns = weighed.clone().narrow(2, first * q, group * q).reshape([k, m, group, q]).swap_dims(1, 2);
+            let held = at.v.clone().narrow(1, first, group);
+            let couplings = at.s.clone().narrow(2, first, group).swap_dims(1, 2).unsqueeze_dim::<5>(3);
+            let right = columns.clone().matmul(held).reshape([k, group, b1, p, r]);
+            s.push((right.clone() * left.clone()).sum_dim(3).reshape([k, group, b1, r]).swap_dims(1, 2));
+            let scaled = (left.clone() * couplings.clone()).reshape([k, group, m, r]);
+            v.push(columns.swap_dims(2, 3).matmul(scaled));
+            let part = (right * couplings).sum_dim(1);
             u = Some(match u.take() {
                 None => part,
                 Some(sum) => sum + part,
             });
         }
-        let u = u.unwrap_or_else(|| at.u.zeros_like());
+        let u = u.map_or_else(|| at.u.zeros_like(), |u| u.reshape([k, b1, p, r]));
         BlastFactors { u, s: Tensor::cat(s, 2), v: Tensor::cat(v, 1) }
     }
 
@@ -308,7 +325,7 @@ impl Problem {
     }
 
     /// A number for each matrix, as a tensor.
-    pub(super) fn per_matrix(&self, numbers: &[f64]) -> Tensor<1> {
+    pub fn per_matrix(&self, numbers: &[f64]) -> Tensor<1> {
         let data = TensorData::new(numbers.to_vec(), [numbers.len()]).convert_dtype(self.dtype());
         Tensor::from_data(data, (&self.device(), self.dtype()))
     }

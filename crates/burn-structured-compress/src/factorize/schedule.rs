@@ -18,7 +18,7 @@ pub enum Schedule {
 
 impl Schedule {
     /// The rate of the step that comes next.
-    pub fn rate(self, clock: Clock) -> f64 {
+    pub fn rate(self, clock: Clock<'_>) -> f64 {
         match self {
             Self::Constant => 1.0,
             Self::Linear => clock.remaining(),
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn rates_fall_from_one_towards_zero() {
-        let clock = |step| Clock { step, steps: 10, error: 1.0 };
+        let clock = |step| Clock { step, steps: 10, errors: &[1.0] };
         for schedule in [Schedule::Linear, Schedule::Cosine] {
             assert_eq!(schedule.rate(clock(0)), 1.0);
             assert!((schedule.rate(clock(5)) - 0.5).abs() < 1e-12);

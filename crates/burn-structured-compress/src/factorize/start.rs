@@ -4,13 +4,14 @@
 //! transformer the error after 60 steps from the truncated singular value decomposition is lower than after 300 random ones.
 
 use super::{BlastFactors, Problem};
-use crate::{CompressError, svd};
+use crate::{CompressError, Spectrum, svd};
 use burn::tensor::{Tensor, TensorData};
 use faer::{Mat, MatRef};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Where an optimisation starts.
 #[derive(Clone, Debug)]
@@ -20,6 +21,14 @@ pub enum Start {
     /// The best low-rank matrix, whose couplings are all 1, plus noise of this standard deviation on the couplings, unless the
     /// matrix has that rank itself. Components above the rank of the matrix start with small random `U` and `V`.
     Spectral {
+        /// Standard deviation of the noise.
+        noise: f64,
+    },
+    /// The same from a decomposition that is there already, of the one matrix and in the metric that are factorized: one
+    /// decomposition starts factorizations of all ranks.
+    Decomposed {
+        /// The decomposition.
+        spectrum: Arc<Spectrum>,
         /// Standard deviation of the noise.
         noise: f64,
     },
@@ -43,17 +52,21 @@ impl Start {
         let [k, m, n] = problem.dims();
         let ([b1, b2], r) = (problem.grid, problem.rank);
         let [u, s, v] = [[k, b1, m / b1, r], [k, b1, b2, r], [k, b2, n / b2, r]];
-        // Seeded on the host: the same start on every device.
+        // Seeded on the host: the same start on every device. And the same for every matrix: what is found for one does not
+        // depend on which others are in the batch.
         let mut rng = StdRng::seed_from_u64(seed);
         let mut normal = |shape: [usize; 4], mean: f64, std: f64| {
-            let count = shape.iter().product();
-            let values = (0..count)
+            let [k, a, b, c] = shape;
+            let values = (0..a * b * c)
                 .map(|_| mean + std * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, &mut rng));
-            upload(values.collect(), shape, problem)
+            upload(values.collect(), [1, a, b, c], problem).repeat_dim(0, k)
         };
         Ok(match self {
-            Self::Spectral { noise } => {
-                let Spectral { u, v, exact } = spectral(problem, seed)?;
+            Self::Spectral { noise } | Self::Decomposed { noise, .. } => {
+                let Spectral { u, v, exact } = match self {
+                    Self::Decomposed { spectrum, .. } => decomposed(problem, spectrum, scale, seed)?,
+                    _ => spectral(problem, seed)?,
+                };
                 let noisy = exact.iter().map(|exact| if *exact { 0.0 } else { *noise }).collect::<Vec<f64>>();
                 let noisy: Tensor<4> = problem.per_matrix(&noisy).reshape([-1, 1, 1, 1]);
                 BlastFactors { u, s: normal(s, 0.0, 1.0) * noisy + 1.0, v }
@@ -92,26 +105,44 @@ struct Spectral {
     exact: Vec<bool>,
 }
 
+impl Spectral {
+    fn of(found: Vec<LowRank>, problem: &Problem) -> Self {
+        let [k, m, n] = problem.dims();
+        let ([b1, b2], r) = (problem.grid, problem.rank);
+        let all = |factor: fn(&LowRank) -> &[f64]| found.iter().flat_map(factor).copied().collect::<Vec<f64>>();
+        Self {
+            u: upload(all(|found| &found.u), [k, b1, m / b1, r], problem),
+            v: upload(all(|found| &found.v), [k, b2, n / b2, r], problem),
+            exact: found.iter().map(|found| found.exact).collect(),
+        }
+    }
+}
+
 fn spectral(problem: &Problem, seed: u64) -> Result<Spectral, CompressError> {
-    let [k, m, n] = problem.dims();
-    let ([b1, b2], r) = (problem.grid, problem.rank);
+    let ([k, m, n], r) = (problem.dims(), problem.rank);
     let read = |matrices: &Tensor<3>| matrices.to_data().iter::<f64>().collect::<Vec<f64>>();
     let target = read(&problem.target);
     let moment = problem.metric.as_ref().map(|metric| read(&metric.moment));
-    let found: Vec<LowRank> = (0..k)
+    let found = (0..k)
         .into_par_iter()
         .map(|matrix| {
             let dense = MatRef::from_row_major_slice(&target[matrix * m * n..][..m * n], m, n);
             let moment = moment.as_ref().map(|all| MatRef::from_row_major_slice(&all[matrix * n * n..][..n * n], n, n));
-            low_rank(dense, moment, r, seed.wrapping_add(matrix as u64))
+            low_rank(dense, moment, r, seed)
         })
         .collect::<Result<_, _>>()?;
-    let all = |factor: fn(&LowRank) -> &[f64]| found.iter().flat_map(factor).copied().collect::<Vec<f64>>();
-    Ok(Spectral {
-        u: upload(all(|found| &found.u), [k, b1, m / b1, r], problem),
-        v: upload(all(|found| &found.v), [k, b2, n / b2, r], problem),
-        exact: found.iter().map(|found| found.exact).collect(),
-    })
+    Ok(Spectral::of(found, problem))
+}
+
+/// From the decomposition of the only matrix, before it was divided by `scale`.
+fn decomposed(problem: &Problem, spectrum: &Spectrum, scale: &Tensor<1>, seed: u64) -> Result<Spectral, CompressError> {
+    let [matrices, m, n] = problem.dims();
+    if matrices != 1 || spectrum.shape() != [m, n] {
+        return Err(CompressError::SpectrumShape { actual: spectrum.shape(), matrices, expected: [m, n] });
+    }
+    let scale: f64 = scale.to_data().iter::<f64>().sum();
+    let low_rank = LowRank::of(&spectrum.found, scale, [m, n], problem.rank, seed);
+    Ok(Spectral::of(vec![low_rank], problem))
 }
 
 struct LowRank {
@@ -130,27 +161,37 @@ fn low_rank(
 ) -> Result<LowRank, CompressError> {
     let (m, n) = (dense.nrows(), dense.ncols());
     let known = rank.min(m).min(n);
-    let svd::Truncated { left, values, right, missed } = match moment {
+    let found = match moment {
         None => svd::truncated(dense, known, seed)?,
         Some(moment) => svd::truncated_in(dense, moment, known, seed)?,
     };
-    // What is above the rank of the matrix starts small, but not at 0, where no gradient would reach it.
-    let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
-    let small = 1e-3 / (rank as f64).sqrt();
-    let largest = values.first().copied().unwrap_or(0.0);
-    let mut factor = |vectors: &Mat<f64>, rows: usize, share: f64| {
-        let mut entries = Vec::with_capacity(rows * rank);
-        for row in 0..rows {
-            for component in 0..rank {
-                entries.push(match values.get(component) {
-                    Some(value) if *value > 1e-12 * largest => vectors[(row, component)] * value.sqrt(),
-                    _ => share * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, &mut rng),
-                });
+    Ok(LowRank::of(&found, 1.0, [m, n], rank, seed))
+}
+
+impl LowRank {
+    /// The factors of `1 / scale` times what was `found`.
+    fn of(found: &svd::Truncated, scale: f64, [m, n]: [usize; 2], rank: usize, seed: u64) -> Self {
+        // What is above the rank of the matrix starts small, but not at 0, where no gradient would reach it.
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
+        let small = 1e-3 / (rank as f64).sqrt();
+        let largest = found.values.first().copied().unwrap_or(0.0);
+        let known = found.values.iter().take(found.left.ncols()).take_while(|value| **value > 1e-12 * largest);
+        let known: Vec<f64> = known.map(|value| (value / scale).sqrt()).collect();
+        let mut factor = |vectors: &Mat<f64>, rows: usize, share: f64| {
+            let mut entries = Vec::with_capacity(rows * rank);
+            for row in 0..rows {
+                for component in 0..rank {
+                    entries.push(match known.get(component) {
+                        Some(root) => vectors[(row, component)] * root,
+                        None => share * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, &mut rng),
+                    });
+                }
             }
-        }
-        entries
-    };
-    let exact = missed <= 1e-6;
-    // Beside an exact matrix they are in the way: one of each pair is 0 until it is needed.
-    Ok(LowRank { u: factor(&left, m, if exact { 0.0 } else { small }), v: factor(&right, n, small), exact })
+            entries
+        };
+        let exact = found.missed(rank) <= 1e-6;
+        // Beside an exact matrix they are in the way: one of each pair is 0 until it is needed.
+        let u = factor(&found.left, m, if exact { 0.0 } else { small });
+        Self { u, v: factor(&found.right, n, small), exact }
+    }
 }

@@ -25,13 +25,13 @@ impl TracePoint {
     }
 }
 
-/// Why a run ended.
+/// Why the run of a matrix ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Ended {
     /// All steps were done.
     Steps,
-    /// Every matrix is as near as was asked for.
+    /// It is as near as was asked for.
     Tolerance,
     /// The error did not fall any more.
     Stalled,

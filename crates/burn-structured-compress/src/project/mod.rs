@@ -37,12 +37,27 @@ pub fn measured<L>(
     Ok(problem.measured(layer, dense))
 }
 
+/// A dense weight on the host.
+///
+/// # Errors
+///
+/// If an entry is not finite.
+pub(crate) fn read(weight: &Tensor<2>) -> Result<Mat<f64>, CompressError> {
+    let [m, n] = weight.dims();
+    let entries: Vec<f64> = weight.to_data().iter::<f64>().collect();
+    if let Some(first) = entries.iter().position(|entry| !entry.is_finite()) {
+        let count = entries.iter().filter(|entry| !entry.is_finite()).count();
+        return Err(CompressError::NotFinite { matrix: 0, count, row: first / n, column: first % n });
+    }
+    Ok(MatRef::from_row_major_slice(&entries, m, n).to_owned())
+}
+
 /// A dense weight and the moment of its inputs, on the host.
-struct Problem {
+pub(crate) struct Problem {
     /// `W [m, n]`.
-    weight: Mat<f64>,
+    pub weight: Mat<f64>,
     /// `C [n, n]`, positive definite.
-    moment: Mat<f64>,
+    pub moment: Mat<f64>,
     device: Device,
     dtype: DType,
 }
@@ -51,7 +66,7 @@ impl Problem {
     /// # Errors
     ///
     /// If the weight is not `[d_output, d_input]` or not finite, or the moment is of other features.
-    fn new(weight: &Tensor<2>, moment: &Moment, [d_output, d_input]: [usize; 2]) -> Result<Self, CompressError> {
+    pub fn new(weight: &Tensor<2>, moment: &Moment, [d_output, d_input]: [usize; 2]) -> Result<Self, CompressError> {
         let [m, n] = weight.dims();
         if [m, n] != [d_output, d_input] {
             return Err(CompressError::WeightShape { actual: [m, n], expected: [d_output, d_input] });
@@ -59,14 +74,9 @@ impl Problem {
         if moment.features() != n {
             return Err(CompressError::InputFeatures { actual: moment.features(), expected: n });
         }
-        let entries: Vec<f64> = weight.to_data().iter::<f64>().collect();
-        if let Some(first) = entries.iter().position(|entry| !entry.is_finite()) {
-            let count = entries.iter().filter(|entry| !entry.is_finite()).count();
-            return Err(CompressError::NotFinite { matrix: 0, count, row: first / n, column: first % n });
-        }
         let tokens = moment.tokens().max(1) as f64;
         Ok(Self {
-            weight: MatRef::from_row_major_slice(&entries, m, n).to_owned(),
+            weight: read(weight)?,
             moment: Mat::from_fn(n, n, |row, column| moment.sum()[row * n + column] / tokens),
             device: weight.device(),
             dtype: weight.dtype(),

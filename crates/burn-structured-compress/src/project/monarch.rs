@@ -36,7 +36,7 @@ pub fn monarch(
         for j in 0..b2 {
             let own = problem.moment.submatrix(j * q, j * q, q, q);
             let found = svd::truncated_in(rows.submatrix(0, j * q, p, q), own, rank.min(p).min(q), 0)?;
-            for (component, value) in found.values.iter().enumerate() {
+            for (component, value) in found.values.iter().take(found.left.ncols()).enumerate() {
                 for column in 0..q {
                     right[(j * rank + component, j * q + column)] = found.right[(column, component)] * value.sqrt();
                 }

@@ -2,6 +2,7 @@
 
 mod calibrated;
 mod reference;
+mod stream;
 mod targets;
 
 use burn::tensor::{Device, Tensor};

@@ -2,14 +2,15 @@
 
 use super::{device, tensor};
 use burn::tensor::{DType, Tensor};
-use burn_structured_compress::CompressError;
 use burn_structured_compress::factorize::{
     BlastFactors, Ended, Factorization, FactorizerConfig, LevenbergMarquardt, Method, Progress, Start,
 };
+use burn_structured_compress::{CompressError, Spectrum};
 use burn_structured_nn::{Blocks, Rank};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 pub fn drawn<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
     let mut rng = StdRng::seed_from_u64(seed);
@@ -74,20 +75,26 @@ fn relaxed_steps_never_raise_the_error() {
 
 #[test]
 fn a_batch_is_its_matrices_one_by_one() {
-    let (first, second) = (drawn([12, 18], 11), drawn([12, 18], 12) * 100.0);
-    let batch = Tensor::stack(vec![first.clone(), second.clone()], 0);
-    // The start's noise is drawn for the batch: from one start, the matrices do not know of each other.
-    let start = BlastFactors { u: drawn([2, 3, 4, 4], 13), s: drawn([2, 3, 3, 4], 14), v: drawn([2, 3, 6, 4], 15) };
-    for method in [Method::PREC_GD, Method::Als, Method::LevenbergMarquardt] {
-        let config = config(3, 4).with_method(method).with_steps(4).with_patience(None);
-        let together = config.init().with_start(Start::Given(start.clone())).factorize_batch(batch.clone()).unwrap();
-        for (matrix, weight) in [&first, &second].into_iter().enumerate() {
-            let one = |factor: &Tensor<4>| factor.clone().narrow(0, matrix, 1);
-            let start = BlastFactors { u: one(&start.u), s: one(&start.s), v: one(&start.v) };
-            let alone = config.init().with_start(Start::Given(start)).factorize(weight.clone()).unwrap();
-            let last = |found: &Factorization| found.trace.last().map(|point| point.errors.clone()).unwrap();
-            let (together, alone) = (last(&together)[matrix], last(&alone)[0]);
-            assert!((together / alone - 1.0).abs() < 1e-9, "{method:?}: {together} against {alone}");
+    let weights = [drawn([12, 18], 11), drawn([12, 18], 12) * 100.0, low_rank(12, 18, 6, 13)];
+    let batch = Tensor::stack(weights.to_vec(), 0);
+    for method in [Method::Auto, Method::PREC_GD, Method::GD, Method::Als, Method::LevenbergMarquardt] {
+        // Enough for some to be done before others.
+        let config = config(3, 5).with_method(method).with_steps(24).with_tolerance(0.3).with_patience(Some(4));
+        let together = config.init().factorize_batch(batch.clone()).unwrap();
+        let mut lengths = Vec::new();
+        for (together, weight) in together.into_matrices().zip(&weights) {
+            let alone = config.init().factorize(weight.clone()).unwrap();
+            assert_eq!((&together.ended, together.trace.len()), (&alone.ended, alone.trace.len()), "{method:?}");
+            for (together, alone) in together.trace.iter().zip(&alone.trace) {
+                let (together, alone) = (together.errors[0], alone.errors[0]);
+                assert!((together - alone).abs() < 1e-9 * alone + 1e-13, "{method:?}: {together} against {alone}");
+            }
+            assert!((together.errors()[0] - distance(&together, 0, weight)).abs() < 1e-12, "{method:?}");
+            lengths.push(together.trace.len());
+        }
+        if method == Method::Auto {
+            lengths.dedup();
+            assert!(lengths.len() > 1, "all were done at the same step, {lengths:?}");
         }
     }
 }
@@ -120,7 +127,7 @@ fn matrices_of_any_kind_have_an_answer() {
 
     let zero = Tensor::<2>::zeros([8, 12], &device()).cast(DType::F64);
     let found = config(4, 2).init().factorize(zero).unwrap();
-    assert_eq!((found.errors()[0], found.ended), (0.0, Ended::Tolerance));
+    assert_eq!((found.errors()[0], found.ended[0]), (0.0, Ended::Tolerance));
     assert_eq!(found.layer(0, None).to_dense().abs().max().into_scalar::<f64>(), 0.0);
 
     let single = tensor(vec![-2.5], [1, 1]);
@@ -166,6 +173,10 @@ fn bad_input_is_named() {
     let start = BlastFactors { u: drawn([1, 2, 4, 3], 1), s: drawn([1, 2, 2, 3], 1), v: drawn([1, 2, 4, 3], 1) };
     let error = config(2, 2).init().with_start(Start::Given(start)).factorize(weight.clone()).unwrap_err();
     assert!(matches!(error, CompressError::StartShape { name: "u", .. }), "{error}");
+    let spectrum = Arc::new(Spectrum::new(&drawn([8, 6], 1), None).unwrap());
+    let start = Start::Decomposed { spectrum, noise: 0.1 };
+    let error = config(2, 2).init().with_start(start).factorize(weight.clone()).unwrap_err().to_string();
+    assert!(error.contains("[8, 6]") && error.contains("[8, 8]"), "{error}");
     let error = config(2, 2).init().factorize_batch(Tensor::zeros([0, 8, 8], &device())).unwrap_err();
     assert!(matches!(error, CompressError::NoMatrix), "{error}");
     let moment = drawn([7, 7], 1);
@@ -177,21 +188,21 @@ fn bad_input_is_named() {
 fn runs_end_when_told_to() {
     let weight = drawn([24, 24], 29);
     let run = |config: FactorizerConfig| config.init().factorize(weight.clone()).unwrap();
-    assert_eq!(run(config(4, 4).with_steps(3).with_patience(None)).ended, Ended::Steps);
+    assert_eq!(run(config(4, 4).with_steps(3).with_patience(None)).ended, [Ended::Steps]);
     assert_eq!(run(config(4, 4).with_steps(3)).trace.len(), 4);
-    assert_eq!(run(config(4, 4).with_tolerance(0.99)).ended, Ended::Tolerance);
-    assert_eq!(run(config(4, 4).with_seconds(Some(0.0))).ended, Ended::Time);
+    assert_eq!(run(config(4, 4).with_tolerance(0.99)).ended, [Ended::Tolerance]);
+    assert_eq!(run(config(4, 4).with_seconds(Some(0.0))).ended, [Ended::Time]);
     let stalled = run(config(4, 4).with_steps(10_000).with_patience(Some(5)).with_least_improvement(0.01));
-    assert_eq!(stalled.ended, Ended::Stalled);
+    assert_eq!(stalled.ended, [Ended::Stalled]);
     let mut seen = 0;
     let observe = |progress: Progress| {
         seen += 1;
         if progress.point.step == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let found = config(4, 4).init().with_observer(observe).factorize(weight.clone()).unwrap();
-    assert_eq!((found.ended, seen), (Ended::Interrupted, 3));
+    assert_eq!((found.ended, seen), (vec![Ended::Interrupted], 3));
     let none = run(config(4, 4).with_steps(0));
-    assert_eq!((none.ended, none.trace.len()), (Ended::Steps, 1));
+    assert_eq!((none.ended, none.trace.len()), (vec![Ended::Steps], 1));
 }
 
 #[test]

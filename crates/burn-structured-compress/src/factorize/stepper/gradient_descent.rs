@@ -21,7 +21,7 @@ impl Stepper for Gd {
         "GD"
     }
 
-    fn step(&mut self, problem: &Problem, state: State, clock: Clock) -> Result<State, CompressError> {
+    fn step(&mut self, problem: &Problem, state: State, clock: Clock<'_>) -> Result<State, CompressError> {
         let rate = self.schedule.rate(clock);
         let rule = |Quadratic { gradient, gram, .. }: Quadratic| gradient * rate / largest_eigenvalues(gram);
         let state = problem.change_u(state, &rule);

@@ -32,7 +32,7 @@ impl Stepper for LevenbergMarquardt {
         "Levenberg-Marquardt"
     }
 
-    fn step(&mut self, problem: &Problem, mut state: State, _clock: Clock) -> Result<State, CompressError> {
+    fn step(&mut self, problem: &Problem, mut state: State, _clock: Clock<'_>) -> Result<State, CompressError> {
         let before = problem.relative_errors(&state);
         self.damping.resize(before.len(), FIRST_DAMPING);
         state.factors = state.factors.balanced();

@@ -26,21 +26,22 @@ pub trait Stepper: Send {
     /// # Errors
     ///
     /// If the step cannot be computed.
-    fn step(&mut self, problem: &Problem, state: State, clock: Clock) -> Result<State, CompressError>;
+    fn step(&mut self, problem: &Problem, state: State, clock: Clock<'_>) -> Result<State, CompressError>;
 }
 
 /// How far an optimisation has come.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Clock {
+pub struct Clock<'a> {
     /// Steps done so far.
     pub step: usize,
     /// Steps there will be at most.
     pub steps: usize,
-    /// Relative error before this step: the largest of the batch.
-    pub error: f64,
+    /// Relative error of each matrix before this step. A method that is guided by them takes each matrix for itself, so that
+    /// what is found does not depend on which matrices are factorized together.
+    pub errors: &'a [f64],
 }
 
-impl Clock {
+impl Clock<'_> {
     /// From 1 at the first step, linearly to 0 after the last.
     pub fn remaining(&self) -> f64 {
         1.0 - self.step as f64 / self.steps as f64

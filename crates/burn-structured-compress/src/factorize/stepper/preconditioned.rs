@@ -28,7 +28,7 @@ impl Stepper for PrecGd {
         "PrecGD"
     }
 
-    fn step(&mut self, problem: &Problem, state: State, clock: Clock) -> Result<State, CompressError> {
+    fn step(&mut self, problem: &Problem, state: State, clock: Clock<'_>) -> Result<State, CompressError> {
         let rate = self.schedule.rate(clock) * self.step_scale;
         let rule = |quadratic: Quadratic| {
             let damping = quadratic.residual.clone() * self.damping;

@@ -16,9 +16,17 @@ use burn::tensor::{DType, Tensor};
 /// strides were for.
 #[derive(Clone, Debug)]
 pub struct Relaxed {
-    /// The relaxation, from 1 (alternating least squares) to below 2.
-    relaxation: f64,
+    /// The relaxation at first, from 1 (alternating least squares) to below 2.
+    first: f64,
     adaptive: bool,
+    /// How each matrix is doing.
+    paces: Vec<Pace>,
+}
+
+/// The relaxation of one matrix, and its errors since that was chosen.
+#[derive(Clone, Debug)]
+struct Pace {
+    relaxation: f64,
     history: Vec<f64>,
 }
 
@@ -35,23 +43,25 @@ const WINDOW: usize = 4;
 const EXACT: usize = 3;
 
 impl Relaxed {
-    /// A relaxation that follows the convergence.
+    /// A relaxation that follows the convergence, of each matrix by itself.
     pub fn adaptive() -> Self {
-        Self { relaxation: FIRST, adaptive: true, history: Vec::new() }
+        Self { first: FIRST, adaptive: true, paces: Vec::new() }
     }
 
     /// The same relaxation at every step; 1 is plain alternating least squares.
     pub fn fixed(relaxation: f64) -> Self {
-        Self { relaxation, adaptive: false, history: Vec::new() }
+        Self { first: relaxation, adaptive: false, paces: Vec::new() }
     }
+}
 
+impl Pace {
     fn adapt(&mut self, error: f64) {
         self.history.push(error);
         let [first, .., last] = self.history[..] else { return };
-        if !self.adaptive || self.history.len() <= WINDOW {
+        if self.history.len() <= WINDOW {
             return;
         }
-        let rate = (last / first).powf(1.0 / WINDOW as f64);
+        let rate = if first > 0.0 { (last / first).powf(1.0 / WINDOW as f64) } else { 1.0 };
         self.relaxation = next_relaxation(self.relaxation, rate);
         self.history = vec![last];
     }
@@ -76,13 +86,21 @@ impl Stepper for Relaxed {
         if self.adaptive { "over-relaxed" } else { "ALS" }
     }
 
-    fn step(&mut self, problem: &Problem, state: State, clock: Clock) -> Result<State, CompressError> {
-        self.adapt(clock.error);
+    fn step(&mut self, problem: &Problem, state: State, clock: Clock<'_>) -> Result<State, CompressError> {
+        self.paces.resize(clock.errors.len(), Pace { relaxation: self.first, history: Vec::new() });
+        if self.adaptive {
+            self.paces.iter_mut().zip(clock.errors).for_each(|(pace, error)| pace.adapt(*error));
+        }
         let exact = clock.step + EXACT >= clock.steps;
-        let relaxation = if exact { 1.0 } else { self.relaxation };
+        // How rounding falls says nothing about the matrix.
+        let rounding = 4.0 * problem.dtype().finfo().map_or(0.0, |info| info.epsilon);
+        let relaxation = |(pace, error): (&Pace, &f64)| if exact || *error < rounding { 1.0 } else { pace.relaxation };
+        let relaxations: Vec<f64> = self.paces.iter().zip(clock.errors).map(relaxation).collect();
+        let relaxations = problem.per_matrix(&relaxations);
         let relative = damping(problem.dtype());
         let rule = |quadratic: Quadratic| {
             let damping = mean_diagonal(&quadratic.gram) * relative + f64::from(f32::MIN_POSITIVE);
+            let relaxation = quadratic.per_block(&relaxations);
             solved(quadratic, damping) * relaxation
         };
         let state = problem.change_u(state, &rule);
