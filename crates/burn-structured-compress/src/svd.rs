@@ -67,7 +67,9 @@ pub(crate) fn truncated(matrix: MatRef<'_, f64>, rank: usize, seed: u64) -> Resu
         range = basis(matrix * basis(matrix.transpose() * range));
     }
     let small = whole((range.transpose() * matrix).as_ref(), rank)?;
-    Ok(Truncated { left: range * small.left, total: matrix.squared_norm_l2(), complete: false, ..small })
+    // Those beyond the rank are the oversampling's, and not found well.
+    let values = small.values[..rank].to_vec();
+    Ok(Truncated { left: range * small.left, values, total: matrix.squared_norm_l2(), complete: false, ..small })
 }
 
 /// The best matrix of a rank in the metric of a positive definite `moment`: `‖(W − Ŵ) C^½‖` is smallest. `left` is orthonormal,

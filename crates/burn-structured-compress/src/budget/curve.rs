@@ -60,13 +60,13 @@ impl LayerCurve {
         Self { sensitivity: if norm > 0.0 { 1.0 / norm } else { self.sensitivity }, ..self }
     }
 
-    /// The same curve with errors that count as was measured: when the layer's squared error was `squared_error`, and no other
-    /// layer had one, the squared error of the model's output was `model_error`; see
-    /// [`model_errors`](super::model_errors).
+    /// The same curve with errors that count as was measured: when the layer's relative error was `relative_error`, and no other
+    /// layer had one, the squared error of the model's output was `model_error`; see [`model_errors`](super::model_errors).
     ///
     /// A layer without an error has shown nothing, and keeps its sensitivity.
     #[must_use]
-    pub fn with_model_error(self, model_error: f64, squared_error: f64) -> Self {
+    pub fn with_model_error(self, model_error: f64, relative_error: f64) -> Self {
+        let squared_error = self.squared_norm() * relative_error.powi(2);
         let sensitivity = if squared_error > 0.0 { model_error / squared_error } else { self.sensitivity };
         Self { sensitivity, ..self }
     }
@@ -193,12 +193,13 @@ fn square(weight: &Tensor<2>, moment: Option<&Moment>) -> Result<f64, CompressEr
 mod tests {
     use super::*;
     use crate::approximate;
+    use crate::budget::allocate;
     use burn::tensor::{DType, Device, Distribution};
 
     #[test]
     fn a_shared_decomposition_changes_nothing() {
         let device = Device::flex();
-        let random = |shape: [usize; 2]| Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device);
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
         let (weight, inputs) = (random([20, 12]).cast(DType::F64), random([60, 12]).matmul(random([12, 12])));
         let mut moment = Moment::new(12);
         moment.add(inputs).unwrap();
@@ -220,5 +221,31 @@ mod tests {
                 assert!((whole / square(&weight, moment).unwrap() - 1.0).abs() < 1e-9);
             }
         }
+    }
+
+    #[test]
+    fn a_measured_sensitivity_is_that_of_a_squared_error() {
+        let device = Device::flex();
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+        let structures: Vec<Structure> = (1..8).map(|rank| format!("low-rank:r={rank}").parse().unwrap()).collect();
+        let curve = |size: f64| {
+            let weight: Tensor<2> = random([9, 8]) * size;
+            LayerCurve::new(measure(&weight, &structures, None, &FactorizerConfig::new()).unwrap())
+        };
+        let curves = [curve(1.0), curve(100.0)];
+        for curve in &curves {
+            let point = curve.points[2];
+            let measured = curve.clone().with_model_error(0.3, point.relative_error);
+            assert!((measured.sensitivity * point.squared_error / 0.3 - 1.0).abs() < 1e-9);
+            let relative = curve.clone().with_relative_errors();
+            assert!((relative.sensitivity * point.squared_error / point.relative_error.powi(2) - 1.0).abs() < 1e-9);
+            assert_eq!(curve.clone().with_model_error(0.0, 0.0), *curve);
+        }
+        // The larger matrix has the larger errors, and the smaller one all of the model's.
+        let budget = curves[0].points[0].params + curves[1].points[6].params;
+        assert_eq!(allocate(&curves, budget).unwrap().choices, [0, 6]);
+        let [small, large] = curves;
+        let measured = [small.with_model_error(1.0, 0.5), large.with_model_error(1e-9, 0.5)];
+        assert_eq!(allocate(&measured, budget).unwrap().choices, [6, 0]);
     }
 }

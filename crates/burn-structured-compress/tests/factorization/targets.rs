@@ -192,6 +192,10 @@ fn runs_end_when_told_to() {
     assert_eq!(run(config(4, 4).with_steps(3)).trace.len(), 4);
     assert_eq!(run(config(4, 4).with_tolerance(0.99)).ended, [Ended::Tolerance]);
     assert_eq!(run(config(4, 4).with_seconds(Some(0.0))).ended, [Ended::Time]);
+    let timed = run(config(4, 4).with_steps(1_000_000).with_patience(None).with_seconds(Some(0.2)));
+    // The clock is looked at after every step.
+    assert_eq!(timed.ended, [Ended::Time]);
+    assert!(timed.trace.len() > 2 && timed.trace[timed.trace.len() - 2].seconds < 0.2);
     let stalled = run(config(4, 4).with_steps(10_000).with_patience(Some(5)).with_least_improvement(0.01));
     assert_eq!(stalled.ended, [Ended::Stalled]);
     let mut seen = 0;
@@ -239,7 +243,9 @@ fn in_a_metric_the_weighed_error_is_lower_and_the_plain_one_higher() {
 
 #[test]
 fn a_moment_that_is_none_is_refused() {
-    let moment = -Tensor::<2>::eye(8, &device()).cast(DType::F64);
-    let error = config(2, 2).init().with_moment(moment).factorize(drawn([8, 8], 1)).unwrap_err();
-    assert!(error.to_string().contains("positive definite"), "{error}");
+    let identity = Tensor::<2>::eye(8, &device()).cast(DType::F64);
+    for moment in [-identity.clone(), identity.clone() * f64::NAN, identity * 0.0] {
+        let error = config(2, 2).init().with_moment(moment).factorize(drawn([8, 8], 1)).unwrap_err();
+        assert!(error.to_string().contains("positive definite"), "{error}");
+    }
 }
