@@ -66,7 +66,7 @@ struct Args {
     #[arg(long)]
     budget: bool,
     /// Lines of the text on which --budget measures what a layer's error costs the model
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 16)]
     sensitivity_lines: usize,
     /// Steps of a factorization
     #[arg(long, default_value_t = 40)]
@@ -295,8 +295,7 @@ fn with_sensitivities(
             }
             false => relative_error(linear, &layer.weight),
         };
-        let squared_error = curve.squared_norm() * relative.powi(2);
-        sensitive.push(curve.with_model_error(errors[&layer.path], squared_error));
+        sensitive.push(curve.with_model_error(errors[&layer.path], relative));
     }
     Ok(sensitive)
 }
