@@ -1,0 +1,274 @@
+//! Dense products by the `gemm` and `faer` crates, called directly: what a dense layer on the processor could be, whatever a
+//! framework puts around it.
+//!
+//! A product of one or few tokens reads the whole weight for little arithmetic, so the layout of the weight and the number of
+//! threads decide; both libraries are tried in every combination, and on pieces of the weight that threads share out
+//! evenly, which neither does by itself.
+
+use super::arguments::Pass;
+use crate::harness::measure::{Random, Rotation, Work};
+use burn::tensor::DType;
+use faer::linalg::matmul::matmul;
+use faer::traits::ComplexField;
+use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Up to this many tokens, every combination is tried.
+const FEW_TOKENS: usize = 8;
+/// Pieces of the weight for each thread: enough that one that is held up does not hold up all.
+const PIECES: usize = 4;
+
+/// The shape of the product: `y [tokens, m] = x [tokens, n] · W`.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Rows of `x`.
+    pub tokens: usize,
+    /// Input features.
+    pub n: usize,
+    /// Output features.
+    pub m: usize,
+}
+
+/// What there is for this shape and dtype, each with its name; nothing for half precision, which `faer` does not have and
+/// processors compute in f32.
+pub fn candidates(shape: Shape, pass: Pass, dtype: DType, window: usize) -> Vec<(String, Work<'static>)> {
+    match dtype {
+        DType::F32 => of_type::<f32>(shape, pass, window),
+        DType::F64 => of_type::<f64>(shape, pass, window),
+        _ => Vec::new(),
+    }
+}
+
+/// A square product by each library, with its name: the arithmetic that the processor can do at most is among them.
+pub fn square(size: usize, dtype: DType) -> Vec<(String, Work<'static>)> {
+    fn of<T: Element>(size: usize) -> Vec<(String, Work<'static>)> {
+        let product_of = |library: Library| -> (String, Work<'static>) {
+            let (a, b) = (drawn::<T>(size * size), drawn::<T>(size * size));
+            let mut c = vec![T::of(0.0); size * size];
+            let work = Box::new(move || {
+                product(library, true, Matrix::new(&a, size, size), Matrix::new(&b, size, size), &mut c);
+                std::hint::black_box(&c);
+            });
+            (library.name().to_string(), work)
+        };
+        [Library::Gemm, Library::Faer].map(product_of).into()
+    }
+    match dtype {
+        DType::F32 => of::<f32>(size),
+        DType::F64 => of::<f64>(size),
+        _ => Vec::new(),
+    }
+}
+
+trait Element: ComplexField + Copy + Send + Sync + 'static {
+    fn of(value: f64) -> Self;
+}
+
+impl Element for f32 {
+    fn of(value: f64) -> Self {
+        value as Self
+    }
+}
+
+impl Element for f64 {
+    fn of(value: f64) -> Self {
+        value
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Library {
+    Gemm,
+    Faer,
+}
+
+impl Library {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gemm => "gemm",
+            Self::Faer => "faer",
+        }
+    }
+}
+
+/// A matrix stored by rows, or the transpose of one.
+#[derive(Clone, Copy)]
+struct Matrix<'a, T> {
+    values: &'a [T],
+    rows: usize,
+    columns: usize,
+    transposed: bool,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
+        assert_eq!(values.len(), rows * columns);
+        Self { values, rows, columns, transposed: false }
+    }
+
+    fn transpose(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
+    }
+
+    /// From row to row and from column to column.
+    fn strides(&self) -> (isize, isize) {
+        if self.transposed { (1, self.rows as isize) } else { (self.columns as isize, 1) }
+    }
+
+    fn view(&self) -> MatRef<'a, T> {
+        if self.transposed {
+            MatRef::from_row_major_slice(self.values, self.columns, self.rows).transpose()
+        } else {
+            MatRef::from_row_major_slice(self.values, self.rows, self.columns)
+        }
+    }
+}
+
+/// `out = a · b`, `out` stored by rows, on all threads or on this one.
+fn product<T: Element>(library: Library, parallel: bool, a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
+    let (rows, inner, columns) = (a.rows, a.columns, b.columns);
+    assert_eq!((b.rows, out.len()), (inner, rows * columns));
+    match library {
+        Library::Gemm => {
+            let ((a_row, a_column), (b_row, b_column)) = (a.strides(), b.strides());
+            let threads = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+            // SAFETY: the strides are those of row-major matrices that `Matrix::new` and the assertion above found to be as
+            // large as their slices, or of their transposes; `out` is borrowed alone.
+            unsafe {
+                gemm::gemm(
+                    rows,
+                    columns,
+                    inner,
+                    out.as_mut_ptr(),
+                    1,
+                    columns as isize,
+                    false,
+                    a.values.as_ptr(),
+                    a_column,
+                    a_row,
+                    b.values.as_ptr(),
+                    b_column,
+                    b_row,
+                    T::of(0.0),
+                    T::of(1.0),
+                    false,
+                    false,
+                    false,
+                    threads,
+                );
+            }
+        }
+        Library::Faer => {
+            let out = MatMut::from_row_major_slice_mut(out, rows, columns);
+            let threads = if parallel { Par::rayon(0) } else { Par::Seq };
+            matmul(out, Accum::Replace, a.view(), b.view(), T::of(1.0), threads);
+        }
+    }
+}
+
+fn drawn<T: Element>(count: usize) -> Vec<T> {
+    let mut random = Random::default();
+    (0..count).map(|_| T::of(random.unit())).collect()
+}
+
+fn of_type<T: Element>(shape: Shape, pass: Pass, window: usize) -> Vec<(String, Work<'static>)> {
+    let operands = Rc::new(RefCell::new(Operands::<T>::new(shape, window)));
+    let mut found = Vec::new();
+    for library in [Library::Gemm, Library::Faer] {
+        let name = library.name();
+        if pass == Pass::ForwardBackward {
+            found.push((
+                format!("{name}, three products, all threads"),
+                forward_backward(shape, library, operands.clone()),
+            ));
+            continue;
+        }
+        for parallel in [true, false] {
+            for by_output in [false, true] {
+                if shape.tokens <= FEW_TOKENS || (parallel && !by_output) {
+                    let threads = if parallel { "all threads" } else { "one thread" };
+                    let layout = if by_output { "W [m, n]" } else { "W [n, m]" };
+                    let work = forward(shape, library, parallel, by_output, operands.clone());
+                    found.push((format!("{name}, {threads}, {layout}"), work));
+                }
+            }
+        }
+        if shape.tokens <= FEW_TOKENS {
+            found.push((format!("{name}, rows of W shared out"), shared_out(shape, library, operands.clone())));
+        }
+    }
+    found
+}
+
+struct Operands<T> {
+    weights: Rotation<Vec<T>>,
+    inputs: Rotation<Vec<T>>,
+}
+
+impl<T: Element> Operands<T> {
+    fn new(Shape { tokens, n, m }: Shape, window: usize) -> Self {
+        let rotation = |count: usize| Rotation::filling(window, count * size_of::<T>(), |_| drawn::<T>(count));
+        Self { weights: rotation(n * m), inputs: rotation(tokens * n) }
+    }
+}
+
+/// All candidates share one set, or the memory would be full of weights.
+type Shared<T> = Rc<RefCell<Operands<T>>>;
+
+/// A fresh output, as a layer has to allocate one as well.
+fn output<T: Element>(count: usize) -> Vec<T> {
+    vec![T::of(0.0); count]
+}
+
+fn forward<T: Element>(
+    shape: Shape,
+    library: Library,
+    parallel: bool,
+    by_output: bool,
+    operands: Shared<T>,
+) -> Work<'static> {
+    let Shape { tokens, n, m } = shape;
+    Box::new(move || {
+        let Operands { weights, inputs } = &mut *operands.borrow_mut();
+        let (weight, input) = (weights.next().as_slice(), inputs.next().as_slice());
+        let weight = if by_output { Matrix::new(weight, m, n).transpose() } else { Matrix::new(weight, n, m) };
+        let mut y = output(tokens * m);
+        product(library, parallel, Matrix::new(input, tokens, n), weight, &mut y);
+        std::hint::black_box(y);
+    })
+}
+
+/// `yᵀ = W xᵀ` with the rows of `W` cut into pieces that threads take one after the other.
+fn shared_out<T: Element>(shape: Shape, library: Library, operands: Shared<T>) -> Work<'static> {
+    let Shape { tokens, n, m } = shape;
+    let rows = m.div_ceil(PIECES * rayon::current_num_threads());
+    Box::new(move || {
+        let Operands { weights, inputs } = &mut *operands.borrow_mut();
+        let (weight, input) = (weights.next().as_slice(), inputs.next().as_slice());
+        let input = Matrix::new(input, tokens, n).transpose();
+        let mut y = output(m * tokens);
+        y.par_chunks_mut(rows * tokens).zip(weight.par_chunks(rows * n)).for_each(|(y, weight)| {
+            product(library, false, Matrix::new(weight, weight.len() / n, n), input, y);
+        });
+        std::hint::black_box(y);
+    })
+}
+
+/// `y = x W`, `dx = dy Wᵀ` and `dW = xᵀ dy`: the least that a dense layer does in training.
+fn forward_backward<T: Element>(shape: Shape, library: Library, operands: Shared<T>) -> Work<'static> {
+    let Shape { tokens, n, m } = shape;
+    let gradient = drawn::<T>(tokens * m);
+    Box::new(move || {
+        let Operands { weights, inputs } = &mut *operands.borrow_mut();
+        let (weight, input) = (weights.next().as_slice(), inputs.next().as_slice());
+        let (weight, input) = (Matrix::new(weight, n, m), Matrix::new(input, tokens, n));
+        let gradient = Matrix::new(&gradient, tokens, m);
+        let (mut y, mut dx, mut dw) = (output(tokens * m), output(tokens * n), output(n * m));
+        product(library, true, input, weight, &mut y);
+        product(library, true, gradient, weight.transpose(), &mut dx);
+        product(library, true, input.transpose(), gradient, &mut dw);
+        std::hint::black_box((y, dx, dw));
+    })
+}

@@ -1,0 +1,117 @@
+//! The table: one line for each figure, all devices and programs together.
+
+use super::record::{Bound, Results, Role, Row};
+use std::fmt::Write;
+
+/// The whole report of several files, as Markdown.
+pub fn report(files: &[Results]) -> String {
+    let lines = files.iter().flat_map(|results| results.rows.iter().map(|row| line(results, row)));
+    head(files) + &lines.collect::<String>() + &foot(files)
+}
+
+/// What comes before the lines: the programs, machines and peaks, and the names of the columns.
+pub fn head(files: &[Results]) -> String {
+    let mut text = String::new();
+    for results in files {
+        let _ = writeln!(
+            text,
+            "{}; {}; {} s for each figure, {} MiB rotated through",
+            results.program,
+            results.machine.line(),
+            results.seconds,
+            results.rotation_mib
+        );
+    }
+    text.push('\n');
+    text += &peaks(files);
+    text + COLUMNS
+}
+
+/// What comes after the lines: how to read them, and what was not run.
+pub fn foot(files: &[Results]) -> String {
+    let missing: Vec<String> =
+        files.iter().flat_map(|results| &results.not_run).map(|line| format!("- {line}\n")).collect();
+    if missing.is_empty() { NOTES.into() } else { format!("{NOTES}\nNot run:\n\n{}", missing.concat()) }
+}
+
+const COLUMNS: &str = "\
+| device | dtype | layer | structure | weights | tokens | pass | dense, ms | of peak | by | plain, ms | structured, ms | of peak | spread | speed-up | over plain |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+";
+
+const NOTES: &str = "
+Dense is the fastest of all dense candidates of that line, plain the same product in plain operations. \"Of peak\" is the least
+time at the measured peaks, for arithmetic (F) or memory (B), whichever is longer, divided by the time. Spread is half of the
+range between the quartiles.
+";
+
+/// One line of the table.
+pub fn line(results: &Results, row: &Row) -> String {
+    let best = |role| row.best(role);
+    let (dense, structured, plain) = (best(Role::Dense), best(Role::Structured), best(Role::Plain));
+    let ms = |candidate: Option<&super::record::Candidate>| {
+        candidate.map_or("–".into(), |candidate| figure(candidate.time.median_ms))
+    };
+    let reached = |candidate: Option<&super::record::Candidate>, work| {
+        let floor = results.floor(row, work).zip(candidate);
+        floor.map_or("–".into(), |((floor, bound), candidate)| {
+            let letter = if bound == Bound::Flops { 'F' } else { 'B' };
+            format!("{:.0} % {letter}", 100.0 * floor / candidate.time.median_ms)
+        })
+    };
+    let over_plain = plain.zip(structured).map(|(plain, structured)| plain.time.median_ms / structured.time.median_ms);
+    let times = |ratio: Option<f64>| ratio.map_or("–".into(), |ratio| format!("{ratio:.2}x"));
+    format!(
+        "| {} | {} | {}→{} | {} | {:.0} % | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+        device(results, row),
+        row.dtype,
+        row.d_input,
+        row.d_output,
+        row.structure,
+        100.0 * row.params_ratio,
+        row.tokens,
+        row.pass,
+        ms(dense),
+        reached(dense, row.dense_work),
+        dense.map_or("–", |dense| dense.name.as_str()),
+        ms(plain),
+        ms(structured),
+        reached(structured, row.work),
+        structured.map_or("–".into(), |structured| format!("±{:.0} %", 100.0 * structured.time.spread())),
+        times(row.speed_up()),
+        times(over_plain),
+    )
+}
+
+/// The device, and the program unless it is this one.
+pub fn device(results: &Results, row: &Row) -> String {
+    match results.program.strip_prefix("burn-structured") {
+        Some(_) => row.device.clone(),
+        None => format!("{}, {}", results.program, row.device),
+    }
+}
+
+/// Three digits.
+fn figure(ms: f64) -> String {
+    let decimals = (2 - ms.abs().max(1e-9).log10().floor() as i32).clamp(0, 4) as usize;
+    format!("{ms:.decimals$}")
+}
+
+fn peaks(files: &[Results]) -> String {
+    let mut text =
+        String::from("| device | dtype | peak, GFLOP/s | of | peak, GB/s | of |\n|---|---|---|---|---|---|\n");
+    for peak in files.iter().flat_map(|results| &results.peaks) {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.0} | {} | {:.1} | {} |",
+            peak.device,
+            peak.dtype,
+            peak.flops_per_second / 1e9,
+            peak.flops_of,
+            peak.bytes_per_second / 1e9,
+            peak.bytes_of
+        );
+    }
+    text.push('\n');
+    text
+}
