@@ -164,8 +164,7 @@ impl<B: BlastBackend, const N: usize> Backward<B, N> for BlastBackward {
             && let (Some(x), Some(u), Some(s), Some(v), Projection::Kept(z)) =
                 (&input, &u_factor, &s_factor, &v_factor, &saved.z)
         {
-            let operands = [x, u, s, v, z].map(Clone::clone);
-            let [x, u, s, v, z] = operands;
+            let [x, u, s, v, z] = [x, u, s, v, z].map(Clone::clone);
             let gradients = B::blast_gradients(x, u, s, v, z, dy, strategy);
             grads.register::<B>(dx.id, gradients.0);
             grads.register::<B>(du.id, gradients.1);
@@ -220,8 +219,7 @@ pub(super) fn staged_gradients<B: BlastBackend>(
     let t = B::blast_couple(z.clone(), s.clone());
     let du = B::blast_factor_gradient(dy.clone(), t, strategy);
     let dt = B::blast_project(dy, u, strategy);
-    let ds = B::blast_coupling_gradient(dt.clone(), z);
-    let dz = B::blast_couple(dt, B::float_swap_dims(s, 0, 1));
+    let (dz, ds) = B::blast_coupling_backward(dt, z, s);
     let dv = B::blast_factor_gradient(x, dz.clone(), strategy);
     let dx = B::blast_expand(dz, v, strategy);
     (dx, du, ds, dv)
