@@ -115,6 +115,7 @@ impl<B: StructuredBackend> Subject<B> {
             if matmul_is_right::<B>(&self.device, dtype) {
                 return match self.scope {
                     Scope::Native => EVERY_STRATEGY.to_vec(),
+                    Scope::Kernels if self.is_processor() => vec![BlastStrategy::Auto],
                     Scope::Kernels => vec![BlastStrategy::Auto, BlastStrategy::Fused, BlastStrategy::Portable],
                     Scope::Fused => vec![BlastStrategy::Auto],
                 };
@@ -130,8 +131,23 @@ impl<B: StructuredBackend> Subject<B> {
         [DType::F64, DType::F32, DType::F16, DType::BF16]
             .into_iter()
             .filter(|dtype| B::dtype_usage(&self.device, *dtype).is_superset(DTypeUsage::general()))
+            .filter(|dtype| *dtype != DType::BF16 || !self.is_processor() || processor_rounds_to_bf16())
             .collect()
     }
+
+    /// Whether this is CubeCL's CPU, which compiles for seconds a kernel, and rejects those with barriers.
+    pub fn is_processor(&self) -> bool {
+        self.name.starts_with("cubecl-cpu")
+    }
+}
+
+/// Whether CubeCL's CPU can compile a rounding to bf16. It says so of every processor, but where there is no instruction for
+/// it the compiled kernel calls a function (`__truncsfbf2`) that CubeCL 0.11.3 does not link.
+fn processor_rounds_to_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
 }
 
 #[cfg(feature = "cube")]
