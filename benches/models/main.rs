@@ -6,7 +6,7 @@
 //! cargo bench --bench models -- --workload vit-s --structure dense --structure blast:b=4,ratio=0.33
 //! ```
 //!
-//! `--help` has the rest. `cargo test` runs the smallest model once, to see that the program works.
+//! `--help` has the rest. `cargo test --bench models` runs the smallest model instead, to see that the program works.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its table")]
 
@@ -158,7 +158,7 @@ fn step_memory(step: &mut Work<'_>, device: &Device) -> usize {
     after.saturating_sub(before.bytes_in_use) as usize
 }
 
-/// The smallest model, once: whether the program works, not how fast anything is.
+/// The smallest model, briefly: whether the program works, not how fast anything is.
 fn test() -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let line =
