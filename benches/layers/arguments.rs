@@ -10,7 +10,7 @@ use std::str::FromStr;
 ///
 /// The dense baseline is the fastest of Burn's `Linear` in both layouts and, on the processor, the gemm and faer crates called
 /// directly. Candidates of a row take turns; the figure is the median round. Without flags, the catalogue's selection is
-/// measured on Flex in f32, which takes about ten minutes on two cores.
+/// measured on Flex in f32.
 #[derive(Parser, Debug)]
 #[command(name = "cargo bench --bench layers --", version, max_term_width = 120)]
 pub struct Arguments {
@@ -58,7 +58,7 @@ pub struct Arguments {
 /// Which part of the catalogue.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Selection {
-    /// The whole catalogue: every layer, structure, number of tokens and pass; takes hours
+    /// The whole catalogue: every layer, structure, number of tokens and pass, in every dtype; takes long
     #[arg(long)]
     pub all: bool,
     /// Only structures whose text contains this, such as ss1 or ratio=0.5
