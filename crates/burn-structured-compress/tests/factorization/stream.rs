@@ -72,7 +72,7 @@ fn no_more_is_held_than_there_is_room_for() {
         ControlFlow::Continue(())
     };
     let mut stream = config().stream(squares).with_room(room).with_observer(observe);
-    while let Some(found) = stream.next() {
+    for found in stream.by_ref() {
         assert_eq!(found.unwrap().0, yielded.to_string(), "one shape comes in the order it went in");
         // Those that are out, those of the batch they were in, and the one that had no room.
         assert!(taken.get() <= yielded + 5 + 1, "{} taken, {yielded} yielded", taken.get());

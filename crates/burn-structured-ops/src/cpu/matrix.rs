@@ -58,7 +58,7 @@ impl<'a, E: Scalar> Matrix<'a, E> {
     }
 
     /// The storage from element `(0, 0)` on.
-    pub fn from_first(self) -> &'a [E] {
+    pub fn onwards(self) -> &'a [E] {
         if self.rows == 0 || self.cols == 0 { &[] } else { &self.storage[self.offset as usize..] }
     }
 

@@ -26,7 +26,7 @@ impl<'a, E: Scalar> Rows<'a, E> {
         if matrix.col_stride != 1 && matrix.cols > 1 {
             return None;
         }
-        let data = matrix.from_first();
+        let data = matrix.onwards();
         Some(Self { data, count: matrix.rows, terms: matrix.cols, row_stride, run: matrix.cols.max(1), run_stride: 0 })
     }
 
