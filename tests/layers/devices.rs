@@ -21,6 +21,16 @@ fn matmul_is_right(name: &str, device: &Device) -> bool {
     right
 }
 
+/// How far a sine or cosine of a device may be off, beyond its roundoff.
+///
+/// WGSL and Vulkan promise 2⁻¹¹ for arguments within ±π, and SwiftShader takes them at their word.
+pub fn trigonometry(name: &str) -> f64 {
+    match name {
+        "wgpu" | "webgpu" | "vulkan" => 2f64.powi(-11),
+        _ => 0.0,
+    }
+}
+
 /// The float types to try on a device. Products in half precision are those of the operations, tested there for CubeCL.
 pub fn dtypes(name: &str) -> Vec<DType> {
     match name {

@@ -1,6 +1,6 @@
 //! Gradients: against finite differences in f64, and alike on every device.
 
-use crate::devices::devices;
+use crate::devices::{devices, trigonometry};
 use crate::parameters::{cast, gradients, perturbed, values};
 use crate::table::{D_INPUT, D_OUTPUT, TABLE};
 use burn::tensor::{DType, Device, Tensor, TensorData, Tolerance};
@@ -86,7 +86,9 @@ fn every_device_computes_the_same_gradients() {
         for (name, device) in devices() {
             for (index, (actual, expected)) in of(&device.autodiff()).iter().zip(&expected).enumerate() {
                 println!("{name}, {}, gradient {index}", entry.structure);
-                actual.assert_approx_eq::<f32>(expected, Tolerance::rel_abs(1e-4, 1e-4));
+                // Only the masks of a Gaudi layer have sines and cosines: two masks a weight, both functions in each.
+                let masks = if entry.structure.starts_with("gaudi") { 4.0 * trigonometry(name) as f32 } else { 0.0 };
+                actual.assert_approx_eq::<f32>(expected, Tolerance::rel_abs(1e-4 + masks, 1e-4 + masks));
             }
         }
     }

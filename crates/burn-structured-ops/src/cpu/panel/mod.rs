@@ -2,7 +2,7 @@
 //!
 //! A structured product is a chain of many small products with something in between. A general GEMM packs its operands
 //! anew in every call, leaves its result in memory in one order and takes the next operand in that order alone. Here the
-//! pieces are separate: a strip of a factor is [packed](pack) once into panels, and a [tile](tile) of rows meets a
+//! pieces are separate: a strip of a factor is packed (`pack.rs`) once into panels, and a tile (`tile.rs`) of rows meets a
 //! panel wherever its rows lie and wherever its result has to go. On one core of an AVX2 processor the tiles reach 95 to 98 % of
 //! the arithmetic peak out of its caches.
 //!
