@@ -196,49 +196,37 @@ fn tile([m, n]: [usize; 2], lhs: Loading, rhs: Loading) -> Tile {
     Tile { units_m, units_n, rows, cols, depth: 16, lhs, rhs }
 }
 
-#[cfg(all(test, any(feature = "cpu", feature = "wgpu")))]
+#[cfg(all(test, feature = "wgpu"))]
 mod tests {
     use super::*;
+    use burn::backend::DispatchDevice;
     use burn::backend::ops::FloatTensorOps;
     use burn::tensor::TensorData;
-    use burn_cubecl::{CubeBackend, CubeDevice};
+    use burn_cubecl::CubeBackend;
 
-    /// Devices without a GPU that have shared memory and barriers.
-    fn devices() -> Vec<CubeDevice> {
-        let named = |name| match burn::tensor::Device::as_dispatch(&crate::device::named(name).expect("a device")) {
-            burn::backend::DispatchDevice::Cube(device) => device.clone(),
-            other => panic!("{other:?} is no CubeCL device"),
-        };
-        let present = [("cpu", cfg!(feature = "cpu")), ("wgpu", cfg!(feature = "wgpu"))];
-        present.into_iter().filter(|(_, compiled)| *compiled).map(|(name, _)| named(name)).collect()
-    }
-
-    /// The kernel of the GPUs, which the devices at hand would not choose.
+    /// The kernel of the GPUs, which a software device would not choose. (CubeCL's CPU takes minutes to compile it.)
     #[test]
     fn the_tiled_product_is_the_direct_one() {
-        for device in devices() {
-            // Whole numbers, so that the order of the sums does not matter.
-            let upload = |dims: [usize; 3], salt: usize| {
-                let values: Vec<f32> =
-                    (0..dims.iter().product()).map(|index| ((index * salt) % 7) as f32 - 3.0).collect();
-                CubeBackend::float_from_data(TensorData::new(values, dims), &device)
+        let device = crate::device::named("wgpu").expect("a device");
+        let DispatchDevice::Cube(device) = device.as_dispatch() else { panic!("{device:?} is no CubeCL device") };
+        // Whole numbers, so that the order of the sums does not matter.
+        let upload = |dims: [usize; 3], salt: usize| {
+            let values: Vec<f32> = (0..dims.iter().product()).map(|index| ((index * salt) % 7) as f32 - 3.0).collect();
+            CubeBackend::float_from_data(TensorData::new(values, dims), device)
+        };
+        // Square, flat and narrow tiles; only the last loads vectors on both sides.
+        for [m, n, k] in [[17, 65, 33], [3, 40, 16], [70, 9, 48], [68, 36, 20]] {
+            let lhs = CubeBackend::float_swap_dims(upload([2, k, m], 5), 1, 2);
+            let rhs = upload([2, k, n], 3);
+            let out = || upload([2, m, n], 0);
+            let (tiled, direct) = (out(), out());
+            plain(&lhs, &rhs, &tiled).run_tiled(lhs.clone(), rhs.clone(), &tiled);
+            plain(&lhs, &rhs, &direct).run_direct(lhs.clone(), rhs.clone(), &direct);
+            let read = |tensor| {
+                let data = burn::tensor::read_sync(CubeBackend::float_into_data(tensor)).expect("readable");
+                data.try_into_vec::<f32>().expect("f32 values")
             };
-            // Square, flat and narrow tiles; only the last loads vectors on both sides. The processor compiles for minutes.
-            let shapes = [[17, 65, 33], [3, 40, 16], [70, 9, 48], [68, 36, 20]];
-            let shapes = if Limits::of(&device.client()).processor { &shapes[..1] } else { &shapes[..] };
-            for &[m, n, k] in shapes {
-                let lhs = CubeBackend::float_swap_dims(upload([2, k, m], 5), 1, 2);
-                let rhs = upload([2, k, n], 3);
-                let out = || upload([2, m, n], 0);
-                let (tiled, direct) = (out(), out());
-                plain(&lhs, &rhs, &tiled).run_tiled(lhs.clone(), rhs.clone(), &tiled);
-                plain(&lhs, &rhs, &direct).run_direct(lhs.clone(), rhs.clone(), &direct);
-                let read = |tensor| {
-                    let data = burn::tensor::read_sync(CubeBackend::float_into_data(tensor)).expect("readable");
-                    data.try_into_vec::<f32>().expect("f32 values")
-                };
-                assert_eq!(read(tiled), read(direct), "{device:?}: {m} × {n} × {k}");
-            }
+            assert_eq!(read(tiled), read(direct), "{m} × {n} × {k}");
         }
     }
 }
