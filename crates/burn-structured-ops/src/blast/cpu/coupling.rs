@@ -140,8 +140,8 @@ fn lanes<E: Scalar, const GROUP: usize>(
 /// Couples one panel of the rank: `t_i = Σ_j s_ij ∘ z_j` for every `i`.
 ///
 /// `z` holds `[tokens, b2]` panel rows and `t`, from `offset` on, `[tokens, b1]` of them, at the strides given; `couplings` is
-/// `[b1, b2, width]`. Two output blocks and four tokens
-/// are summed at a time (four and four where there are 32 registers), so that a loaded value serves several sums.
+/// `[b1, b2, width]`. Two output blocks and four tokens are summed at a time (four and four where there are 32 registers),
+/// so that a loaded value serves several sums.
 ///
 /// # Safety
 ///

@@ -9,7 +9,7 @@ use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
 /// Tokens from which packing the factors pays.
-pub(super) const MIN_STRIP_TOKENS: usize = 6;
+const MIN_STRIP_TOKENS: usize = 6;
 
 #[derive(Debug, PartialEq)]
 enum Path {
@@ -28,6 +28,11 @@ impl Path {
             _ => Self::Strips,
         }
     }
+}
+
+/// Whether the forward pass takes a strip of the rank at a time; the backward pass then does so as well.
+pub(super) fn goes_in_strips(tokens: usize, strategy: BlastStrategy) -> bool {
+    strategy != BlastStrategy::Reference && Path::choose(tokens, strategy) == Path::Strips
 }
 
 /// `y [tokens, m]`, and `z [b2, tokens, r]` if `save`.

@@ -36,8 +36,9 @@ pub(super) struct Operands<'a, E: Scalar> {
     /// `[tokens, b2, r]`.
     pub z: &'a [E],
     /// `[tokens, m]`.
-    pub dy: Rows<'a, E>,
-    pub dy_matrix: Matrix<'a, E>,
+    pub dy: Matrix<'a, E>,
+    /// The same, as the left operand of a product out of panels.
+    pub dy_rows: Rows<'a, E>,
 }
 
 /// Where they go; all but `dx [tokens, n]` must be zero.
@@ -61,14 +62,14 @@ pub(super) fn run<E: Scalar>(sizes: Sizes, operands: Operands<'_, E>, gradients:
             let operands = Operands {
                 x: operands.x.rows(start, tokens),
                 z: &operands.z[start * b2 * r..(start + tokens) * b2 * r],
-                dy: operands.dy.range(start, tokens),
-                dy_matrix: operands.dy_matrix.rows(start, tokens),
+                dy: operands.dy.rows(start, tokens),
+                dy_rows: operands.dy_rows.range(start, tokens),
                 ..operands
             };
             strips(sizes, operands, layouts, dz, t, ds);
             expand(tokens, dz, layouts[0], operands.v, None, SharedOutput::new(dx));
             factor(operands.x, dz, layouts[0], r, dv);
-            factor(operands.dy_matrix, t, layouts[1], r, du);
+            factor(operands.dy, t, layouts[1], r, du);
         }
     });
 }
@@ -82,7 +83,7 @@ fn strips<E: Scalar>(
     t: &mut [E],
     ds: &mut [E],
 ) {
-    let tokens = operands.dy.count;
+    let tokens = operands.dy_rows.count;
     let (panels, tile) = strip_and_tile::<E>(sizes.b1 * sizes.p, layouts[0], tokens);
     let strips = layouts[0].panels.div_ceil(panels);
     let (dz, t) = (SharedOutput::new(dz), SharedOutput::new(t));
@@ -145,7 +146,7 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
 
         for from in (0..tokens).step_by(tile) {
             let tokens = tile.min(tokens - from);
-            let dy = operands.dy.range(start + from, tokens);
+            let dy = operands.dy_rows.range(start + from, tokens);
             let out = SharedOutput::new(dt);
             for i in 0..b1 {
                 let (dy, packed) = (dy.terms(i * p, p), &packed[i * p * strip..][..p * strip]);

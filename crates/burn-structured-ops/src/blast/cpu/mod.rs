@@ -103,17 +103,12 @@ fn gradients(
     strategy: BlastStrategy,
 ) -> Option<[FlexTensor; 4]> {
     let sizes = Sizes::new(x, u, v);
-    let by_strips = match strategy {
-        BlastStrategy::Reference | BlastStrategy::Staged | BlastStrategy::Portable => false,
-        BlastStrategy::Blocked => true,
-        _ => sizes.tokens >= forward::MIN_STRIP_TOKENS,
-    };
-    if !by_strips || sizes.is_empty() {
+    if !forward::goes_in_strips(sizes.tokens, strategy) || sizes.is_empty() {
         return None;
     }
     let dtype = x.dtype();
-    let gradients = with_native!(to_native(x.clone()).dtype(), E => {
-        let [x, u, s, v, z, dy] = [x, u, s, v, z, dy].map(|tensor| to_native(tensor.clone()));
+    let [x, u, s, v, z, dy] = [x, u, s, v, z, dy].map(|tensor| to_native(tensor.clone()));
+    let gradients = with_native!(x.dtype(), E => {
         let dy = forward::with_rows::<E>(dy);
         let s = Couplings::<E>::readable(s);
         let z = into_token_major(z);
@@ -124,8 +119,8 @@ fn gradients(
             s: Couplings::of(&s),
             v: &v,
             z: dense_slice(&z),
-            dy: Rows::of(dy_matrix)?,
-            dy_matrix,
+            dy: dy_matrix,
+            dy_rows: Rows::of(dy_matrix)?,
         };
         let shapes = [&x, &u, &s, &v].map(|tensor| tensor.layout().shape().clone());
         let mut out = shapes.each_ref().map(|shape| vec![E::ZERO; shape.num_elements()]);
@@ -212,8 +207,8 @@ mod tests {
             s: couplings,
             v: &v,
             z,
-            dy: Rows::of(dy_matrix).expect("contiguous rows"),
-            dy_matrix,
+            dy: dy_matrix,
+            dy_rows: Rows::of(dy_matrix).expect("contiguous rows"),
         };
         gradients::run(SIZES, operands, gradients::Gradients { dx, du, ds, dv }, portion);
         out

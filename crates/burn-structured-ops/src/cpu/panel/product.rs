@@ -34,7 +34,7 @@ impl<'a, E: Scalar> Rows<'a, E> {
     ///
     /// # Panics
     ///
-    /// If they do not lie within `data`.
+    /// If they do not lie within `data`, or runs overlap.
     pub fn in_runs(
         data: &'a [E],
         [count, terms]: [usize; 2],
@@ -42,6 +42,7 @@ impl<'a, E: Scalar> Rows<'a, E> {
         run: usize,
         run_stride: usize,
     ) -> Self {
+        assert!(run > 0 && (terms <= run || run_stride >= run), "runs one after the other");
         if count > 0 && terms > 0 {
             let last = terms - 1;
             assert!(

@@ -102,6 +102,12 @@ fn what_a_device_rejects_it_says() {
             }
             #[cfg(feature = "cube")]
             burn::backend::DispatchDevice::Cube(_) => [Some(BlastRejection::Tokens { tokens: 9, most: 8 }), None, None],
+            // Flex has paths of these kinds of its own, but nothing to tune.
+            #[cfg(feature = "flex")]
+            burn::backend::DispatchDevice::Flex(_) => {
+                assert_eq!(rejection(9, BlastStrategy::Tuned), Some(BlastRejection::Backend));
+                [None; 3]
+            }
             _ => [Some(BlastRejection::Backend); 3],
         };
         let actual = [(9, BlastStrategy::Decode), (8, BlastStrategy::Decode), (9, BlastStrategy::Fused)]
