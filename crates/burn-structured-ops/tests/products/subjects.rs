@@ -92,10 +92,20 @@ pub fn public_devices() -> Vec<Device> {
 
 /// The float types that a device computes with.
 pub fn public_dtypes(device: &Device) -> Vec<DType> {
-    let usable = |dtype: &DType| {
-        <Dispatch as Backend>::dtype_usage(device.as_dispatch(), *dtype).is_superset(DTypeUsage::general())
-    };
-    [DType::F64, DType::F32, DType::F16, DType::BF16].into_iter().filter(usable).collect()
+    #[cfg(feature = "cpu")]
+    let processor = *device == Device::cpu();
+    #[cfg(not(feature = "cpu"))]
+    let processor = false;
+    usable_dtypes::<Dispatch>(device.as_dispatch(), processor)
+}
+
+/// The float types that `B` computes with on the device; `processor` says whether that is CubeCL's CPU.
+fn usable_dtypes<B: Backend>(device: &B::Device, processor: bool) -> Vec<DType> {
+    [DType::F64, DType::F32, DType::F16, DType::BF16]
+        .into_iter()
+        .filter(|dtype| B::dtype_usage(device, *dtype).is_superset(DTypeUsage::general()))
+        .filter(|dtype| *dtype != DType::BF16 || !processor || processor_rounds_to_bf16())
+        .collect()
 }
 
 fn chosen(name: &str) -> bool {
@@ -128,11 +138,7 @@ impl<B: StructuredBackend> Subject<B> {
 
     /// The float types that the device computes with.
     pub fn dtypes(&self) -> Vec<DType> {
-        [DType::F64, DType::F32, DType::F16, DType::BF16]
-            .into_iter()
-            .filter(|dtype| B::dtype_usage(&self.device, *dtype).is_superset(DTypeUsage::general()))
-            .filter(|dtype| *dtype != DType::BF16 || !self.is_processor() || processor_rounds_to_bf16())
-            .collect()
+        usable_dtypes::<B>(&self.device, self.is_processor())
     }
 
     /// Whether this is CubeCL's CPU, which compiles for seconds a kernel, and rejects those with barriers.
