@@ -1,6 +1,7 @@
 //! What the native code of every operation on Flex shares: strided matrices and the GEMM on them, products out of packed
 //! panels, vectorised loops, and the way from tensors to slices and back.
 
+mod crew;
 mod matrix;
 pub(crate) mod panel;
 mod scalar;
@@ -8,8 +9,9 @@ mod simd;
 mod split;
 mod tensor;
 
+pub(crate) use crew::{Crew, with_crew};
 pub(crate) use matrix::{Matrix, Output, multiply, multiply_strided};
 pub(crate) use scalar::{Scalar, Slot, portions};
 pub(crate) use simd::{load, load_at, store, vectorized};
-pub(crate) use split::{Split, fill_bias, in_pool};
+pub(crate) use split::{Split, fill_bias};
 pub(crate) use tensor::{contiguous, dense_slice, from_native, in_native, to_native, with_native};

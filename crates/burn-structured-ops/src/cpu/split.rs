@@ -19,11 +19,6 @@ impl Split {
     }
 }
 
-/// Runs `body`, which has several parallel stages, on a thread of the pool: the others are woken once and not for each stage.
-pub(crate) fn in_pool<R: Send>(body: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| body())
-}
-
 /// Fills every row of `y` with the bias, to which the GEMMs then add.
 pub(crate) fn fill_bias<E: Scalar>(y: &mut [E], bias: Option<&[E]>) -> Output {
     let Some(bias) = bias else {

@@ -17,10 +17,9 @@ use super::coupling::{Couplings, couple_strip, gradient_strip};
 use super::strips::{CoupledLayout, expand, projected_tokens, strip_and_tile};
 use crate::blast::Sizes;
 use crate::cpu::panel::{self, Landing, Rows, SharedOutput, multiply_panels, pack, transpose};
-use crate::cpu::{Matrix, Scalar, Slot, portions};
+use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
 use pulp::Simd;
-use rayon::prelude::*;
 
 /// Rows of a factor whose gradient is one task, in tiles.
 const FACTOR_TILES: usize = 8;
@@ -50,7 +49,13 @@ pub(super) struct Gradients<'a, E> {
 }
 
 /// Computes the gradients, `portion` tokens at a time.
-pub(super) fn run<E: Scalar>(sizes: Sizes, operands: Operands<'_, E>, gradients: Gradients<'_, E>, portion: usize) {
+pub(super) fn run<E: Scalar>(
+    crew: &Crew,
+    sizes: Sizes,
+    operands: Operands<'_, E>,
+    gradients: Gradients<'_, E>,
+    portion: usize,
+) {
     let Sizes { b1, b2, q, r, .. } = sizes;
     let n = b2 * q;
     let Gradients { dx, du, ds, dv } = gradients;
@@ -66,16 +71,17 @@ pub(super) fn run<E: Scalar>(sizes: Sizes, operands: Operands<'_, E>, gradients:
                 dy_rows: operands.dy_rows.range(start, tokens),
                 ..operands
             };
-            strips(sizes, operands, layouts, dz, t, ds);
-            expand(tokens, dz, layouts[0], operands.v, None, SharedOutput::new(dx));
-            factor(operands.x, dz, layouts[0], r, dv);
-            factor(operands.dy, t, layouts[1], r, du);
+            strips(crew, sizes, operands, layouts, dz, t, ds);
+            expand(crew, tokens, dz, layouts[0], operands.v, None, SharedOutput::new(dx));
+            factor(crew, operands.x, dz, layouts[0], r, dv);
+            factor(crew, operands.dy, t, layouts[1], r, du);
         }
     });
 }
 
 /// `dz`, `t` and, added to what is there, `ds`.
 fn strips<E: Scalar>(
+    crew: &Crew,
     sizes: Sizes,
     operands: Operands<'_, E>,
     layouts: [CoupledLayout; 2],
@@ -90,7 +96,7 @@ fn strips<E: Scalar>(
     // Tasks of one strip and several tiles of tokens each have a sum of their own.
     let mut sums: Vec<Vec<E>> = vec![vec![E::ZERO; ds.len()]; tokens.div_ceil(tile)];
     let shared: Vec<SharedOutput<'_, E>> = sums.iter_mut().map(|sum| SharedOutput::new(sum)).collect();
-    (0..strips * shared.len()).into_par_iter().for_each(|task| {
+    crew.each(strips * shared.len(), |task| {
         let (strip, start) = (task % strips, task / strips * tile);
         let first = strip * panels * layouts[0].width;
         let cols = (panels * layouts[0].width).min(sizes.r - first);
@@ -202,7 +208,7 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
 }
 
 /// `dF_j += x_jᵀ z_j` for `x [tokens, b q]` and panels `z` of width `r`, into `[b, q, r]`.
-fn factor<E: Scalar>(x: Matrix<'_, E>, z: &[E], layout: CoupledLayout, r: usize, out: &mut [E]) {
+fn factor<E: Scalar>(crew: &Crew, x: Matrix<'_, E>, z: &[E], layout: CoupledLayout, r: usize, out: &mut [E]) {
     let q = x.cols / layout.blocks;
     if q == 0 {
         return;
@@ -211,7 +217,7 @@ fn factor<E: Scalar>(x: Matrix<'_, E>, z: &[E], layout: CoupledLayout, r: usize,
     let rows = (FACTOR_TILES * tile_rows).min(q);
     let groups = q.div_ceil(rows);
     let out = SharedOutput::new(out);
-    (0..layout.blocks * groups).into_par_iter().for_each(|task| {
+    crew.each(layout.blocks * groups, |task| {
         let (block, first) = (task / groups, task % groups * rows);
         let x = x.cols(block * q + first, rows.min(q - first));
         let z = &z[block * layout.block_stride()..][..layout.block_stride()];

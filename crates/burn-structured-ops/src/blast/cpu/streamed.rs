@@ -1,7 +1,7 @@
 //! The product for a handful of tokens: bound by reading the factors, so it reads each once, in the order they lie in.
 //!
 //! ```text
-//! z_j = x_j V_j     rows of V_j, scaled by elements of x_j, added up       tasks: blocks j × runs of the rank
+//! z_j = x_j V_j     rows of V_j, scaled by elements of x_j, added up       tasks: blocks j × runs of rows
 //! t_i = Σ_j s_ij ∘ z_j,  y_i = t_i U_iᵀ    rows of U_i times t_i          tasks: blocks i × runs of rows
 //! ```
 //!
@@ -11,10 +11,9 @@
 use super::coupling::Couplings;
 use crate::blast::Sizes;
 use crate::cpu::panel::SharedOutput;
-use crate::cpu::{Matrix, Scalar, Slot, load, store};
+use crate::cpu::{Crew, Matrix, Scalar, Slot, load, portions, store};
 use burn_flex::FlexTensor;
 use pulp::Simd;
-use rayon::prelude::*;
 
 /// Elements of a factor for one task at least: less is not worth handing out.
 const TASK_ELEMENTS: usize = 1 << 15;
@@ -28,9 +27,10 @@ pub(super) fn reads(u: &FlexTensor, v: &FlexTensor) -> bool {
     [u, v].iter().all(|factor| factor.layout().strides()[2] == 1)
 }
 
-/// `y [tokens, m]`, and the projections into `z [tokens, b2, r]` if wanted; `x` is `[tokens, n]`, row by row.
+/// `y [tokens, m]`, and the projections into `saved [tokens, b2, r]` if wanted; `x` is `[tokens, n]`, row by row.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn product<E: Scalar>(
+    crew: &Crew,
     sizes: Sizes,
     x: &[E],
     u: &FlexTensor,
@@ -38,83 +38,71 @@ pub(super) fn product<E: Scalar>(
     v: &FlexTensor,
     bias: Option<&[E]>,
     y: &mut [E],
-    z: Option<&mut [E]>,
-) {
-    let len = sizes.tokens * sizes.b2 * sizes.r;
-    match z {
-        Some(z) => through(sizes, x, u, s, v, bias, y, z),
-        None => E::with_buffer(Slot::Shared, |buffer| {
-            if buffer.len() < len {
-                buffer.resize(len, E::ZERO);
-            }
-            through(sizes, x, u, s, v, bias, y, &mut buffer[..len]);
-        }),
-    }
-}
-
-/// Into how many runs each of `blocks` stretches of `len` is cut, if cutting all of them makes tasks of `elements` in all.
-fn runs(blocks: usize, len: usize, elements: usize) -> usize {
-    let tasks = (elements / TASK_ELEMENTS).clamp(1, TASKS_PER_THREAD * rayon::current_num_threads());
-    tasks.div_ceil(blocks).min(len.div_ceil(64)).max(1)
-}
-
-#[allow(clippy::too_many_arguments)]
-fn through<E: Scalar>(
-    sizes: Sizes,
-    x: &[E],
-    u: &FlexTensor,
-    s: Couplings<'_, E>,
-    v: &FlexTensor,
-    bias: Option<&[E]>,
-    y: &mut [E],
-    z: &mut [E],
+    saved: Option<&mut [E]>,
 ) {
     let Sizes { tokens, b1, b2, p, q, r } = sizes;
-    z.fill(E::ZERO);
-    let cuts = runs(b2, r, b2 * q * r);
-    let run = r.div_ceil(cuts);
-    let shared = SharedOutput::new(z);
-    each(b2 * cuts, |task| {
-        let (j, first) = (task / cuts, task % cuts * run);
-        if first < r {
-            let factor = Matrix::<E>::of(v, j).cols(first, run.min(r - first));
-            let offset = j * r + first;
+    let len = tokens * b2 * r;
+    let cuts = runs(b2, q, r);
+    E::with_buffer(Slot::Shared, |buffer| {
+        let [z] = portions(buffer, [cuts * len]);
+        let run = q.div_ceil(cuts);
+        let shared = SharedOutput::new(z);
+        crew.each(b2 * cuts, |task| {
+            let (j, cut) = (task / cuts, task % cuts);
+            let first = (cut * run).min(q);
+            let factor = Matrix::<E>::of(v, j).rows(first, run.min(q - first));
+            let (x, offset) = (&x[j * q + first..], cut * len + j * r);
             pulp::Arch::new().dispatch(AddRows {
                 tokens,
-                x: &x[j * q..],
+                x,
                 x_stride: b2 * q,
                 factor,
                 z: shared,
                 offset,
                 stride: b2 * r,
             });
+        });
+        let (z, others) = z.split_at_mut(len);
+        for other in others.chunks_exact(len) {
+            z.iter_mut().zip(other).for_each(|(z, other)| *z += *other);
         }
-    });
+        if let Some(saved) = saved {
+            saved.copy_from_slice(z);
+        }
 
-    let z = &*z;
-    let cuts = runs(b1, p, b1 * p * r);
-    let run = p.div_ceil(cuts);
-    let shared = SharedOutput::new(y);
-    each(b1 * cuts, |task| {
-        let (block, first) = (task / cuts, task % cuts * run);
-        if first < p {
-            let factor = Matrix::<E>::of(u, block).rows(first, run.min(p - first));
-            E::with_buffer(Slot::Task, |t| {
-                pulp::Arch::new().dispatch(CoupleAndExpand { sizes, z, s, block, factor, first, bias, y: shared, t });
-            });
-        }
+        let z = &*z;
+        let cuts = runs(b1, p, r);
+        let run = p.div_ceil(cuts);
+        let shared = SharedOutput::new(y);
+        crew.each(b1 * cuts, |task| {
+            let (block, first) = (task / cuts, task % cuts * run);
+            if first < p {
+                let factor = Matrix::<E>::of(u, block).rows(first, run.min(p - first));
+                E::with_buffer(Slot::Task, |t| {
+                    pulp::Arch::new().dispatch(CoupleAndExpand {
+                        sizes,
+                        z,
+                        s,
+                        block,
+                        factor,
+                        first,
+                        bias,
+                        y: shared,
+                        t,
+                    });
+                });
+            }
+        });
     });
 }
 
-/// Runs tasks on all threads, or a single one right here.
-fn each(tasks: usize, task: impl Fn(usize) + Sync + Send) {
-    match tasks {
-        1 => task(0),
-        _ => (0..tasks).into_par_iter().for_each(task),
-    }
+/// Into how many runs the `rows` of each of `blocks` factors, `r` wide, are cut.
+fn runs(blocks: usize, rows: usize, r: usize) -> usize {
+    let tasks = (blocks * rows * r / TASK_ELEMENTS).min(TASKS_PER_THREAD * rayon::current_num_threads());
+    tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).max(1)
 }
 
-/// `z += Σ_k x[k] · row k` for a run of the rank, for every token.
+/// `z = Σ_k x[k] · row k` for a run of the rows, for every token.
 struct AddRows<'a, E: Scalar> {
     tokens: usize,
     x: &'a [E],
@@ -132,12 +120,16 @@ impl<E: Scalar> pulp::WithSimd for AddRows<'_, E> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { tokens, x, x_stride, factor, z, offset, stride } = self;
         let (terms, cols) = (factor.rows, factor.cols);
+        for token in 0..tokens {
+            // SAFETY: no other task has this block in this cut.
+            unsafe { z.slice(offset + token * stride, cols) }.fill(E::ZERO);
+        }
         let mut k = 0;
         while k < terms {
             let rows = ROWS.min(terms - k);
             for token in 0..tokens {
                 let x = &x[token * x_stride + k..][..rows];
-                // SAFETY: no other task has this run of the rank in this block.
+                // SAFETY: as above.
                 let z = unsafe { z.slice(offset + token * stride, cols) };
                 if rows == ROWS {
                     let values = [

@@ -16,10 +16,9 @@
 use super::coupling::{Couplings, couple_strip};
 use crate::blast::Sizes;
 use crate::cpu::panel::{self, Landing, Rows, SharedOutput, multiply_panels, pack, side_by_side};
-use crate::cpu::{Matrix, Scalar, Slot, portions};
+use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
 use pulp::Simd;
-use rayon::prelude::*;
 
 /// Bytes of a packed strip, and of the projections of a tile: they share a second-level cache.
 const STRIP_BYTES: usize = 256 << 10;
@@ -73,6 +72,7 @@ impl CoupledLayout {
 /// `y [tokens, m]`, and the projections into `z [tokens, b2, r]` if wanted, `portion` tokens at a time.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn product<E: Scalar>(
+    crew: &Crew,
     sizes: Sizes,
     x: Rows<'_, E>,
     u: &FlexTensor,
@@ -94,8 +94,8 @@ pub(super) fn product<E: Scalar>(
             }
             let z_row = sizes.b2 * sizes.r;
             let z = z.as_deref_mut().map(|z| SharedOutput::new(&mut z[start * z_row..(start + tokens) * z_row]));
-            project_and_couple(sizes, x.range(start, tokens), s, v, layout, SharedOutput::new(t), z);
-            expand(tokens, t, layout, u, bias, SharedOutput::new(y));
+            project_and_couple(crew, sizes, x.range(start, tokens), s, v, layout, SharedOutput::new(t), z);
+            expand(crew, tokens, t, layout, u, bias, SharedOutput::new(y));
         }
     });
 }
@@ -119,6 +119,7 @@ pub(super) fn strip_and_tile<E: Scalar>(terms: usize, layout: CoupledLayout, tok
 }
 
 fn project_and_couple<E: Scalar>(
+    crew: &Crew,
     sizes: Sizes,
     x: Rows<'_, E>,
     s: Couplings<'_, E>,
@@ -130,7 +131,7 @@ fn project_and_couple<E: Scalar>(
     let tokens = x.count;
     let (strip_panels, tile) = strip_and_tile::<E>(sizes.b2 * sizes.q, layout, tokens);
     let strips = layout.panels.div_ceil(strip_panels);
-    (0..strips * tokens.div_ceil(tile)).into_par_iter().for_each(|task| {
+    crew.each(strips * tokens.div_ceil(tile), |task| {
         let (strip, start) = (task % strips, task / strips * tile);
         let first = strip * strip_panels * layout.width;
         let cols = (strip_panels * layout.width).min(sizes.r - first);
@@ -234,6 +235,7 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
 
 /// `y_i = t_i U_iᵀ + bias_i`.
 pub(super) fn expand<E: Scalar>(
+    crew: &Crew,
     tokens: usize,
     t: &[E],
     layout: CoupledLayout,
@@ -246,5 +248,5 @@ pub(super) fn expand<E: Scalar>(
         let t = &t[block * layout.block_stride()..];
         Rows::in_runs(t, [tokens, r], layout.width, layout.width, layout.panel_stride())
     };
-    side_by_side([blocks, tokens, r, p], rows, |block| Matrix::of(u, block).transposed(), bias, y);
+    side_by_side(crew, [blocks, tokens, r, p], rows, |block| Matrix::of(u, block).transposed(), bias, y);
 }

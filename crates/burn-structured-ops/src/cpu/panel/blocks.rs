@@ -1,9 +1,8 @@
 //! Products side by side, shared out between the threads.
 
 use super::{Landing, Rows, SharedOutput, multiply_panels, pack, shape, width};
-use crate::cpu::{Matrix, Scalar, Slot, portions};
+use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use pulp::Simd;
-use rayon::prelude::*;
 
 /// Tasks a thread should have, so that the last one to finish is not long alone.
 pub(crate) const TASKS_PER_THREAD: usize = 8;
@@ -15,6 +14,7 @@ const GROUP_BYTES: usize = 160 << 10;
 /// A task packs a group of columns of one factor and multiplies all rows by them, or a tile of rows where there are too few columns
 /// for the threads.
 pub(crate) fn side_by_side<'a, E: Scalar>(
+    crew: &Crew,
     [blocks, tokens, terms, cols]: [usize; 4],
     rows: impl Fn(usize) -> Rows<'a, E> + Sync,
     factor: impl Fn(usize) -> Matrix<'a, E> + Sync,
@@ -32,7 +32,7 @@ pub(crate) fn side_by_side<'a, E: Scalar>(
     let groups = cols.div_ceil(group);
     let tiles = wanted.div_ceil(2 * blocks * groups).min(tokens.div_ceil(4 * tile_rows)).max(1);
     let tile = tokens.div_ceil(tiles).next_multiple_of(tile_rows);
-    (0..blocks * groups * tokens.div_ceil(tile)).into_par_iter().for_each(|task| {
+    crew.each(blocks * groups * tokens.div_ceil(tile), |task| {
         let (start, block) = (task / (blocks * groups) * tile, task % (blocks * groups) / groups);
         let first = task % groups * group;
         let here = group.min(cols - first);
