@@ -43,9 +43,9 @@ impl Crew {
         }
         let call = || {
             let board = Arc::new(Board::default());
-            // As many as there are threads: of a pool that has just been at work, one may share a core with the calling thread
+            // Not one less than threads: of a pool that has just been at work, one may share a core with the calling thread
             // until the scheduler sees that another core is idle.
-            for _ in 0..threads {
+            for _ in 0..threads.min(tasks) {
                 let board = board.clone();
                 rayon::spawn(move || board.help());
             }
@@ -74,6 +74,8 @@ struct Board {
     holding: AtomicUsize,
     /// No other stage will come.
     closed: AtomicBool,
+    /// Helpers that have come and not left.
+    present: AtomicUsize,
 }
 
 impl Board {
@@ -90,22 +92,27 @@ impl Board {
         // SAFETY: the stage is alive, and shared references are all that anyone has.
         let shared = unsafe { &*self.stage.load(Ordering::Relaxed) };
         shared.work();
-        wait_until(|| shared.done.load(Ordering::Acquire) == tasks);
+        wait_until(|_| shared.done.load(Ordering::Acquire) == tasks);
         self.stage.store(null_mut(), Ordering::SeqCst);
         // Sequential consistency: a helper that is not counted here, as it counts itself before it looks, finds null.
-        wait_until(|| self.holding.load(Ordering::SeqCst) == 0);
+        wait_until(|_| self.holding.load(Ordering::SeqCst) == 0);
         if let Some(panic) = stage.panic.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             resume_unwind(panic);
         }
     }
 
-    /// Works on every stage that it comes in time for.
+    /// Works on every stage that it comes in time for, and leaves when the calling thread does or when there are threads
+    /// enough without it.
     fn help(&self) {
         let mut seen = 0;
         let news = || self.announced.load(Ordering::Acquire);
+        let over = || self.closed.load(Ordering::Relaxed);
+        let one_too_many = || self.present.load(Ordering::Relaxed) >= rayon::current_num_threads();
+        self.present.fetch_add(1, Ordering::Relaxed);
         loop {
-            wait_until(|| news() != seen || self.closed.load(Ordering::Relaxed));
+            wait_until(|turns| news() != seen || over() || turns > PATIENCE && one_too_many());
             if news() == seen {
+                self.present.fetch_sub(1, Ordering::Relaxed);
                 return;
             }
             seen = news();
@@ -145,9 +152,10 @@ impl Stage {
     }
 }
 
-fn wait_until(reached: impl Fn() -> bool) {
+/// Returns when `reached` says so, which is told how often it has been asked.
+fn wait_until(reached: impl Fn(usize) -> bool) {
     let mut turns = 0;
-    while !reached() {
+    while !reached(turns) {
         turns += 1;
         if turns < PATIENCE {
             std::hint::spin_loop();
