@@ -105,6 +105,9 @@ struct Args {
     /// Steps of the method `auto`, if others than --steps
     #[arg(long, value_name = "STEPS")]
     auto_steps: Option<usize>,
+    /// Give every method but the first as much time as the first took, times this, instead of --steps
+    #[arg(long, value_name = "FACTOR", num_args = 0..=1, default_missing_value = "1")]
+    equal_time: Option<f64>,
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f64")]
     precision: Precision,
@@ -175,13 +178,19 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         for rank in &ranks {
             let mut curves = Vec::new();
             let mut columns = String::new();
+            let mut first_took: Option<f64> = None;
             for name in &args.methods {
                 let (method, name) = name.method();
                 let steps = if name == "Auto" { args.auto_steps.unwrap_or(args.steps) } else { args.steps };
-                let found = factorize(args, batch, blocks, *rank, method, name, steps)?;
+                let end = match (args.equal_time, first_took) {
+                    (Some(factor), Some(seconds)) => End::Seconds(factor * seconds),
+                    _ => End::Steps(steps),
+                };
+                let found = factorize(args, batch, blocks, *rank, method, name, end)?;
                 let errors = found.errors();
                 let mean = errors.iter().sum::<f64>() / errors.len() as f64;
                 let seconds = found.trace.last().map_or(0.0, |point| point.seconds);
+                first_took.get_or_insert(seconds);
                 let (r, done) = (found.factors.rank(), found.trace.len() - 1);
                 println!("| {} | {r} | {name} | {done} | {mean:.3e} | {seconds:.2} |", batch.title);
                 let sum = sums.entry(name.to_string()).or_default();
@@ -207,6 +216,16 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// When a method is to end.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Steps(usize),
+    Seconds(f64),
+}
+
+/// More steps than any run with a time limit takes.
+const ENDLESS: usize = 1 << 30;
+
 fn factorize(
     args: &Args,
     batch: &Batch,
@@ -214,15 +233,21 @@ fn factorize(
     rank: Rank,
     method: Method,
     name: &str,
-    steps: usize,
+    end: End,
 ) -> Result<Factorization, Box<dyn Error>> {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} steps")?;
-    let bar = ProgressBar::new(steps as u64).with_style(style);
+    let (bar, template, steps, seconds) = match end {
+        End::Steps(steps) => (ProgressBar::new(steps as u64), "{msg} {wide_bar} {pos}/{len} steps", steps, None),
+        End::Seconds(seconds) => {
+            (ProgressBar::no_length(), "{spinner} {msg} {pos} steps, {elapsed}", ENDLESS, Some(seconds))
+        }
+    };
+    bar.set_style(ProgressStyle::with_template(template)?);
     let config = FactorizerConfig::new()
         .with_blocks(blocks)
         .with_rank(rank)
         .with_method(method)
         .with_steps(steps)
+        .with_seconds(seconds)
         .with_patience(None)
         .with_seed(args.seed);
     let observe = |progress: Progress| {

@@ -1,5 +1,6 @@
 //! What the native code of every operation on Flex shares: strided matrices and the GEMM on them, products out of packed
-//! panels, vectorised loops, and the way from tensors to slices and back.
+//! panels, vectorised loops, threads that stay together for all stages of a product, and the way from tensors to slices and
+//! back.
 
 mod crew;
 mod matrix;

@@ -118,6 +118,7 @@ pub(super) fn strip_and_tile<E: Scalar>(terms: usize, layout: CoupledLayout, tok
     (panels, tokens.div_ceil(tiles).next_multiple_of(tile_rows))
 }
 
+#[allow(clippy::too_many_arguments)]
 fn project_and_couple<E: Scalar>(
     crew: &Crew,
     sizes: Sizes,
