@@ -106,7 +106,7 @@ struct Args {
     #[arg(long, value_name = "STEPS")]
     auto_steps: Option<usize>,
     /// Give every method but the first as much time as the first took, times this, instead of --steps
-    #[arg(long, value_name = "FACTOR", num_args = 0..=1, default_missing_value = "1")]
+    #[arg(long, value_name = "FACTOR", num_args = 0..=1, default_missing_value = "1", value_parser = factor)]
     equal_time: Option<f64>,
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f64")]
@@ -214,6 +214,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     plot_convergence(&panels, &figure)?;
     println!("\nsaved {}", figure.display());
     Ok(())
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor.is_finite() && factor > 0.0 => Ok(factor),
+        _ => Err("not a number above 0".to_string()),
+    }
 }
 
 /// When a method is to end.
