@@ -105,8 +105,15 @@ struct Args {
     /// Steps of the method `auto`, if others than --steps
     #[arg(long, value_name = "STEPS")]
     auto_steps: Option<usize>,
-    /// Give every method but the first as much time as the first took, times this, instead of --steps
-    #[arg(long, value_name = "FACTOR", num_args = 0..=1, default_missing_value = "1", value_parser = factor)]
+    /// Give every method but the first as much time as the first took for --steps, times this
+    #[arg(
+        long,
+        value_name = "FACTOR",
+        num_args = 0..=1,
+        default_missing_value = "1",
+        value_parser = above_zero,
+        conflicts_with = "auto_steps"
+    )]
     equal_time: Option<f64>,
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f64")]
@@ -216,9 +223,9 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn factor(text: &str) -> Result<f64, String> {
+fn above_zero(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(factor) if factor.is_finite() && factor > 0.0 => Ok(factor),
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
         _ => Err("not a number above 0".to_string()),
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A product takes between a tenth of a millisecond and a few, in two to five stages that wait for each other. Handed to
 //! rayon's pool stage by stage, the calling thread sleeps while the pool works, threads that fell asleep in between are woken
-//! anew, and for the shortest products that costs as much as the work: two stages of 160 µs in all took 350 µs on two
-//! cores, because the second thread often came too late for either. Here the calling thread works itself from the first moment;
-//! helpers from rayon's pool join when they are awake, stay for all stages, and nobody waits for one that never came.
+//! anew, and for the shortest products that costs as much as the work: often the second thread comes too late for either stage.
+//! Here the calling thread works itself from the first moment; helpers from rayon's pool join when they are awake, stay for all
+//! stages, and nobody waits for one that never came.
 
 use std::any::Any;
 use std::cell::OnceCell;
@@ -16,18 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Turns of a waiting loop after which a thread lets others run.
 const PATIENCE: usize = 1 << 11;
 
-/// The calling thread and its helpers, for as long as [`with_crew`] runs.
+/// The calling thread and its helpers, who stay until this is dropped.
+///
+/// Between stages its owner must not use rayon, whose threads may be waiting here for the next stage.
 #[derive(Default)]
 pub(crate) struct Crew {
     /// There once there was something to share.
     board: OnceCell<Arc<Board>>,
-}
-
-/// Runs `body`, which shares out its stages with [`Crew::each`].
-///
-/// Between stages `body` must not use rayon, whose threads may be waiting here for the next stage.
-pub(crate) fn with_crew<R>(body: impl FnOnce(&Crew) -> R) -> R {
-    body(&Crew::default())
 }
 
 impl Crew {
@@ -92,10 +87,10 @@ impl Board {
         // SAFETY: the stage is alive, and shared references are all that anyone has.
         let shared = unsafe { &*self.stage.load(Ordering::Relaxed) };
         shared.work();
-        wait_until(|_| shared.done.load(Ordering::Acquire) == tasks);
+        wait_for(|_| (shared.done.load(Ordering::Acquire) == tasks).then_some(()));
         self.stage.store(null_mut(), Ordering::SeqCst);
         // Sequential consistency: a helper that is not counted here, as it counts itself before it looks, finds null.
-        wait_until(|_| self.holding.load(Ordering::SeqCst) == 0);
+        wait_for(|_| (self.holding.load(Ordering::SeqCst) == 0).then_some(()));
         if let Some(panic) = stage.panic.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             resume_unwind(panic);
         }
@@ -105,17 +100,18 @@ impl Board {
     /// enough without it.
     fn help(&self) {
         let mut seen = 0;
-        let news = || self.announced.load(Ordering::Acquire);
-        let over = || self.closed.load(Ordering::Relaxed);
-        let one_too_many = || self.present.load(Ordering::Relaxed) >= rayon::current_num_threads();
+        // The calling thread is one as well. Two helpers cannot both take the others for enough.
+        let enough_others = |present: usize| (present >= rayon::current_num_threads()).then(|| present - 1);
+        let dismissed = || self.present.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough_others).is_ok();
         self.present.fetch_add(1, Ordering::Relaxed);
         loop {
-            wait_until(|turns| news() != seen || over() || turns > PATIENCE && one_too_many());
-            if news() == seen {
-                self.present.fetch_sub(1, Ordering::Relaxed);
-                return;
-            }
-            seen = news();
+            let next = wait_for(|turns| match self.announced.load(Ordering::Acquire) {
+                announced if announced != seen => Some(Some(announced)),
+                _ if self.closed.load(Ordering::Relaxed) || turns > PATIENCE && dismissed() => Some(None),
+                _ => None,
+            });
+            let Some(announced) = next else { return };
+            seen = announced;
             self.holding.fetch_add(1, Ordering::SeqCst);
             // SAFETY: a stage found here lives until it is no longer held, see `share_out`.
             if let Some(stage) = unsafe { self.stage.load(Ordering::SeqCst).as_ref() } {
@@ -152,10 +148,13 @@ impl Stage {
     }
 }
 
-/// Returns when `reached` says so, which is told how often it has been asked.
-fn wait_until(reached: impl Fn(usize) -> bool) {
+/// What `reached` has to say when it has something; it is told how often it has been asked.
+fn wait_for<T>(reached: impl Fn(usize) -> Option<T>) -> T {
     let mut turns = 0;
-    while !reached(turns) {
+    loop {
+        if let Some(reached) = reached(turns) {
+            return reached;
+        }
         turns += 1;
         if turns < PATIENCE {
             std::hint::spin_loop();
@@ -177,17 +176,16 @@ mod tests {
     /// How often each task of three stages ran, in sums that each stage takes from the one before.
     fn relayed(tasks: usize) -> Vec<usize> {
         let stages: [Vec<AtomicUsize>; 3] = std::array::from_fn(|_| (0..tasks).map(|_| AtomicUsize::new(0)).collect());
-        with_crew(|crew| {
-            crew.each(tasks, |task| {
-                stages[0][task].fetch_add(1, Ordering::Relaxed);
-            });
-            for stage in 1..3 {
-                crew.each(tasks, |task| {
-                    let before: usize = stages[stage - 1].iter().map(|count| count.load(Ordering::Relaxed)).sum();
-                    stages[stage][task].fetch_add(before, Ordering::Relaxed);
-                });
-            }
+        let crew = Crew::default();
+        crew.each(tasks, |task| {
+            stages[0][task].fetch_add(1, Ordering::Relaxed);
         });
+        for stage in 1..3 {
+            crew.each(tasks, |task| {
+                let before: usize = stages[stage - 1].iter().map(|count| count.load(Ordering::Relaxed)).sum();
+                stages[stage][task].fetch_add(before, Ordering::Relaxed);
+            });
+        }
         stages[2].iter().map(|count| count.load(Ordering::Relaxed)).collect()
     }
 
@@ -214,11 +212,9 @@ mod tests {
     fn a_panic_reaches_the_caller_when_all_tasks_are_done() {
         let done = AtomicUsize::new(0);
         let caught = catch_unwind(AssertUnwindSafe(|| {
-            with_crew(|crew| {
-                crew.each(8, |task| {
-                    assert!(task != 3, "task {task} fails");
-                    done.fetch_add(1, Ordering::Relaxed);
-                });
+            Crew::default().each(8, |task| {
+                assert!(task != 3, "task {task} fails");
+                done.fetch_add(1, Ordering::Relaxed);
             });
         }));
         let message = caught.expect_err("the panic of the task");

@@ -10,7 +10,7 @@ mod simd;
 mod split;
 mod tensor;
 
-pub(crate) use crew::{Crew, with_crew};
+pub(crate) use crew::Crew;
 pub(crate) use matrix::{Matrix, Output, multiply, multiply_strided};
 pub(crate) use scalar::{Scalar, Slot, portions};
 pub(crate) use simd::{load, load_at, store, vectorized};

@@ -4,7 +4,7 @@ use super::coupling::Couplings;
 use super::{stages, streamed, strips, token_major};
 use crate::blast::{BlastStrategy, Sizes};
 use crate::cpu::panel::Rows;
-use crate::cpu::{Matrix, Scalar, contiguous, dense_slice, with_crew};
+use crate::cpu::{Crew, Matrix, Scalar, contiguous, dense_slice};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
@@ -69,11 +69,11 @@ pub(super) fn run<E: Scalar>(
     let x = with_rows::<E>(x);
     if path == Path::Streamed {
         let x = x.to_contiguous();
-        with_crew(|crew| streamed::product(crew, sizes, dense_slice(&x), u, s, v, bias, &mut y, saved));
+        streamed::product(&Crew::default(), sizes, dense_slice(&x), u, s, v, bias, &mut y, saved);
     } else {
         let rows = Rows::of(Matrix::of(&x, 0)).expect("contiguous rows");
         let portion = strips::portion::<E>(sizes.b1 * sizes.r);
-        with_crew(|crew| strips::product(crew, sizes, rows, u, s, v, bias, &mut y, saved, portion));
+        strips::product(&Crew::default(), sizes, rows, u, s, v, bias, &mut y, saved, portion);
     }
     (contiguous(y, Shape::new([sizes.tokens, m])), save.then(|| token_major(z, [sizes.b2, sizes.tokens, sizes.r])))
 }

@@ -24,7 +24,7 @@ use super::backward::staged_gradients;
 use super::{BlastBackend, BlastStrategy, Sizes, reference};
 use crate::Bias;
 use crate::cpu::panel::Rows;
-use crate::cpu::{Matrix, Scalar, contiguous, dense_slice, from_native, in_native, to_native, with_crew, with_native};
+use crate::cpu::{Crew, Matrix, Scalar, contiguous, dense_slice, from_native, in_native, to_native, with_native};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -126,7 +126,7 @@ fn gradients(
         let mut out = shapes.each_ref().map(|shape| vec![E::ZERO; shape.num_elements()]);
         let [dx, du, ds, dv] = &mut out;
         let portion = strips::portion::<E>((sizes.b1 + sizes.b2) * sizes.r);
-        with_crew(|crew| gradients::run(crew, sizes, operands, gradients::Gradients { dx, du, ds, dv }, portion));
+        gradients::run(&Crew::default(), sizes, operands, gradients::Gradients { dx, du, ds, dv }, portion);
         let mut shapes = shapes.into_iter();
         out.map(|values| contiguous(values, shapes.next().expect("a shape for every gradient")))
     });
@@ -200,7 +200,8 @@ mod tests {
         let mut out = lengths.map(|len| vec![0.0; len]);
         let [y, z, dx, du, ds, dv] = &mut out;
         let rows = Rows::of(x_matrix).expect("contiguous rows");
-        with_crew(|crew| strips::product(crew, SIZES, rows, &u, couplings, &v, None, y, Some(z), portion));
+        let crew = Crew::default();
+        strips::product(&crew, SIZES, rows, &u, couplings, &v, None, y, Some(z), portion);
         let operands = gradients::Operands {
             x: x_matrix,
             u: &u,
@@ -210,7 +211,7 @@ mod tests {
             dy: dy_matrix,
             dy_rows: Rows::of(dy_matrix).expect("contiguous rows"),
         };
-        with_crew(|crew| gradients::run(crew, SIZES, operands, gradients::Gradients { dx, du, ds, dv }, portion));
+        gradients::run(&crew, SIZES, operands, gradients::Gradients { dx, du, ds, dv }, portion);
         out
     }
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Nothing is packed, and the coupling, a small fraction of the work, is repeated by every task that needs it, so there is one
-//! meeting point between the threads.
+//! meeting point between the threads. There the sums of the runs of a block are added up.
 
 use super::coupling::Couplings;
 use crate::blast::Sizes;
@@ -42,14 +42,14 @@ pub(super) fn product<E: Scalar>(
 ) {
     let Sizes { tokens, b1, b2, p, q, r } = sizes;
     let len = tokens * b2 * r;
-    let cuts = runs(b2, q, r);
     E::with_buffer(Slot::Shared, |buffer| {
+        let run = run_length(b2, q, r);
+        let cuts = q.div_ceil(run);
         let [z] = portions(buffer, [cuts * len]);
-        let run = q.div_ceil(cuts);
         let shared = SharedOutput::new(z);
         crew.each(b2 * cuts, |task| {
             let (j, cut) = (task / cuts, task % cuts);
-            let first = (cut * run).min(q);
+            let first = cut * run;
             let factor = Matrix::<E>::of(v, j).rows(first, run.min(q - first));
             let (x, offset) = (&x[j * q + first..], cut * len + j * r);
             pulp::Arch::new().dispatch(AddRows {
@@ -71,35 +71,24 @@ pub(super) fn product<E: Scalar>(
         }
 
         let z = &*z;
-        let cuts = runs(b1, p, r);
-        let run = p.div_ceil(cuts);
+        let run = run_length(b1, p, r);
+        let cuts = p.div_ceil(run);
         let shared = SharedOutput::new(y);
         crew.each(b1 * cuts, |task| {
             let (block, first) = (task / cuts, task % cuts * run);
-            if first < p {
-                let factor = Matrix::<E>::of(u, block).rows(first, run.min(p - first));
-                E::with_buffer(Slot::Task, |t| {
-                    pulp::Arch::new().dispatch(CoupleAndExpand {
-                        sizes,
-                        z,
-                        s,
-                        block,
-                        factor,
-                        first,
-                        bias,
-                        y: shared,
-                        t,
-                    });
-                });
-            }
+            let factor = Matrix::<E>::of(u, block).rows(first, run.min(p - first));
+            E::with_buffer(Slot::Task, |t| {
+                pulp::Arch::new().dispatch(CoupleAndExpand { sizes, z, s, block, factor, first, bias, y: shared, t });
+            });
         });
     });
 }
 
-/// Into how many runs the `rows` of each of `blocks` factors, `r` wide, are cut.
-fn runs(blocks: usize, rows: usize, r: usize) -> usize {
+/// How many of the `rows` of each of `blocks` factors, `r` wide, a task takes.
+fn run_length(blocks: usize, rows: usize, r: usize) -> usize {
     let tasks = (blocks * rows * r / TASK_ELEMENTS).min(TASKS_PER_THREAD * rayon::current_num_threads());
-    tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).max(1)
+    let cuts = tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).max(1);
+    rows.div_ceil(cuts)
 }
 
 /// `z = Σ_k x[k] · row k` for a run of the rows, for every token.

@@ -3,7 +3,7 @@
 use super::doubled::{self, double, halve};
 use super::rotate::Plan;
 use crate::cpu::panel::{Rows, SharedOutput, side_by_side};
-use crate::cpu::{Matrix, Output, Scalar, contiguous, dense_slice, multiply, with_crew};
+use crate::cpu::{Crew, Matrix, Output, Scalar, contiguous, dense_slice, multiply};
 use crate::ss1::Fold;
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
@@ -21,7 +21,7 @@ pub(super) fn dense<E: Scalar>(a: &FlexTensor, z: &FlexTensor, bias: Option<&[E]
     let rows = Rows::of(Matrix::<E>::of(a, 0)).expect("a sketch is contiguous");
     let mut y = vec![E::ZERO; tokens * m];
     let shared = SharedOutput::new(&mut y);
-    with_crew(|crew| side_by_side(crew, [1, tokens, width, m], |_| rows, |_| Matrix::of(z, 0), bias, shared));
+    side_by_side(&Crew::default(), [1, tokens, width, m], |_| rows, |_| Matrix::of(z, 0), bias, shared);
     contiguous(y, Shape::new([tokens, m]))
 }
 
