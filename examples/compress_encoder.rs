@@ -19,12 +19,17 @@ use burn_structured::nn::{Rank, Structure, StructuredLinear, layer_paths};
 use burn_structured::ops::device;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use mimalloc::MiMalloc;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
+
+/// Keeps the pages of freed tensors for the next ones of their size, where the system's takes them back at every step.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Sentences that go through the model at once.
 const BATCH: usize = 32;

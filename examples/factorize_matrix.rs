@@ -15,6 +15,7 @@ use burn_structured::nn::{Blocks, LowRankLinearConfig, MonarchLinearConfig, Rank
 use burn_structured::ops::device;
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use mimalloc::MiMalloc;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal, Uniform};
@@ -24,6 +25,10 @@ use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// Keeps the pages of freed tensors for the next ones of their size, where the system's takes them back at every step.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Target {

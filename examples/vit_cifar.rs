@@ -19,11 +19,16 @@ use burn_structured::models::vit::ViTConfig;
 use burn_structured::nn::{Blocks, Rank, Structure, StructureParseError};
 use burn_structured::ops::device;
 use clap::{Parser, ValueEnum};
+use mimalloc::MiMalloc;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Keeps the pages of freed tensors for the next ones of their size, where the system's takes them back at every step.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Dataset {

@@ -32,10 +32,15 @@ use clap::{Parser, ValueEnum};
 use harness::file::write;
 use harness::machine::Machine;
 use harness::measure::Effort;
+use mimalloc::MiMalloc;
 use record::{FORMAT, Results};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
+
+/// Keeps the pages of outputs for the next ones, so that what is timed is not the system's clearing of memory.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let outcome = if harness::is_a_test() { test() } else { run(&Arguments::parse()) };

@@ -10,6 +10,7 @@ use super::BlastFactors;
 use super::factors::either;
 use super::metric::Metric;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use std::cell::OnceCell;
 use std::ops::Range;
 
 /// Below this, a piece is not worth a launch of its own.
@@ -28,18 +29,23 @@ pub struct Problem {
 }
 
 /// The quadratic problem of a factor, for as many of its blocks as were built at once.
-pub struct Quadratic {
+pub struct Quadratic<'a> {
     /// Gradient of half the squared residual: `[blocks, rows, r]`.
     pub gradient: Tensor<3>,
     /// The Hessian that every row of a block has: `[blocks, r, r]`.
     pub gram: Tensor<3>,
-    /// `‖W − A‖` of the matrix that the block belongs to: `[blocks, 1, 1]`.
-    pub residual: Tensor<3>,
+    /// Where the factors are.
+    state: &'a State,
     /// The matrices that the blocks belong to.
     matrices: Range<usize>,
 }
 
-impl Quadratic {
+impl Quadratic<'_> {
+    /// `‖W − A‖` of the matrix that the block belongs to: `[blocks, 1, 1]`.
+    pub fn residual(&self) -> Tensor<3> {
+        self.per_block(self.state.norm())
+    }
+
     /// A number for each matrix of the problem, `[k]`, for each of the blocks: `[blocks, 1, 1]`.
     pub fn per_block(&self, numbers: &Tensor<1>) -> Tensor<3> {
         spread(numbers, &self.matrices, self.gradient.dims()[0] / self.matrices.len())
@@ -54,16 +60,27 @@ pub type Rule<'a> = dyn Fn(Quadratic) -> Tensor<3> + 'a;
 pub struct State {
     /// The factors.
     pub factors: BlastFactors,
-    /// `W − A`, `[k, m, n]`.
+    /// `E = W − A`, `[k, m, n]`.
     pub residual: Tensor<3>,
+    /// `E C`, or `E` itself where there is no metric.
+    weighed: Tensor<3>,
+    /// `‖E‖` in the metric, once somebody asked.
+    norm: OnceCell<Tensor<1>>,
 }
 
 impl State {
+    /// `‖E‖` of each matrix, in the metric: `[k]`.
+    pub fn norm(&self) -> &Tensor<1> {
+        self.norm.get_or_init(|| norm(&self.residual, &self.weighed))
+    }
+
     /// This one where `chosen` says so, and the other elsewhere, matrix by matrix.
     pub(super) fn or(self, other: Self, chosen: &[bool]) -> Self {
         Self {
             factors: self.factors.or(other.factors, chosen),
             residual: either(self.residual, other.residual, chosen),
+            weighed: either(self.weighed, other.weighed, chosen),
+            norm: OnceCell::new(),
         }
     }
 }
@@ -73,8 +90,9 @@ impl Problem {
     pub(super) fn new(target: Tensor<3>, grid: [usize; 2], rank: usize, metric: Option<Metric>) -> Self {
         let mut problem = Self { target, grid, rank, metric, norms: Vec::new() };
         // Of a matrix of zeros every error is absolute.
-        let norm = |norm: f64| if norm == 0.0 { 1.0 } else { norm };
-        problem.norms = problem.sizes(&problem.target).into_iter().map(norm).collect();
+        let divisor = |norm: f64| if norm == 0.0 { 1.0 } else { norm };
+        let weighed = problem.weigh(&problem.target);
+        problem.norms = entries(&norm(&problem.target, &weighed)).into_iter().map(divisor).collect();
         problem
     }
 
@@ -95,41 +113,31 @@ impl Problem {
 
     /// The factors with their residual.
     pub fn state(&self, factors: BlastFactors) -> State {
-        let residual = self.residual(&factors);
-        State { factors, residual }
+        let product = self.product(&factors);
+        self.with_product(factors, product)
+    }
+
+    fn with_product(&self, factors: BlastFactors, product: Tensor<3>) -> State {
+        let residual = product - self.target.clone();
+        let weighed = self.weigh(&residual);
+        State { factors, residual, weighed, norm: OnceCell::new() }
     }
 
     /// The matrices that the factors stand for, `[k, m, n]`.
     pub fn product(&self, factors: &BlastFactors) -> Tensor<3> {
         let [_, m, n] = self.dims();
         let p = m / self.grid[0];
-        self.by_pieces(self.pieces(self.grid[0], n * self.rank), |matrices, rows| {
-            let right = blocks_of(&coupled(&factors.s, &factors.v, &matrices, &rows));
-            let left = blocks_of(&part(&factors.u, &matrices, &rows));
-            left.matmul(right.swap_dims(1, 2)).reshape([matrices.len(), rows.len() * p, n])
-        })
-    }
-
-    /// `W − A`.
-    pub fn residual(&self, factors: &BlastFactors) -> Tensor<3> {
-        self.product(factors) - self.target.clone()
+        let [product] = self.by_pieces(self.pieces(self.grid[0], n * self.rank), |matrices, rows| {
+            let right = coupled(&factors.s, &factors.v, &matrices, &rows);
+            let product = part(&factors.u, &matrices, &rows).matmul(right.swap_dims(2, 3));
+            [product.reshape([matrices.len(), rows.len() * p, n])]
+        });
+        product
     }
 
     /// `‖W − A‖ / ‖A‖` of each matrix, in the metric; `‖W‖` where `A` is zero.
     pub fn relative_errors(&self, state: &State) -> Vec<f64> {
-        self.sizes(&state.residual).into_iter().zip(&self.norms).map(|(error, norm)| error / norm).collect()
-    }
-
-    fn sizes(&self, residual: &Tensor<3>) -> Vec<f64> {
-        self.norm(residual, &self.weigh(residual)).into_data().iter::<f64>().collect()
-    }
-
-    /// `‖E‖` of each matrix, `[k]`, where `weighed` is `E C`.
-    fn norm(&self, residual: &Tensor<3>, weighed: &Tensor<3>) -> Tensor<1> {
-        let [k, m, n] = self.dims();
-        // Products of rows: a matmul is faster than a reduction everywhere.
-        let (row, column) = (residual.clone().reshape([k * m, 1, n]), weighed.clone().reshape([k * m, n, 1]));
-        row.matmul(column).reshape([k, m]).sum_dim(1).reshape([k]).clamp_min(0.0).sqrt()
+        entries(state.norm()).into_iter().zip(&self.norms).map(|(error, norm)| error / norm).collect()
     }
 
     /// `E C`.
@@ -142,27 +150,28 @@ impl Problem {
 
     /// The state after `U` was changed by the rule.
     pub fn change_u(&self, state: State, rule: &Rule) -> State {
-        let State { factors: BlastFactors { u, s, v }, residual } = state;
+        let BlastFactors { u, s, v } = state.factors.clone();
         let [_, m, n] = self.dims();
         let p = m / self.grid[0];
-        let weighed = self.weigh(&residual);
-        let norm = self.norm(&residual, &weighed);
-        let change = self.by_pieces(self.pieces(self.grid[0], n * self.rank), |matrices, rows| {
+        let [u, product] = self.by_pieces(self.pieces(self.grid[0], n * self.rank), |matrices, rows| {
             let right = coupled(&s, &v, &matrices, &rows);
-            let weighed = weighed.clone().slice([matrices.clone(), rows.start * p..rows.end * p]);
+            let weighed = state.weighed.clone().slice([matrices.clone(), rows.start * p..rows.end * p]);
             let gram = match &self.metric {
-                None => gram(&blocks_of(&right)),
+                None => gram(&right),
                 Some(metric) => {
                     let moment = metric.of(&matrices).unsqueeze_dim::<4>(1);
-                    blocks_of(&right).swap_dims(1, 2).matmul(blocks_of(&moment.matmul(right.clone())))
+                    right.clone().swap_dims(2, 3).matmul(moment.matmul(right.clone()))
                 }
             };
-            let gradient = blocks_of(&blocked(weighed, rows.len())).matmul(blocks_of(&right));
-            let residual = spread(&norm, &matrices, rows.len());
-            let shape = [matrices.len(), rows.len() * p, self.rank];
-            rule(Quadratic { gradient, gram, residual, matrices }).reshape(shape)
+            let gradient = weighed.reshape([matrices.len(), rows.len(), p, n]).matmul(right.clone());
+            let u = part(&u, &matrices, &rows);
+            let quadratic = Quadratic { gradient: batch(gradient), gram: batch(gram), state: &state, matrices };
+            let u = u.clone() - rule(quadratic).reshape(u.dims());
+            let product = u.clone().matmul(right.swap_dims(2, 3));
+            [u, product].map(joined_rows)
         });
-        self.state(BlastFactors { u: u.clone() - change.reshape(u.dims()), s, v })
+        let u = u.reshape(state.factors.u.dims());
+        self.with_product(BlastFactors { u, s, v }, product)
     }
 
     /// The state after `V` was changed by the rule.
@@ -176,37 +185,36 @@ impl Problem {
     }
 
     fn change_v_at_once(&self, state: State, rule: &Rule) -> State {
-        let State { factors: BlastFactors { u, s, v }, residual } = state;
-        let [_, m, n] = self.dims();
-        let q = n / self.grid[1];
-        let norm = self.norm(&residual, &residual);
-        let transposed = residual.swap_dims(1, 2);
+        let BlastFactors { u, s, v } = state.factors.clone();
+        let [k, m, n] = self.dims();
+        let (b2, q) = (self.grid[1], n / self.grid[1]);
+        // E_jᵀ, [q, m], for every column j of the grid.
+        let transposed = state.residual.clone().reshape([k, m, b2, q]).permute([0, 2, 3, 1]);
         let couplings = s.clone().swap_dims(1, 2);
-        let change = self.by_pieces(self.pieces(self.grid[1], m * self.rank), |matrices, columns| {
-            let left = blocks_of(&coupled(&couplings, &u, &matrices, &columns));
-            let residual = transposed.clone().slice([matrices.clone(), columns.start * q..columns.end * q]);
-            let gradient = blocks_of(&blocked(residual, columns.len())).matmul(left.clone());
-            let residual = spread(&norm, &matrices, columns.len());
-            let shape = [matrices.len(), columns.len() * q, self.rank];
-            rule(Quadratic { gradient, gram: gram(&left), residual, matrices }).reshape(shape)
+        let [v] = self.by_pieces(self.pieces(b2, m * self.rank), |matrices, columns| {
+            let left = coupled(&couplings, &u, &matrices, &columns);
+            let gradient = batch(part(&transposed, &matrices, &columns).matmul(left.clone()));
+            let v = part(&v, &matrices, &columns);
+            let quadratic = Quadratic { gradient, gram: batch(gram(&left)), state: &state, matrices };
+            [joined_rows(v.clone() - rule(quadratic).reshape(v.dims()))]
         });
-        self.state(BlastFactors { u, s, v: v.clone() - change.reshape(v.dims()) })
+        let v = v.reshape(state.factors.v.dims());
+        self.state(BlastFactors { u, s, v })
     }
 
     fn change_v_in_turn(&self, state: State, metric: &Metric, rule: &Rule) -> State {
-        let State { factors: BlastFactors { u, s, v }, residual } = state;
+        let BlastFactors { u, s, v } = state.factors.clone();
         let [k, _, n] = self.dims();
         let (b2, q) = (self.grid[1], n / self.grid[1]);
         let couplings = s.clone().swap_dims(1, 2);
-        let mut weighed = self.weigh(&residual);
-        let norm = self.norm(&residual, &weighed);
+        let mut weighed = state.weighed.clone();
         let mut blocks = Vec::with_capacity(b2);
         for j in 0..b2 {
-            let left = blocks_of(&coupled(&couplings, &u, &(0..k), &(j..j + 1)));
+            let left = batch(coupled(&couplings, &u, &(0..k), &(j..j + 1)));
             let gradient = weighed.clone().narrow(2, j * q, q).swap_dims(1, 2).matmul(left.clone());
             let gradient = metric.inverse_block(j).matmul(gradient);
-            let residual = spread(&norm, &(0..k), 1);
-            let change = rule(Quadratic { gradient, gram: gram(&left), residual, matrices: 0..k });
+            let gram = left.clone().swap_dims(1, 2).matmul(left.clone());
+            let change = rule(Quadratic { gradient, gram, state: &state, matrices: 0..k });
             blocks.push(v.clone().narrow(1, j, 1) - change.clone().unsqueeze_dim(1));
             let moved = left.matmul(change.swap_dims(1, 2));
             weighed = weighed - moved.matmul(metric.moment.clone().narrow(1, j * q, q));
@@ -218,21 +226,19 @@ impl Problem {
     ///
     /// In a metric the columns of the grid depend on each other, and are changed in turn.
     pub fn change_s(&self, state: State, rule: &Rule) -> State {
-        let State { factors: BlastFactors { u, s, v }, residual } = state;
+        let BlastFactors { u, s, v } = state.factors.clone();
         let [k, m, n] = self.dims();
         let ([b1, b2], r) = (self.grid, self.rank);
         let (p, q) = (m / b1, n / b2);
-        let mut weighed = self.weigh(&residual);
-        let norm = self.norm(&residual, &weighed);
+        let mut weighed = state.weighed.clone();
         // As many columns of the grid at once as are independent.
         let group = if self.metric.is_some() { 1 } else { b2 };
-        let grams = |factor: &Tensor<4>, blocks: usize| gram(&blocks_of(factor)).reshape([k, blocks, r, r]);
-        let gram_u = grams(&u, b1);
+        let gram_u = gram(&u);
         let mut columns = Vec::with_capacity(b2 / group);
         for first in (0..b2).step_by(group) {
             let held = v.clone().narrow(1, first, group);
             let gram_v = match &self.metric {
-                None => grams(&held, group),
+                None => gram(&held),
                 Some(metric) => {
                     let held = held.clone().reshape([k, q, r]);
                     let gram = held.clone().swap_dims(1, 2).matmul(metric.block(first).matmul(held));
@@ -240,23 +246,23 @@ impl Problem {
                 }
             };
             let pieces = self.pieces(b1, group * r * r.max(p));
-            let change = self.by_pieces(pieces, |matrices, rows| {
+            let [change] = self.by_pieces(pieces, |matrices, rows| {
                 let (kk, ii) = (matrices.len(), rows.len());
                 let weighed = weighed.clone().slice([
                     matrices.clone(),
                     rows.start * p..rows.end * p,
                     first * q..(first + group) * q,
                 ]);
-                let weighed = weighed.reshape([kk, ii * p, group, q]).swap_dims(1, 2).reshape([kk * group, ii * p, q]);
-                let right = weighed.matmul(blocks_of(&held.clone().slice([matrices.clone()])));
+                let weighed = weighed.reshape([kk, ii * p, group, q]).swap_dims(1, 2);
+                let right = weighed.matmul(held.clone().slice([matrices.clone()]));
                 let left = part(&u, &matrices, &rows).unsqueeze_dim::<5>(1);
                 let gradient: Tensor<5> = (right.reshape([kk, group, ii, p, r]) * left).sum_dim(3);
                 let gradient = gradient.swap_dims(1, 2).reshape([kk * ii * group, 1, r]);
                 let gram_u = part(&gram_u, &matrices, &rows).unsqueeze_dim::<5>(2);
                 let gram_v = gram_v.clone().slice([matrices.clone()]).unsqueeze_dim::<5>(1);
                 let gram = (gram_u * gram_v).reshape([kk * ii * group, r, r]);
-                let residual = spread(&norm, &matrices, ii * group);
-                rule(Quadratic { gradient, gram, residual, matrices }).reshape([kk, ii, group * r])
+                let quadratic = Quadratic { gradient, gram, state: &state, matrices };
+                [rule(quadratic).reshape([kk, ii, group * r])]
             });
             let change = change.reshape([k, b1, group, r]);
             if let Some(metric) = &self.metric {
@@ -274,15 +280,14 @@ impl Problem {
     pub(super) fn moved(&self, at: &BlastFactors, by: &BlastFactors) -> Tensor<3> {
         let [_, m, n] = self.dims();
         let p = m / self.grid[0];
-        self.by_pieces(self.pieces(self.grid[0], 2 * n * self.rank), |matrices, rows| {
+        let [moved] = self.by_pieces(self.pieces(self.grid[0], 2 * n * self.rank), |matrices, rows| {
             let coupled = |s: &Tensor<4>, v: &Tensor<4>| coupled(s, v, &matrices, &rows);
-            let product = |u: &Tensor<4>, right: Tensor<4>| {
-                blocks_of(&part(u, &matrices, &rows)).matmul(blocks_of(&right).swap_dims(1, 2))
-            };
+            let product = |u: &Tensor<4>, right: Tensor<4>| part(u, &matrices, &rows).matmul(right.swap_dims(2, 3));
             let moved = product(&at.u, coupled(&by.s, &at.v) + coupled(&at.s, &by.v));
             let moved = moved + product(&by.u, coupled(&at.s, &at.v));
-            moved.reshape([matrices.len(), rows.len() * p, n])
-        })
+            [moved.reshape([matrices.len(), rows.len() * p, n])]
+        });
+        moved
     }
 
     /// `Jᵀ E C`: the gradient of half the squared residual by every factor.
@@ -339,19 +344,37 @@ impl Problem {
         ranges(k, matrices).map(|matrices| (matrices, ranges(blocks, at_once.min(blocks)).collect())).collect()
     }
 
-    fn by_pieces(
+    /// What `part` makes of every piece, put together: it returns `[matrices, rows, columns]`, `rows` for all of its blocks.
+    fn by_pieces<const N: usize>(
         &self,
         pieces: Vec<(Range<usize>, Vec<Range<usize>>)>,
-        part: impl Fn(Range<usize>, Range<usize>) -> Tensor<3>,
-    ) -> Tensor<3> {
-        let joined = |mut parts: Vec<Tensor<3>>, dim: usize| {
-            if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, dim) }
-        };
+        part: impl Fn(Range<usize>, Range<usize>) -> [Tensor<3>; N],
+    ) -> [Tensor<3>; N] {
         let matrices = pieces.into_iter().map(|(matrices, blocks)| {
-            joined(blocks.into_iter().map(|blocks| part(matrices.clone(), blocks)).collect(), 1)
+            side_by_side(blocks.into_iter().map(|blocks| part(matrices.clone(), blocks)).collect(), 1)
         });
-        joined(matrices.collect(), 0)
+        side_by_side(matrices.collect(), 0)
     }
+}
+
+/// The first of every part, joined, then the second of every part, and so on.
+fn side_by_side<const N: usize>(mut parts: Vec<[Tensor<3>; N]>, dim: usize) -> [Tensor<3>; N] {
+    match parts.len() {
+        1 => parts.remove(0),
+        _ => std::array::from_fn(|at| Tensor::cat(parts.iter().map(|part| part[at].clone()).collect(), dim)),
+    }
+}
+
+/// `‖E‖` of each matrix, `[k]`, where `weighed` is `E C`.
+fn norm(residual: &Tensor<3>, weighed: &Tensor<3>) -> Tensor<1> {
+    let [k, m, n] = residual.dims();
+    // Products of rows: a matmul is faster than a reduction everywhere.
+    let (row, column) = (residual.clone().reshape([k * m, 1, n]), weighed.clone().reshape([k * m, n, 1]));
+    row.matmul(column).reshape([k, m]).sum_dim(1).reshape([k]).clamp_min(0.0).sqrt()
+}
+
+fn entries(numbers: &Tensor<1>) -> Vec<f64> {
+    numbers.to_data().iter::<f64>().collect()
 }
 
 /// `[V_j diag(s_ij)]_j` for some rows `i` of the grid: `[matrices, rows, n, r]`.
@@ -367,19 +390,19 @@ fn part(factor: &Tensor<4>, matrices: &Range<usize>, blocks: &Range<usize>) -> T
 }
 
 /// `[matrices, blocks, ..]` as one batch.
-fn blocks_of(factor: &Tensor<4>) -> Tensor<3> {
-    let [k, blocks, rows, columns] = factor.dims();
-    factor.clone().reshape([k * blocks, rows, columns])
+fn batch(blocks: Tensor<4>) -> Tensor<3> {
+    let [k, count, rows, columns] = blocks.dims();
+    blocks.reshape([k * count, rows, columns])
 }
 
-/// Rows cut into blocks: `[k, blocks p, n]` to `[k, blocks, p, n]`.
-fn blocked(matrix: Tensor<3>, blocks: usize) -> Tensor<4> {
-    let [k, m, n] = matrix.dims();
-    matrix.reshape([k, blocks, m / blocks, n])
+/// The rows of all blocks: `[matrices, blocks rows, columns]`.
+fn joined_rows(blocks: Tensor<4>) -> Tensor<3> {
+    let [k, count, rows, columns] = blocks.dims();
+    blocks.reshape([k, count * rows, columns])
 }
 
-fn gram(factor: &Tensor<3>) -> Tensor<3> {
-    factor.clone().swap_dims(1, 2).matmul(factor.clone())
+fn gram(factor: &Tensor<4>) -> Tensor<4> {
+    factor.clone().swap_dims(2, 3).matmul(factor.clone())
 }
 
 /// A number for each matrix, `[k]`, for each of its blocks: `[matrices blocks, 1, 1]`.

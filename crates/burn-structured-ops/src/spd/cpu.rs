@@ -3,7 +3,8 @@
 //! A factor is stored by columns, which is what faer is fast with: its tensor is a transposed view.
 
 use super::{SpdBackend, SpdStrategy, reference};
-use crate::cpu::{Matrix, Scalar, contiguous, dense_slice, from_native, to_native, with_native};
+use crate::cpu::panel::SharedOutput;
+use crate::cpu::{Crew, Matrix, Scalar, contiguous, dense_slice, from_native, to_native, with_native};
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
@@ -13,7 +14,6 @@ use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_s
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
 use faer::traits::RealField;
 use faer::{MatMut, MatRef, Par};
-use rayon::prelude::*;
 
 impl SpdBackend for Flex {
     fn spd_factor(a: FloatTensor<Self>, strategy: SpdStrategy) -> FloatTensor<Self> {
@@ -34,21 +34,31 @@ impl SpdBackend for Flex {
     }
 }
 
-/// Runs `task` on every chunk of `size` elements: on one thread each if there are chunks enough, else on all together.
-fn for_each_chunk<E: Scalar>(data: &mut [E], size: usize, task: impl Fn(usize, &mut [E], Par) + Sync) {
-    let threads = rayon::current_num_threads();
-    if threads > 1 && data.len() / size >= threads {
-        data.par_chunks_exact_mut(size).enumerate().for_each(|(index, chunk)| task(index, chunk, Par::Seq));
-    } else {
-        let par = if threads > 1 { Par::rayon(0) } else { Par::Seq };
-        data.chunks_exact_mut(size).enumerate().for_each(|(index, chunk)| task(index, chunk, par));
+/// FLOPs below which a task is not worth handing to another thread.
+const TASK_FLOPS: usize = 1 << 17;
+
+/// Runs `task`, which takes `flops`, on every chunk of `size` elements: on one thread each if there are chunks enough, else on
+/// all together.
+fn for_each_chunk<E: Scalar>(data: &mut [E], size: usize, flops: usize, task: impl Fn(usize, &mut [E], Par) + Sync) {
+    let (chunks, threads) = (data.len() / size, rayon::current_num_threads());
+    if threads > 1 && chunks < threads {
+        data.chunks_exact_mut(size).enumerate().for_each(|(index, chunk)| task(index, chunk, Par::rayon(0)));
+        return;
     }
+    let at_once = TASK_FLOPS.div_ceil(flops);
+    let data = SharedOutput::new(data);
+    Crew::default().each(chunks.div_ceil(at_once), |group| {
+        for index in group * at_once..((group + 1) * at_once).min(chunks) {
+            // SAFETY: every chunk is in one group, and every group is one task.
+            task(index, unsafe { data.slice(index * size, size) }, Par::Seq);
+        }
+    });
 }
 
 fn factor<E: Scalar + RealField>(a: &FlexTensor) -> FlexTensor {
     let [batch, n, _] = a.layout().shape().dims();
     let mut factor = vec![E::ZERO; batch * n * n];
-    for_each_chunk(&mut factor, n * n, |index, factor, par| {
+    for_each_chunk(&mut factor, n * n, n * n * n.div_ceil(3), |index, factor, par| {
         Matrix::<E>::of(a, index).copy_lower_by_columns(factor);
         let mut memory = MemBuffer::new(cholesky_in_place_scratch::<E>(n, par, Default::default()));
         let columns = MatMut::from_column_major_slice_mut(&mut *factor, n, n);
@@ -66,7 +76,7 @@ fn substitute<E: Scalar + RealField>(factor: &FlexTensor, b: &FlexTensor) -> Fle
     let factor = factor.transpose(1, 2).to_contiguous();
     let factor = dense_slice::<E>(&factor);
     let mut x = dense_slice::<E>(&b.to_contiguous()).to_vec();
-    for_each_chunk(&mut x, n * k, |index, x, par| {
+    for_each_chunk(&mut x, n * k, 2 * n * n * k, |index, x, par| {
         let factor = MatRef::from_column_major_slice(&factor[index * n * n..][..n * n], n, n);
         let mut x = MatMut::from_row_major_slice_mut(x, n, k);
         solve_lower_triangular_in_place(factor, x.as_mut(), par);

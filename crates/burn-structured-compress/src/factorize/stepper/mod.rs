@@ -13,7 +13,7 @@ pub use relaxed::Relaxed;
 use super::problem::Quadratic;
 use super::{Problem, State};
 use crate::CompressError;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, s};
 use burn_structured_ops::spd::spd_solve;
 
 /// A method of improving factors.
@@ -51,7 +51,15 @@ impl Clock<'_> {
 /// The change `(H + d)⁻¹ g` of every row of the blocks, where the damping `d` is added to the diagonal.
 fn solved(quadratic: Quadratic, damping: Tensor<3>) -> Tensor<3> {
     let Quadratic { gradient, gram, .. } = quadratic;
-    let [_, r, _] = gram.dims();
-    let identity = Tensor::<2>::eye(r, &gram.device()).cast(gram.dtype()).unsqueeze::<3>();
-    spd_solve(gram + identity * damping, gradient.swap_dims(1, 2)).swap_dims(1, 2)
+    let [blocks, r, _] = gram.dims();
+    let diagonal = diagonal(&gram);
+    let damped =
+        gram.reshape([blocks, r * r]).slice_assign(s![.., ..;r as isize + 1], diagonal + damping.squeeze_dim(2));
+    spd_solve(damped.reshape([blocks, r, r]), gradient.swap_dims(1, 2)).swap_dims(1, 2)
+}
+
+/// The diagonals of matrices: `[blocks, r]`.
+fn diagonal(matrices: &Tensor<3>) -> Tensor<2> {
+    let [blocks, r, _] = matrices.dims();
+    matrices.clone().reshape([blocks, r * r]).slice(s![.., ..;r as isize + 1])
 }

@@ -31,7 +31,7 @@ impl Stepper for PrecGd {
     fn step(&mut self, problem: &Problem, state: State, clock: Clock<'_>) -> Result<State, CompressError> {
         let rate = self.schedule.rate(clock) * self.step_scale;
         let rule = |quadratic: Quadratic| {
-            let damping = quadratic.residual.clone() * self.damping;
+            let damping = quadratic.residual() * self.damping;
             solved(quadratic, damping) * rate
         };
         let state = problem.change_u(state, &rule);

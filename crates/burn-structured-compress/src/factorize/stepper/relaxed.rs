@@ -1,6 +1,6 @@
 //! Over-relaxed alternating least squares, the method that [`Auto`](crate::factorize::Method::Auto) rests on.
 
-use super::{Clock, Stepper, solved};
+use super::{Clock, Stepper, diagonal, solved};
 use crate::CompressError;
 use crate::factorize::problem::Quadratic;
 use crate::factorize::{Problem, State};
@@ -121,13 +121,7 @@ fn damping(dtype: DType) -> f64 {
 }
 
 fn mean_diagonal(gram: &Tensor<3>) -> Tensor<3> {
-    let [blocks, r, _] = gram.dims();
-    // Every (r + 1)-th entry.
-    let padded = Tensor::cat(
-        vec![gram.clone().reshape([blocks, r * r]), Tensor::zeros([blocks, r], (&gram.device(), gram.dtype()))],
-        1,
-    );
-    padded.reshape([blocks, r, r + 1]).narrow(2, 0, 1).mean_dim(1)
+    diagonal(gram).mean_dim(1).unsqueeze_dim(2)
 }
 
 #[cfg(test)]
