@@ -28,6 +28,9 @@ pub struct Relaxed {
 struct Pace {
     relaxation: f64,
     history: Vec<f64>,
+    /// Whether the first error was rounding already, as that of a low-rank matrix is. The couplings it starts with are powers
+    /// of two, which multiply exactly; others would but add to the rounding.
+    exact_from_the_start: bool,
 }
 
 /// A good relaxation before anything is known: matrices of trained networks creep.
@@ -87,25 +90,38 @@ impl Stepper for Relaxed {
     }
 
     fn step(&mut self, problem: &Problem, state: State, clock: Clock<'_>) -> Result<State, CompressError> {
-        self.paces.resize(clock.errors.len(), Pace { relaxation: self.first, history: Vec::new() });
+        let epsilon = problem.dtype().finfo().map_or(0.0, |info| info.epsilon);
+        if self.paces.is_empty() {
+            self.paces.extend(clock.errors.iter().map(|error| Pace {
+                relaxation: self.first,
+                history: Vec::new(),
+                exact_from_the_start: *error < 64.0 * epsilon,
+            }));
+        }
         if self.adaptive {
             self.paces.iter_mut().zip(clock.errors).for_each(|(pace, error)| pace.adapt(*error));
         }
-        let exact = clock.step + EXACT >= clock.steps;
+        let last = clock.step + EXACT >= clock.steps;
         // How rounding falls says nothing about the matrix.
-        let rounding = 4.0 * problem.dtype().finfo().map_or(0.0, |info| info.epsilon);
-        let relaxation = |(pace, error): (&Pace, &f64)| if exact || *error < rounding { 1.0 } else { pace.relaxation };
-        let relaxations: Vec<f64> = self.paces.iter().zip(clock.errors).map(relaxation).collect();
-        let relaxations = problem.per_matrix(&relaxations);
+        let exact = |error: f64| last || error < 4.0 * epsilon;
         let relative = damping(problem.dtype());
-        let rule = |quadratic: Quadratic| {
+        let rule = |relaxations: &Tensor<1>, quadratic: Quadratic| {
             let damping = mean_diagonal(&quadratic.gram) * relative + f64::from(f32::MIN_POSITIVE);
-            let relaxation = quadratic.per_block(&relaxations);
+            let relaxation = quadratic.per_block(relaxations);
             solved(quadratic, damping) * relaxation
         };
-        let state = problem.change_u(state, &rule);
-        let state = problem.change_v(state, &rule);
-        let mut state = problem.change_s(state, &rule);
+        let relaxation = |(pace, error): (&Pace, &f64)| if exact(*error) { 1.0 } else { pace.relaxation };
+        let mut relaxations: Vec<f64> = self.paces.iter().zip(clock.errors).map(relaxation).collect();
+        let of_u_and_v = problem.per_matrix(&relaxations);
+        let state = problem.change_u(state, &|quadratic| rule(&of_u_and_v, quadratic));
+        let state = problem.change_v(state, &|quadratic| rule(&of_u_and_v, quadratic));
+        for (relaxation, pace) in relaxations.iter_mut().zip(&self.paces) {
+            if pace.exact_from_the_start {
+                *relaxation = 0.0;
+            }
+        }
+        let of_s = problem.per_matrix(&relaxations);
+        let mut state = problem.change_s(state, &|quadratic| rule(&of_s, quadratic));
         state.factors = state.factors.balanced();
         Ok(state)
     }
@@ -115,7 +131,7 @@ impl Stepper for Relaxed {
 /// not the factor, is what is solved for, so damping slows but does not bias.
 fn damping(dtype: DType) -> f64 {
     match dtype {
-        DType::F64 => 1e-10,
+        DType::F64 => 1e-6,
         _ => 1e-5,
     }
 }
