@@ -9,7 +9,7 @@ use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
 /// Tokens from which packing the factors pays.
-const MIN_STRIP_TOKENS: usize = 6;
+const MIN_STRIP_TOKENS: usize = 9;
 
 #[derive(Debug, PartialEq)]
 enum Path {

@@ -14,7 +14,8 @@
 //! ```
 
 use super::coupling::{Couplings, couple_strip, gradient_strip};
-use super::strips::{CoupledLayout, expand, projected_tokens, strip_and_tile};
+use super::expansion;
+use super::strips::{CoupledLayout, projected_tokens, strip_and_tile};
 use crate::blast::Sizes;
 use crate::cpu::panel::{self, Landing, Rows, SharedOutput, multiply_panels, pack, transpose};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
@@ -72,7 +73,7 @@ pub(super) fn run<E: Scalar>(
                 ..operands
             };
             strips(crew, sizes, operands, layouts, dz, t, ds);
-            expand(crew, tokens, dz, layouts[0], operands.v, None, SharedOutput::new(dx));
+            expansion::of_tokens(crew, tokens, dz, layouts[0], operands.v, None, SharedOutput::new(dx));
             factor(crew, operands.x, dz, layouts[0], r, dv);
             factor(crew, operands.dy, t, layouts[1], r, du);
         }
@@ -141,11 +142,6 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
         let tile = projected_tokens::<E>(dt_row + z_row, rows, tokens);
         let lengths = [b1 * p * strip, b1 * z_row, b1 * z_row, b1 * z_row, tile * dt_row, tile * z_row];
         let [packed, forward, backward, gradient, dt, z] = portions(buffer, lengths);
-        if p > 0 {
-            for (i, packed) in packed.chunks_exact_mut(p * strip).enumerate() {
-                pack::<S, E>(Matrix::of(operands.u, i).cols(first, cols), packed);
-            }
-        }
         operands.s.pack(b1, b2, first, cols, width, forward);
         operands.s.transposed().pack(b2, b1, first, cols, width, backward);
         gradient.fill(E::ZERO);
@@ -155,9 +151,17 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
             let dy = operands.dy_rows.range(start + from, tokens);
             let out = SharedOutput::new(dt);
             for i in 0..b1 {
-                let (dy, packed) = (dy.terms(i * p, p), &packed[i * p * strip..][..p * strip]);
+                let factor = |i: usize| Matrix::of(operands.u, i).cols(first, cols);
+                let packed = &mut packed[i * p * strip..][..p * strip];
+                let mut ahead = None;
+                // The first tile of tokens packs for all.
+                if from == 0 {
+                    pack::<S, E>(factor(i), packed);
+                    ahead = (i + 1 < b1).then(|| factor(i + 1)).filter(|factor| factor.col_stride == 1);
+                }
+                let (dy, landing) = (dy.terms(i * p, p), Landing::Overwrite);
                 // SAFETY: the buffer is this task's alone.
-                unsafe { multiply_panels(simd, dy, packed, strip, out, i * strip, dt_row, Landing::Overwrite) };
+                unsafe { multiply_panels(simd, dy, packed, strip, out, i * strip, dt_row, landing, ahead) };
             }
             for token in 0..tokens {
                 for j in 0..b2 {
@@ -256,7 +260,7 @@ impl<E: Scalar> pulp::WithSimd for FactorGradient<'_, E> {
             let cols = width.min(r - first);
             let z = &z[panel * layout.panel_stride()..][..tokens * width];
             // SAFETY: no other task has these rows.
-            unsafe { multiply_panels(simd, rows, z, cols, out, offset + first, r, Landing::AddTo) };
+            unsafe { multiply_panels(simd, rows, z, cols, out, offset + first, r, Landing::AddTo, None) };
         }
     }
 }

@@ -14,6 +14,7 @@
 //! f32 and f64 are native. f16 and bf16 are converted to f32 and back, which also accumulates in f32.
 
 mod coupling;
+mod expansion;
 mod forward;
 mod gradients;
 mod stages;

@@ -14,8 +14,9 @@
 //! output columns.
 
 use super::coupling::{Couplings, couple_strip};
+use super::expansion::{self, Expansion};
 use crate::blast::Sizes;
-use crate::cpu::panel::{self, Landing, Rows, SharedOutput, multiply_panels, pack, side_by_side};
+use crate::cpu::panel::{self, Landing, Rows, SharedOutput, multiply_panels, pack};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -84,18 +85,22 @@ pub(super) fn product<E: Scalar>(
     portion: usize,
 ) {
     let row = sizes.b1 * sizes.p;
-    E::with_buffer(Slot::Shared, |t| {
+    E::with_buffer(Slot::Shared, |buffer| {
         for (index, y) in y.chunks_mut(portion * row).enumerate() {
             let start = index * portion;
             let tokens = y.len() / row;
             let layout = CoupledLayout::new::<E>(sizes.r, sizes.b1, tokens);
-            if t.len() < layout.len() {
-                t.resize(layout.len(), E::ZERO);
-            }
+            let way = Expansion::choose(tokens, u);
+            let turned_len = if way == Expansion::OfRows { expansion::turned_len(tokens, layout, sizes.r) } else { 0 };
+            let [t, turned] = portions(buffer, [layout.len(), turned_len]);
             let z_row = sizes.b2 * sizes.r;
             let z = z.as_deref_mut().map(|z| SharedOutput::new(&mut z[start * z_row..(start + tokens) * z_row]));
             project_and_couple(crew, sizes, x.range(start, tokens), s, v, layout, SharedOutput::new(t), z);
-            expand(crew, tokens, t, layout, u, bias, SharedOutput::new(y));
+            let y = SharedOutput::new(y);
+            match way {
+                Expansion::OfTokens => expansion::of_tokens(crew, tokens, t, layout, u, bias, y),
+                Expansion::OfRows => expansion::of_rows(crew, tokens, t, turned, layout, u, bias, y),
+            }
         }
     });
 }
@@ -184,12 +189,9 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
         let tile = projected_tokens::<E>(z_row, rows, x.count);
         let [packed, couplings, projected] = portions(buffer, [b2 * q * strip, b1 * b2 * strip, tile * z_row]);
 
-        if q > 0 {
-            for (j, packed) in packed.chunks_exact_mut(q * strip).enumerate() {
-                pack::<S, E>(Matrix::of(v, j).cols(first, cols), packed);
-            }
-        }
         s.pack(b1, b2, first, cols, width, couplings);
+        let later = first + rayon::current_num_threads() * strip;
+        let following = (later < r).then(|| Matrix::of(v, 0).cols(later, strip.min(r - later)));
 
         for from in (0..x.count).step_by(tile) {
             let tokens = tile.min(x.count - from);
@@ -198,10 +200,19 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
             // Half a panel may be all that is left of the rank.
             let computed = cols.next_multiple_of(E::lanes::<S>());
             for j in 0..b2 {
-                let (x, packed) = (x.terms(j * q, q), &packed[j * q * strip..][..q * strip]);
-                let landing = Landing::Overwrite;
+                let factor = |j: usize| Matrix::of(v, j).cols(first, cols);
+                let packed = &mut packed[j * q * strip..][..q * strip];
+                let mut ahead = None;
+                // The first tile of tokens packs for all.
+                if from == 0 {
+                    pack::<S, E>(factor(j), packed);
+                    // After the last block, the first of the strip that this thread is likely to take next.
+                    let next = if j + 1 < b2 { Some(factor(j + 1)) } else { following };
+                    ahead = next.filter(|factor| factor.col_stride == 1);
+                }
+                let (x, landing) = (x.terms(j * q, q), Landing::Overwrite);
                 // SAFETY: the buffer is this task's alone.
-                unsafe { multiply_panels(simd, x, packed, computed, out, j * strip, z_row, landing) };
+                unsafe { multiply_panels(simd, x, packed, computed, out, j * strip, z_row, landing, ahead) };
             }
             if let Some(z) = z {
                 for token in 0..tokens {
@@ -232,22 +243,4 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
             }
         }
     }
-}
-
-/// `y_i = t_i U_iᵀ + bias_i`.
-pub(super) fn expand<E: Scalar>(
-    crew: &Crew,
-    tokens: usize,
-    t: &[E],
-    layout: CoupledLayout,
-    u: &FlexTensor,
-    bias: Option<&[E]>,
-    y: SharedOutput<'_, E>,
-) {
-    let [blocks, p, r] = u.layout().shape().dims();
-    let rows = |block: usize| {
-        let t = &t[block * layout.block_stride()..];
-        Rows::in_runs(t, [tokens, r], layout.width, layout.width, layout.panel_stride())
-    };
-    side_by_side(crew, [blocks, tokens, r, p], rows, |block| Matrix::of(u, block).transposed(), bias, y);
 }

@@ -67,6 +67,6 @@ impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
         let [panels] = portions(buffer, [factor.rows * factor.cols.next_multiple_of(width::<S, E>())]);
         pack::<S, E>(factor, panels);
         // SAFETY: no other task has these rows and columns.
-        unsafe { multiply_panels(simd, rows, panels, factor.cols, y, offset, stride, landing) };
+        unsafe { multiply_panels(simd, rows, panels, factor.cols, y, offset, stride, landing, None) };
     }
 }

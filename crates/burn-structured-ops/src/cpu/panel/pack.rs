@@ -137,12 +137,17 @@ fn transpose_square<S: Simd, E: Scalar>(
 
 /// Asks for the cache lines that hold `values`.
 #[inline(always)]
-fn prefetch<E>(values: &[E]) {
+pub(super) fn prefetch<E>(values: &[E]) {
     #[cfg(target_arch = "x86_64")]
-    for offset in (0..size_of_val(values)).step_by(64) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every x86-64 processor has the instruction, and a prefetch does not fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(offset)) };
+        const LINE: usize = 64;
+        let start = values.as_ptr().cast::<i8>();
+        // The values need not begin with a line.
+        for offset in (0..start as usize % LINE + size_of_val(values)).step_by(LINE) {
+            // SAFETY: every x86-64 processor has the instruction, and a prefetch does not fault.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_sub(start as usize % LINE).wrapping_add(offset)) };
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;

@@ -1,7 +1,8 @@
 //! Rows times panels: tile after tile, written where the caller wants them.
 
+use super::pack::prefetch;
 use super::tile::tile;
-use super::{Landing, SharedOutput, width};
+use super::{Landing, SharedOutput, tile_rows, width};
 use crate::cpu::{Matrix, Scalar, load, store};
 use pulp::Simd;
 
@@ -68,6 +69,9 @@ impl<'a, E: Scalar> Rows<'a, E> {
 
 /// `rows · panels` for `cols` columns, into rows of `out` that start at `offset` and lie `stride` apart.
 ///
+/// Meanwhile the rows of `ahead`, which are contiguous and needed next, are asked for in equal shares, so that memory is at work
+/// while the arithmetic is.
+///
 /// # Safety
 ///
 /// Nothing else may access these elements of `out` meanwhile.
@@ -86,6 +90,7 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
     offset: usize,
     stride: usize,
     landing: Landing<'_, E>,
+    ahead: Option<Matrix<'_, E>>,
 ) {
     if rows.count == 0 || cols == 0 {
         return;
@@ -96,6 +101,8 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
     if let Landing::Bias(bias) = landing {
         assert_eq!(bias.len(), cols, "a bias for every column");
     }
+    let panels_each = cols.div_ceil(width);
+    let ahead = ahead.map(|matrix| Ahead { matrix, parts: rows.count.div_ceil(tile_rows::<S>()) * panels_each });
     let mut row = 0;
     macro_rules! groups {
         ($rows:literal) => {
@@ -103,8 +110,8 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
                 let here = rows.range(row, $rows);
                 // SAFETY: sizes as asserted, exclusive access as the caller says.
                 unsafe {
-                    let offset = offset + row * stride;
-                    group::<S, E, $rows>(simd, here, panels, cols, out, offset, stride, landing);
+                    let (offset, part) = (offset + row * stride, row / tile_rows::<S>() * panels_each);
+                    group::<S, E, $rows>(simd, here, panels, cols, out, offset, stride, landing, ahead, part);
                 }
                 row += $rows;
             }
@@ -117,6 +124,23 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
     groups!(4);
     groups!(2);
     groups!(1);
+}
+
+/// What is needed next, cut into as many parts as there are tiles.
+#[derive(Clone, Copy)]
+struct Ahead<'a, E> {
+    matrix: Matrix<'a, E>,
+    parts: usize,
+}
+
+impl<E: Scalar> Ahead<'_, E> {
+    #[inline(always)]
+    fn fetch(self, part: usize) {
+        let rows = self.matrix.rows;
+        for row in part * rows / self.parts..((part + 1) * rows / self.parts).min(rows) {
+            prefetch(self.matrix.row_slice(row));
+        }
+    }
 }
 
 /// The product of `R` rows, whose values stay in the first-level cache, with one panel after the other.
@@ -135,9 +159,14 @@ unsafe fn group<S: Simd, E: Scalar, const R: usize>(
     offset: usize,
     stride: usize,
     landing: Landing<'_, E>,
+    ahead: Option<Ahead<'_, E>>,
+    part: usize,
 ) {
     let (width, lanes) = (width::<S, E>(), E::lanes::<S>());
     for first in (0..cols).step_by(width) {
+        if let Some(ahead) = ahead {
+            ahead.fetch(part + first / width);
+        }
         let here = width.min(cols - first);
         // SAFETY: a panel for every column, as asserted by the caller.
         let panel = unsafe { panels.as_ptr().add(first * rows.terms) };
