@@ -5,7 +5,7 @@
 //! rows than tokens. So its rows are the left operand, read where they lie, once, and `t`, a fraction of its size, is brought
 //! into panels of tokens. The tiles are then parts of `yᵀ`, and are turned around in the first-level cache.
 
-use super::strips::CoupledLayout;
+use super::layout::CoupledLayout;
 use crate::cpu::panel::{
     Landing, Rows, SharedOutput, TASKS_PER_THREAD, multiply_panels, side_by_side, tile_rows, transpose, width,
 };

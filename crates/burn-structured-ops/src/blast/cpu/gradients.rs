@@ -15,7 +15,8 @@
 
 use super::coupling::{Couplings, couple_strip, gradient_strip};
 use super::expansion;
-use super::strips::{CoupledLayout, projected_tokens, strip_and_tile};
+use super::layout::CoupledLayout;
+use super::strips::{projected_tokens, strip_and_tile};
 use crate::blast::Sizes;
 use crate::cpu::panel::{self, Landing, Rows, SharedOutput, multiply_panels, pack, transpose};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};

@@ -17,6 +17,7 @@ mod coupling;
 mod expansion;
 mod forward;
 mod gradients;
+mod layout;
 mod stages;
 mod streamed;
 mod strips;

@@ -8,13 +8,15 @@
 //!                            t_i[strip] = Σ_j s_ij ∘ z_j   for every i      z has not left the second-level cache
 //! ```
 //!
-//! `z` is never written to memory unless the backward pass wants it. `t` is: the expansion sums over the whole rank. It is
-//! left in panels, `[block][panel][token][width]`, so that a task writes whole cache lines one after the other, and the
-//! expansion reads it as [`Rows`] in runs, without another copy. The expansion is a second set of tasks, one for each group of
-//! output columns.
+//! `z` is never written to memory unless the backward pass wants it. `t` is ([`CoupledLayout`]): the expansion sums over the whole
+//! rank, and is a second set of tasks, one for each group of output columns (`expansion.rs`).
+//!
+//! With few tokens the strips of `V` come from memory about as fast as they are multiplied. So every block is packed right before
+//! it is first used, and the next one is asked for meanwhile.
 
 use super::coupling::{Couplings, couple_strip};
 use super::expansion::{self, Expansion};
+use super::layout::CoupledLayout;
 use crate::blast::Sizes;
 use crate::cpu::panel::{self, Landing, Rows, SharedOutput, multiply_panels, pack};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
@@ -32,42 +34,6 @@ const STRIP_PANELS: usize = 4;
 /// Tokens whose projections, `row` elements each, stay in cache: whole tiles of `tile_rows`.
 pub(super) fn projected_tokens<E: Scalar>(row: usize, tile_rows: usize, tokens: usize) -> usize {
     (PROJECTION_BYTES / (row * size_of::<E>()) / tile_rows * tile_rows).clamp(tile_rows, tokens.max(tile_rows))
-}
-
-/// Where `t` lies: `[block][panel][token][width]`.
-#[derive(Clone, Copy)]
-pub(super) struct CoupledLayout {
-    pub width: usize,
-    pub panels: usize,
-    /// Tokens and padding. The panels of one token would otherwise compete for the same few places of a cache.
-    pub tokens: usize,
-    pub blocks: usize,
-}
-
-impl CoupledLayout {
-    pub fn new<E: Scalar>(r: usize, blocks: usize, tokens: usize) -> Self {
-        let (width, rows) = panel::shape::<E>();
-        let page = (4096 / (width * size_of::<E>())).max(1);
-        let padding = (rows % page + page - tokens % page) % page;
-        Self { width, panels: r.div_ceil(width), tokens: tokens + padding, blocks }
-    }
-
-    /// Distances between tokens, and between blocks.
-    pub fn strides(self) -> [usize; 2] {
-        [self.width, self.block_stride()]
-    }
-
-    pub fn panel_stride(self) -> usize {
-        self.tokens * self.width
-    }
-
-    pub fn block_stride(self) -> usize {
-        self.panels * self.panel_stride()
-    }
-
-    pub fn len(self) -> usize {
-        self.blocks * self.block_stride()
-    }
 }
 
 /// `y [tokens, m]`, and the projections into `z [tokens, b2, r]` if wanted, `portion` tokens at a time.
