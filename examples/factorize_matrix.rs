@@ -153,6 +153,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    if args.equal_time.is_some() && args.methods.len() < 2 {
+        return Err("--equal-time is for comparing: name two or more --methods".into());
+    }
     let device = device::named(&args.device)?;
     let dtype = match args.precision {
         Precision::F32 => DType::F32,

@@ -80,6 +80,8 @@ def main():
     parser.add_argument("--precision", choices=["f32", "f64"], default="f64")
     parser.add_argument("--runs", type=int, default=5, help="of which the fastest counts")
     args = parser.parse_args()
+    if args.blocks < 1 or args.size % args.blocks:
+        parser.error(f"--size {args.size} cannot be cut into {args.blocks} blocks")
     dtype = {"f32": torch.float32, "f64": torch.float64}[args.precision]
     print(f"pytorch {torch.__version__}, {torch.get_num_threads()} threads")
     for kind in ("blast", "low-rank"):

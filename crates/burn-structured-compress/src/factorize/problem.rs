@@ -125,12 +125,10 @@ impl Problem {
 
     /// The matrices that the factors stand for, `[k, m, n]`.
     pub fn product(&self, factors: &BlastFactors) -> Tensor<3> {
-        let [_, m, n] = self.dims();
-        let p = m / self.grid[0];
+        let [_, _, n] = self.dims();
         let [product] = self.by_pieces(self.pieces(self.grid[0], n * self.rank), |matrices, rows| {
             let right = coupled(&factors.s, &factors.v, &matrices, &rows);
-            let product = part(&factors.u, &matrices, &rows).matmul(right.swap_dims(2, 3));
-            [product.reshape([matrices.len(), rows.len() * p, n])]
+            [joined_rows(part(&factors.u, &matrices, &rows).matmul(right.swap_dims(2, 3)))]
         });
         product
     }
@@ -210,10 +208,10 @@ impl Problem {
         let mut weighed = state.weighed.clone();
         let mut blocks = Vec::with_capacity(b2);
         for j in 0..b2 {
-            let left = batch(coupled(&couplings, &u, &(0..k), &(j..j + 1)));
+            let left = coupled(&couplings, &u, &(0..k), &(j..j + 1));
+            let (gram, left) = (batch(gram(&left)), batch(left));
             let gradient = weighed.clone().narrow(2, j * q, q).swap_dims(1, 2).matmul(left.clone());
             let gradient = metric.inverse_block(j).matmul(gradient);
-            let gram = left.clone().swap_dims(1, 2).matmul(left.clone());
             let change = rule(Quadratic { gradient, gram, state: &state, matrices: 0..k });
             blocks.push(v.clone().narrow(1, j, 1) - change.clone().unsqueeze_dim(1));
             let moved = left.matmul(change.swap_dims(1, 2));
@@ -278,14 +276,13 @@ impl Problem {
 
     /// `J p`: how the matrices change, to first order, with the factors, `[k, m, n]`.
     pub(super) fn moved(&self, at: &BlastFactors, by: &BlastFactors) -> Tensor<3> {
-        let [_, m, n] = self.dims();
-        let p = m / self.grid[0];
+        let [_, _, n] = self.dims();
         let [moved] = self.by_pieces(self.pieces(self.grid[0], 2 * n * self.rank), |matrices, rows| {
             let coupled = |s: &Tensor<4>, v: &Tensor<4>| coupled(s, v, &matrices, &rows);
             let product = |u: &Tensor<4>, right: Tensor<4>| part(u, &matrices, &rows).matmul(right.swap_dims(2, 3));
             let moved = product(&at.u, coupled(&by.s, &at.v) + coupled(&at.s, &by.v));
             let moved = moved + product(&by.u, coupled(&at.s, &at.v));
-            [moved.reshape([matrices.len(), rows.len() * p, n])]
+            [joined_rows(moved)]
         });
         moved
     }

@@ -158,7 +158,7 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
                 // The first tile of tokens packs for all.
                 if from == 0 {
                     pack::<S, E>(factor(i), packed);
-                    ahead = (i + 1 < b1).then(|| factor(i + 1)).filter(|factor| factor.col_stride == 1);
+                    ahead = (i + 1 < b1).then(|| factor(i + 1));
                 }
                 let (dy, landing) = (dy.terms(i * p, p), Landing::Overwrite);
                 // SAFETY: the buffer is this task's alone.

@@ -173,8 +173,7 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
                 if from == 0 {
                     pack::<S, E>(factor(j), packed);
                     // After the last block, the first of the strip that this thread is likely to take next.
-                    let next = if j + 1 < b2 { Some(factor(j + 1)) } else { following };
-                    ahead = next.filter(|factor| factor.col_stride == 1);
+                    ahead = if j + 1 < b2 { Some(factor(j + 1)) } else { following };
                 }
                 let (x, landing) = (x.terms(j * q, q), Landing::Overwrite);
                 // SAFETY: the buffer is this task's alone.

@@ -69,8 +69,8 @@ impl<'a, E: Scalar> Rows<'a, E> {
 
 /// `rows · panels` for `cols` columns, into rows of `out` that start at `offset` and lie `stride` apart.
 ///
-/// Meanwhile the rows of `ahead`, which are contiguous and needed next, are asked for in equal shares, so that memory is at work
-/// while the arithmetic is.
+/// Meanwhile the rows of `ahead`, which are needed next, are asked for in equal shares, so that memory is at work while the
+/// arithmetic is; rows that are not contiguous are not.
 ///
 /// # Safety
 ///
@@ -102,7 +102,8 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
         assert_eq!(bias.len(), cols, "a bias for every column");
     }
     let panels_each = cols.div_ceil(width);
-    let ahead = ahead.map(|matrix| Ahead { matrix, parts: rows.count.div_ceil(tile_rows::<S>()) * panels_each });
+    let parts = rows.count.div_ceil(tile_rows::<S>()) * panels_each;
+    let ahead = ahead.filter(|matrix| matrix.col_stride == 1).map(|matrix| Ahead { matrix, parts });
     let mut row = 0;
     macro_rules! groups {
         ($rows:literal) => {
