@@ -11,10 +11,6 @@ pub enum BlastRejection {
     /// The backend has no such kernels.
     #[error("only CubeCL devices have kernels for it")]
     Backend,
-    /// The device is a processor, for which CubeCL compiles kernels with barriers between units for minutes, and where such
-    /// kernels are slow.
-    #[error("on a processor, kernels with barriers between units take minutes to compile and are slow")]
-    Processor,
     /// More tokens than the decoding kernels have room for.
     #[error("{tokens} tokens are more than {most}")]
     Tokens {

@@ -141,7 +141,7 @@ impl<B: StructuredBackend> Subject<B> {
         usable_dtypes::<B>(&self.device, self.is_processor())
     }
 
-    /// Whether this is CubeCL's CPU, which compiles for seconds a kernel, and rejects those with barriers.
+    /// Whether this is CubeCL's CPU, whose kernels take seconds to compile, and milliseconds at every barrier.
     pub fn is_processor(&self) -> bool {
         self.name.starts_with("cubecl-cpu")
     }

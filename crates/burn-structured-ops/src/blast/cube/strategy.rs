@@ -56,18 +56,16 @@ pub(super) fn path(strategy: BlastStrategy, problem: Problem, limits: Limits) ->
 /// Why `strategy` cannot compute `problem` within `limits`, if it cannot.
 pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Option<BlastRejection> {
     let sizes = problem.sizes;
-    if limits.processor && matches!(strategy, BlastStrategy::Fused | BlastStrategy::Decode) {
-        return Some(BlastRejection::Processor);
-    }
     let (units, bytes) = match strategy {
         BlastStrategy::Fused => {
-            let (units_m, units_n) = fused_units(sizes.tokens);
+            let (units_m, units_n) = fused_units(sizes.tokens, limits);
             let (rows, cols, _) = fused_registers(sizes.b1);
             (units_m * units_n, (units_m * rows + units_n * cols) * FUSED_DEPTH * accumulator(problem.dtype).size())
         }
         BlastStrategy::Decode => {
-            if sizes.tokens > DECODE_TOKENS {
-                return Some(BlastRejection::Tokens { tokens: sizes.tokens, most: DECODE_TOKENS });
+            let most = decode_tokens(limits);
+            if sizes.tokens > most {
+                return Some(BlastRejection::Tokens { tokens: sizes.tokens, most });
             }
             if !fits_registers(sizes.b1, accumulator(problem.dtype).size()) {
                 return Some(BlastRejection::OutputBlocks { blocks: sizes.b1 });
@@ -75,7 +73,7 @@ pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limit
             if problem.keeps_projections {
                 return Some(BlastRejection::KeepsProjections);
             }
-            let cube = decode_cube(sizes.tokens, LANES);
+            let cube = decode_cube(sizes.tokens, LANES, limits);
             (cube.units(), cube.partials() * accumulator(problem.dtype).size())
         }
         _ => return None,
@@ -92,9 +90,17 @@ pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limit
 /// Terms of the projection that the fused kernel has in shared memory at a time.
 pub(super) const FUSED_DEPTH: usize = 16;
 
+/// Units of a fused cube on a processor, and of a decoding cube along either axis. Each is a thread there that spins at every
+/// barrier: with more of them than cores, until the scheduler takes the core away from it.
+const PROCESSOR_UNITS: usize = 2;
+
 /// Units of the fused kernel along the tokens and along the rank.
-pub(super) fn fused_units(tokens: usize) -> (usize, usize) {
-    if tokens <= 16 { (4, 32) } else { (16, 16) }
+pub(super) fn fused_units(tokens: usize, limits: Limits) -> (usize, usize) {
+    match tokens {
+        _ if limits.processor => (1, PROCESSOR_UNITS),
+        ..=16 => (4, 32),
+        _ => (16, 16),
+    }
 }
 
 /// Tokens and ranks that a unit of the fused kernel computes, and the output blocks it does so for.
@@ -110,7 +116,13 @@ pub(super) fn fused_registers(out_blocks: usize) -> (usize, usize, usize) {
 }
 
 /// Tokens that are decoded at most.
-pub(super) const DECODE_TOKENS: usize = 8;
+const DECODE_TOKENS: usize = 8;
+
+/// Tokens that a decoding cube has units for: along the rank in the first half, along the output rows in the second.
+fn decode_tokens(limits: Limits) -> usize {
+    if limits.processor { PROCESSOR_UNITS } else { DECODE_TOKENS }
+}
+
 /// Units of a decoding cube.
 const DECODE_UNITS: usize = 256;
 /// Units along the rank, so that a plane reads whole lines of memory.
@@ -137,7 +149,7 @@ pub(super) enum DecodePlan {
 /// One launch where `V` is small and a cube has room for `t_i`, two otherwise.
 pub(super) fn decode_plan(problem: Problem, limits: Limits) -> DecodePlan {
     let Sizes { tokens, b1, b2, p, q, r } = problem.sizes;
-    let cube = decode_cube(tokens, LANES);
+    let cube = decode_cube(tokens, LANES, limits);
     let shared = (cube.partials() + cube.tokens * r) * accumulator(problem.dtype).size();
     if b2 * q * r * problem.dtype.size() <= ONE_LAUNCH_BYTES && shared <= limits.shared_memory {
         let per_block = (ONE_LAUNCH_CUBES / b1).max(1);
@@ -146,12 +158,17 @@ pub(super) fn decode_plan(problem: Problem, limits: Limits) -> DecodePlan {
     let enough = |lanes: &usize| r.div_ceil(*lanes) >= TARGET_CUBES;
     let lanes = [LANES, LANES / 2].into_iter().find(enough).unwrap_or(MIN_LANES);
     let passes = (b1 * p / (cube.splits * 4 * TARGET_CUBES)).clamp(1, 4);
-    DecodePlan::Two { couple: decode_cube(tokens, lanes), expand: cube, passes }
+    DecodePlan::Two { couple: decode_cube(tokens, lanes, limits), expand: cube, passes }
 }
 
 /// A cube of `lanes` units along the rank, with room for `tokens`.
-fn decode_cube(tokens: usize, lanes: usize) -> DecodeCube {
-    DecodeCube { lanes, splits: DECODE_UNITS / lanes, tokens: tokens.next_power_of_two() }
+fn decode_cube(tokens: usize, lanes: usize, limits: Limits) -> DecodeCube {
+    let tokens = tokens.next_power_of_two();
+    let (lanes, splits) = match limits.processor {
+        true => (PROCESSOR_UNITS, PROCESSOR_UNITS),
+        false => (lanes, DECODE_UNITS / lanes),
+    };
+    DecodeCube { lanes, splits, tokens }
 }
 
 /// Input blocks that a unit takes through the backward coupling at a time, if the registers hold even one.
@@ -215,7 +232,11 @@ mod tests {
         let blocks = problem([1, 65, 1, 1, 1, 1]);
         assert_eq!(rejection(BlastStrategy::Decode, blocks, DEVICE), Some(BlastRejection::OutputBlocks { blocks: 65 }));
         let processor = Limits { processor: true, ..DEVICE };
-        assert_eq!(rejection(BlastStrategy::Fused, large, processor), Some(BlastRejection::Processor));
+        let three = problem([3, 16, 16, 256, 256, 1024]);
+        assert_eq!(
+            rejection(BlastStrategy::Decode, three, processor),
+            Some(BlastRejection::Tokens { tokens: 3, most: PROCESSOR_UNITS })
+        );
         let narrow = Limits { units: 128, ..DEVICE };
         assert_eq!(
             rejection(BlastStrategy::Fused, large, narrow),
@@ -257,10 +278,13 @@ mod tests {
 
     #[test]
     fn every_token_and_lane_has_a_unit() {
-        for tokens in 1..=DECODE_TOKENS {
-            for lanes in [LANES, LANES / 2, MIN_LANES] {
-                let cube = decode_cube(tokens, lanes);
-                assert!(cube.tokens >= tokens && cube.tokens <= cube.splits, "{cube:?}");
+        for limits in [DEVICE, Limits { processor: true, ..DEVICE }] {
+            for tokens in 1..=decode_tokens(limits) {
+                for lanes in [LANES, LANES / 2, MIN_LANES] {
+                    let cube = decode_cube(tokens, lanes, limits);
+                    let room = cube.splits.min(cube.lanes);
+                    assert!(cube.tokens >= tokens && cube.tokens <= room, "{cube:?}");
+                }
             }
         }
     }

@@ -89,12 +89,16 @@ pub(super) fn forward(
             measured
         };
         CANDIDATES.into_iter().fold(TunableSet::new(Product::key, inputs), |set, (name, path, strategy)| {
-            set.with(Tunable::new(name, move |product: Product| match rejection(strategy, product.problem, limits) {
-                Some(reason) => Err(reason.to_string()),
-                None => {
-                    product.compute(path);
-                    Ok(())
+            set.with(Tunable::new(name, move |product: Product| {
+                // Seconds of spinning threads would be spent to learn what is known.
+                if limits.processor && matches!(path, Path::Fused | Path::Decode) {
+                    return Err("on a processor, barriers between units cost more than they save".to_string());
                 }
+                if let Some(reason) = rejection(strategy, product.problem, limits) {
+                    return Err(reason.to_string());
+                }
+                product.compute(path);
+                Ok(())
             }))
         })
     });

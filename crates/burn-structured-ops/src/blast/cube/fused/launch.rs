@@ -3,7 +3,7 @@
 use super::super::strategy;
 use super::kernel::project_couple_kernel;
 use crate::blast::reference;
-use crate::cube::{accumulator, address_type, empty_like};
+use crate::cube::{Limits, accumulator, address_type, empty_like};
 use crate::gemm::{Loading, StridesLaunch, Tile};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -28,7 +28,7 @@ pub(in crate::blast::cube) fn project_couple(
     // A kernel's arguments are fixed, so what is not kept is one element that no unit writes.
     let z_or_nothing = z.clone().unwrap_or_else(|| empty_like(&x, Shape::new([1]), x.dtype));
 
-    let (units_m, units_n) = strategy::fused_units(tokens);
+    let (units_m, units_n) = strategy::fused_units(tokens, Limits::of(&x.client));
     let (rows, cols, group) = strategy::fused_registers(out_blocks);
     let tile = Tile {
         units_m,
