@@ -122,7 +122,7 @@ impl Gemm {
         let ([lhs_batch, lhs_row, lhs_col], [rhs_batch, rhs_row, rhs_col]) = (self.lhs_strides, self.rhs_strides);
         let lhs_loading = loading(&lhs, self.operands[0], [lhs_batch, lhs_row, lhs_col], &[m]);
         let rhs_loading = loading(&rhs, self.operands[1], [rhs_batch, rhs_col, rhs_row], &[n, self.all_cols]);
-        let tile = tile([m, n], lhs_loading, rhs_loading);
+        let tile = tile([m, n], lhs_loading, rhs_loading, Limits::of(&client));
         let cubes = self.batch * m.div_ceil(tile.height()) * n.div_ceil(tile.width());
         let cube_dim = CubeDim::new_1d(tile.units() as u32);
         let address = address_type([&lhs, &rhs, out]);
@@ -186,9 +186,11 @@ impl Loading {
     }
 }
 
-/// Large tiles where there is much to share, flat or narrow ones for few rows or columns.
-fn tile([m, n]: [usize; 2], lhs: Loading, rhs: Loading) -> Tile {
+/// Large tiles where there is much to share, flat or narrow ones for few rows or columns. On a processor each unit is a thread
+/// that spins at barriers, so there are two.
+fn tile([m, n]: [usize; 2], lhs: Loading, rhs: Loading, limits: Limits) -> Tile {
     let (units_m, units_n, rows, cols) = match (m, n) {
+        _ if limits.processor => (1, 2, 8, 4),
         (..=16, _) => (4, 32, 4, 2),
         (_, ..=16) => (32, 4, 2, 4),
         _ => (16, 16, 4, 4),
@@ -196,7 +198,7 @@ fn tile([m, n]: [usize; 2], lhs: Loading, rhs: Loading) -> Tile {
     Tile { units_m, units_n, rows, cols, depth: 16, lhs, rhs }
 }
 
-#[cfg(all(test, feature = "wgpu"))]
+#[cfg(all(test, any(feature = "wgpu", feature = "cpu")))]
 mod tests {
     use super::*;
     use burn::backend::DispatchDevice;
@@ -204,10 +206,9 @@ mod tests {
     use burn::tensor::TensorData;
     use burn_cubecl::CubeBackend;
 
-    /// The kernel of the GPUs, which a software device would not choose. (CubeCL's CPU takes minutes to compile it.)
-    #[test]
-    fn the_tiled_product_is_the_direct_one() {
-        let device = crate::device::named("wgpu").expect("a device");
+    /// The kernel of the GPUs, which neither a software device nor a processor would choose.
+    fn compare(device: &str) {
+        let device = crate::device::named(device).expect("a device");
         let DispatchDevice::Cube(device) = device.as_dispatch() else { panic!("{device:?} is no CubeCL device") };
         // Whole numbers, so that the order of the sums does not matter.
         let upload = |dims: [usize; 3], salt: usize| {
@@ -228,5 +229,17 @@ mod tests {
             };
             assert_eq!(read(tiled), read(direct), "{m} × {n} × {k}");
         }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn the_tiled_product_is_the_direct_one_on_wgpu() {
+        compare("wgpu");
+    }
+
+    #[cfg(feature = "cpu")]
+    #[test]
+    fn the_tiled_product_is_the_direct_one_on_a_processor() {
+        compare("cpu");
     }
 }

@@ -12,7 +12,8 @@
 //! rank, and is a second set of tasks, one for each group of output columns (`expansion.rs`).
 //!
 //! With few tokens the strips of `V` come from memory about as fast as they are multiplied. So every block is packed right before
-//! it is first used, and the next one is asked for meanwhile.
+//! it is first used, and the next one is asked for meanwhile. Where the projections of all tokens stay in cache, nothing needs
+//! the block again, and the next takes its place ([`Cut::by_block`]).
 
 use super::coupling::{Couplings, couple_strip};
 use super::expansion::{self, Expansion};
@@ -28,6 +29,8 @@ const STRIP_BYTES: usize = 256 << 10;
 const PROJECTION_BYTES: usize = 128 << 10;
 /// Bytes of `t` at a time; more tokens are taken one portion after the other.
 const COUPLED_BYTES: usize = 16 << 20;
+/// Bytes of the projections of all tokens of a task and of one packed block, where that is all of a strip that is kept.
+const BLOCK_BYTES: usize = 400 << 10;
 /// Panels of a strip at most.
 const STRIP_PANELS: usize = 4;
 
@@ -89,6 +92,32 @@ pub(super) fn strip_and_tile<E: Scalar>(terms: usize, layout: CoupledLayout, tok
     (panels, tokens.div_ceil(tiles).next_multiple_of(tile_rows))
 }
 
+/// How the projection and the coupling are shared out.
+struct Cut {
+    /// Panels of a strip.
+    panels: usize,
+    /// Tokens of a task.
+    tokens: usize,
+    /// Whether all of them go through a block of the strip before the next is packed, so that one is packed at a time: `x` is read
+    /// once a strip, and with less to keep strips can be wider.
+    by_block: bool,
+}
+
+impl Cut {
+    fn new<E: Scalar>(sizes: Sizes, layout: CoupledLayout, tokens: usize) -> Self {
+        let (panels, tile) = strip_and_tile::<E>(sizes.b2 * sizes.q, layout, tokens);
+        let wanted = panel::TASKS_PER_THREAD * rayon::current_num_threads() / 2;
+        let wider = (panels + 1..=STRIP_PANELS).rev().find(|panels| {
+            let kept = panels * layout.width * (sizes.b2 * tokens + sizes.q) * size_of::<E>();
+            kept <= BLOCK_BYTES && layout.panels.div_ceil(*panels) >= wanted
+        });
+        match wider {
+            Some(panels) => Self { panels, tokens, by_block: true },
+            None => Self { panels, tokens: tile, by_block: false },
+        }
+    }
+}
+
 #[allow(clippy::too_many_arguments)]
 fn project_and_couple<E: Scalar>(
     crew: &Crew,
@@ -101,7 +130,7 @@ fn project_and_couple<E: Scalar>(
     z: Option<SharedOutput<'_, E>>,
 ) {
     let tokens = x.count;
-    let (strip_panels, tile) = strip_and_tile::<E>(sizes.b2 * sizes.q, layout, tokens);
+    let Cut { panels: strip_panels, tokens: tile, by_block } = Cut::new::<E>(sizes, layout, tokens);
     let strips = layout.panels.div_ceil(strip_panels);
     crew.each(strips * tokens.div_ceil(tile), |task| {
         let (strip, start) = (task % strips, task / strips * tile);
@@ -120,6 +149,7 @@ fn project_and_couple<E: Scalar>(
                 first,
                 cols,
                 start,
+                by_block,
                 buffer,
             });
         });
@@ -140,6 +170,7 @@ struct Strip<'a, E: Scalar> {
     cols: usize,
     /// The first token.
     start: usize,
+    by_block: bool,
     buffer: &'a mut Vec<E>,
 }
 
@@ -148,12 +179,14 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sizes: Sizes { b1, b2, q, r, .. }, x, s, v, layout, t, z, first, cols, start, buffer } = self;
+        let Self { sizes: Sizes { b1, b2, q, r, .. }, x, s, v, layout, t, z, first, cols, start, by_block, buffer } =
+            self;
         let (width, rows) = (layout.width, panel::tile_rows::<S>());
         let panels = cols.div_ceil(width);
         let (strip, z_row) = (panels * width, b2 * panels * width);
-        let tile = projected_tokens::<E>(z_row, rows, x.count);
-        let [packed, couplings, projected] = portions(buffer, [b2 * q * strip, b1 * b2 * strip, tile * z_row]);
+        let tile = if by_block { x.count } else { projected_tokens::<E>(z_row, rows, x.count) };
+        let kept_blocks = if by_block { 1 } else { b2 };
+        let [packed, couplings, projected] = portions(buffer, [kept_blocks * q * strip, b1 * b2 * strip, tile * z_row]);
 
         s.pack(b1, b2, first, cols, width, couplings);
         let later = first + rayon::current_num_threads() * strip;
@@ -167,7 +200,7 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
             let computed = cols.next_multiple_of(E::lanes::<S>());
             for j in 0..b2 {
                 let factor = |j: usize| Matrix::of(v, j).cols(first, cols);
-                let packed = &mut packed[j * q * strip..][..q * strip];
+                let packed = &mut packed[j % kept_blocks * q * strip..][..q * strip];
                 let mut ahead = None;
                 // The first tile of tokens packs for all.
                 if from == 0 {
@@ -205,6 +238,60 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
                         layout.strides(),
                     )
                 };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::contiguous;
+    use burn::tensor::Shape;
+
+    /// `y` and `z` in a pool of two threads, and how they were cut.
+    fn product([tokens, b1, b2, p, q, r]: [usize; 6]) -> (Vec<f64>, Vec<f64>, bool) {
+        let sizes = Sizes { tokens, b1, b2, p, q, r };
+        let [x, u, s, v] = operands(sizes);
+        let [u, s, v] = [(u, [b1, p, r]), (s, [b1, b2, r]), (v, [b2, q, r])]
+            .map(|(values, dims)| contiguous(values, Shape::new(dims)));
+        let (mut y, mut z) = (vec![f64::NAN; tokens * b1 * p], vec![f64::NAN; tokens * b2 * r]);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
+        let by_block = pool.install(|| {
+            let rows = Rows::of(Matrix::row_major(&x, tokens, b2 * q, b2 * q)).expect("contiguous rows");
+            let s = Couplings::of(&s);
+            super::product(&Crew::default(), sizes, rows, &u, s, &v, None, &mut y, Some(&mut z), tokens);
+            Cut::new::<f64>(sizes, CoupledLayout::new::<f64>(r, b1, tokens), tokens).by_block
+        });
+        (y, z, by_block)
+    }
+
+    /// Whole numbers, so that no order of summation rounds.
+    fn operands(Sizes { tokens, b1, b2, p, q, r }: Sizes) -> [Vec<f64>; 4] {
+        let number = |at: usize| (at * 7 % 19) as f64 - 9.0;
+        [tokens * b2 * q, b1 * p * r, b1 * b2 * r, b2 * q * r].map(|len| (0..len).map(number).collect())
+    }
+
+    #[test]
+    fn strips_kept_whole_and_by_block_give_the_product() {
+        let few = [20, 3, 4, 5, 600, 259];
+        for (dims, expected) in [(few, true), ([900, 2, 3, 3, 2, 259], false), ([20, 3, 2, 5, 7, 19], false)] {
+            let [tokens, b1, b2, p, q, r] = dims;
+            let (y, z, by_block) = product(dims);
+            assert_eq!(by_block, expected, "{dims:?}");
+            let [x, u, s, v] = operands(Sizes { tokens, b1, b2, p, q, r });
+            let projection = |token: usize, j: usize, k: usize| -> f64 {
+                (0..q).map(|feature| x[(token * b2 + j) * q + feature] * v[(j * q + feature) * r + k]).sum()
+            };
+            for (index, z) in z.iter().enumerate() {
+                assert_eq!(*z, projection(index / (b2 * r), index / r % b2, index % r), "{dims:?}: z[{index}]");
+            }
+            for (index, y) in y.iter().enumerate() {
+                let (token, i, row) = (index / (b1 * p), index / p % b1, index % p);
+                let coupled =
+                    |k: usize| -> f64 { (0..b2).map(|j| s[(i * b2 + j) * r + k] * z[(token * b2 + j) * r + k]).sum() };
+                let expected: f64 = (0..r).map(|k| coupled(k) * u[(i * p + row) * r + k]).sum();
+                assert_eq!(*y, expected, "{dims:?}: y[{index}]");
             }
         }
     }
