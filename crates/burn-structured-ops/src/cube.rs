@@ -33,9 +33,13 @@ pub(crate) struct Limits {
     pub(crate) shared_memory: usize,
     /// Whether units run in planes as wide as a GPU's.
     pub(crate) gpu: bool,
-    /// Whether it is CubeCL's CPU, which takes the units of a cube in turns.
+    /// Whether it is CubeCL's CPU.
     pub(crate) processor: bool,
 }
+
+/// Units that a cube shares its work between on a processor, where its kernel has barriers. Each is a thread there that spins at
+/// every barrier: with more of them than cores, until the scheduler takes the core away from it.
+pub(crate) const PROCESSOR_UNITS: usize = 2;
 
 /// Planes of fewer units than this are a processor's vectors, on which each unit works by itself.
 const SMALLEST_GPU_PLANE: u32 = 8;
@@ -45,7 +49,8 @@ impl Limits {
         let hardware = &client.properties().hardware;
         let processor = hardware.num_cpu_cores.is_some();
         Self {
-            // The processor reports its threads, but any number of units may share one.
+            // The processor reports its threads, but any number of units may share one, and where there are barriers it starts
+            // as many threads as a cube has units.
             units: if processor { usize::MAX } else { hardware.max_units_per_cube as usize },
             shared_memory: hardware.max_shared_memory_size,
             gpu: hardware.plane_size_max >= SMALLEST_GPU_PLANE,

@@ -2,7 +2,7 @@
 
 use super::fold::FoldSizesLaunch;
 use super::kernel::{Loading, Operand, StridesLaunch, Tile, direct_gemm_kernel, tiled_gemm_kernel};
-use crate::cube::{Limits, accumulator, address_type, empty_like};
+use crate::cube::{Limits, PROCESSOR_UNITS, accumulator, address_type, empty_like};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Shape;
@@ -186,11 +186,10 @@ impl Loading {
     }
 }
 
-/// Large tiles where there is much to share, flat or narrow ones for few rows or columns. On a processor each unit is a thread
-/// that spins at barriers, so there are two.
+/// Large tiles where there is much to share, flat or narrow ones for few rows or columns.
 fn tile([m, n]: [usize; 2], lhs: Loading, rhs: Loading, limits: Limits) -> Tile {
     let (units_m, units_n, rows, cols) = match (m, n) {
-        _ if limits.processor => (1, 2, 8, 4),
+        _ if limits.processor => (1, PROCESSOR_UNITS, 8, 4),
         (..=16, _) => (4, 32, 4, 2),
         (_, ..=16) => (32, 4, 2, 4),
         _ => (16, 16, 4, 4),

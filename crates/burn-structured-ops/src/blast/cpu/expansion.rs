@@ -7,7 +7,7 @@
 
 use super::layout::CoupledLayout;
 use crate::cpu::panel::{
-    Landing, Rows, SharedOutput, TASKS_PER_THREAD, multiply_panels, side_by_side, tile_rows, transpose, width,
+    Landing, Rows, SharedOutput, multiply_panels, side_by_side, tasks_wanted, tile_rows, transpose, width,
 };
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
@@ -88,8 +88,7 @@ pub(super) fn of_rows<E: Scalar>(
 
     let turned = &*turned;
     let groups = p.div_ceil(TURNED_ROWS);
-    let wanted = TASKS_PER_THREAD * rayon::current_num_threads();
-    let at_once = (blocks * groups).div_ceil(wanted);
+    let at_once = (blocks * groups).div_ceil(tasks_wanted());
     let tasks = groups.div_ceil(at_once);
     crew.each(blocks * tasks, |task| {
         let (block, first) = (task / tasks, task % tasks * at_once * TURNED_ROWS);

@@ -81,7 +81,7 @@ pub(super) fn portion<E: Scalar>(components: usize) -> usize {
 
 /// Panels of a strip, and tokens of a task: few enough for every thread to have several.
 pub(super) fn strip_and_tile<E: Scalar>(terms: usize, layout: CoupledLayout, tokens: usize) -> (usize, usize) {
-    let wanted = panel::TASKS_PER_THREAD * rayon::current_num_threads();
+    let wanted = panel::tasks_wanted();
     let panel_bytes = terms * layout.width * size_of::<E>();
     let panels = (1..=STRIP_PANELS)
         .rev()
@@ -106,7 +106,8 @@ struct Cut {
 impl Cut {
     fn new<E: Scalar>(sizes: Sizes, layout: CoupledLayout, tokens: usize) -> Self {
         let (panels, tile) = strip_and_tile::<E>(sizes.b2 * sizes.q, layout, tokens);
-        let wanted = panel::TASKS_PER_THREAD * rayon::current_num_threads() / 2;
+        // Wide strips may be fewer.
+        let wanted = panel::tasks_wanted() / 2;
         let wider = (panels + 1..=STRIP_PANELS).rev().find(|panels| {
             let kept = panels * layout.width * (sizes.b2 * tokens + sizes.q) * size_of::<E>();
             kept <= BLOCK_BYTES && layout.panels.div_ceil(*panels) >= wanted

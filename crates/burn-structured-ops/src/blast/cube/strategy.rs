@@ -11,7 +11,7 @@
 
 use super::decode::DecodeCube;
 use crate::blast::{BlastRejection, BlastStrategy, Sizes};
-use crate::cube::{Limits, accumulator, fits_registers};
+use crate::cube::{Limits, PROCESSOR_UNITS, accumulator, fits_registers};
 use burn::tensor::DType;
 
 /// One product, as far as the choice of its path goes.
@@ -89,10 +89,6 @@ pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limit
 
 /// Terms of the projection that the fused kernel has in shared memory at a time.
 pub(super) const FUSED_DEPTH: usize = 16;
-
-/// Units of a fused cube on a processor, and of a decoding cube along either axis. Each is a thread there that spins at every
-/// barrier: with more of them than cores, until the scheduler takes the core away from it.
-const PROCESSOR_UNITS: usize = 2;
 
 /// Units of the fused kernel along the tokens and along the rank.
 pub(super) fn fused_units(tokens: usize, limits: Limits) -> (usize, usize) {
@@ -232,6 +228,7 @@ mod tests {
         let blocks = problem([1, 65, 1, 1, 1, 1]);
         assert_eq!(rejection(BlastStrategy::Decode, blocks, DEVICE), Some(BlastRejection::OutputBlocks { blocks: 65 }));
         let processor = Limits { processor: true, ..DEVICE };
+        assert_eq!(rejection(BlastStrategy::Fused, large, processor), None);
         let three = problem([3, 16, 16, 256, 256, 1024]);
         assert_eq!(
             rejection(BlastStrategy::Decode, three, processor),

@@ -5,9 +5,14 @@ use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use pulp::Simd;
 
 /// Tasks a thread should have, so that the last one to finish is not long alone.
-pub(crate) const TASKS_PER_THREAD: usize = 8;
+const TASKS_PER_THREAD: usize = 8;
 /// Bytes of a task's packed panels: they stay in a second-level cache.
 const GROUP_BYTES: usize = 160 << 10;
+
+/// Tasks that all threads together should have.
+pub(crate) fn tasks_wanted() -> usize {
+    TASKS_PER_THREAD * rayon::current_num_threads()
+}
 
 /// `y = [rows_0 F_0 | rows_1 F_1 | …] + bias`, with `blocks` factors `[terms, cols]` and `tokens` rows each.
 ///
@@ -25,7 +30,7 @@ pub(crate) fn side_by_side<'a, E: Scalar>(
         return;
     }
     let (width, tile_rows) = shape::<E>();
-    let wanted = TASKS_PER_THREAD * rayon::current_num_threads();
+    let wanted = tasks_wanted();
     let longest = (GROUP_BYTES / (terms.max(1) * width * size_of::<E>())).clamp(1, cols.div_ceil(width)) * width;
     // As even as possible, in whole panels.
     let group = cols.div_ceil(cols.div_ceil(longest)).next_multiple_of(width);

@@ -18,7 +18,7 @@ mod pack;
 mod product;
 mod tile;
 
-pub(crate) use blocks::{TASKS_PER_THREAD, side_by_side};
+pub(crate) use blocks::{side_by_side, tasks_wanted};
 pub(crate) use output::{Landing, SharedOutput};
 pub(crate) use pack::{pack, transpose};
 pub(crate) use product::{Rows, multiply_panels};

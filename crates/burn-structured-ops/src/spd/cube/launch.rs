@@ -1,7 +1,7 @@
 //! Host side of the kernels: strides, units, launch sizes.
 
 use super::kernel::{StridesLaunch, factor_kernel, substitute_kernel};
-use crate::cube::{address_type, empty_like};
+use crate::cube::{Limits, address_type, empty_like};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
@@ -60,10 +60,10 @@ fn panel(dtype: DType) -> usize {
 
 /// One on processors, whose barriers cost more than the units save; the others have matrices of their own to work on.
 fn units_per_matrix(client: &Client, n: usize) -> usize {
-    let hardware = &client.properties().hardware;
-    if hardware.num_cpu_cores.is_some() {
+    if Limits::of(client).processor {
         return 1;
     }
+    let hardware = &client.properties().hardware;
     let plane = hardware.plane_size_max as usize;
     let most = MAX_UNITS.min(hardware.max_units_per_cube as usize);
     n.next_multiple_of(plane).min(most / plane * plane).max(1)
