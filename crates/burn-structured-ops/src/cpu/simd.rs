@@ -20,6 +20,17 @@ pub(crate) unsafe fn load_at<S: Simd, E: Scalar>(start: *const E) -> E::Vector<S
     unsafe { start.cast::<E::Vector<S>>().read_unaligned() }
 }
 
+/// Replaces the register's worth of elements from `start` on.
+///
+/// # Safety
+///
+/// They must be writable.
+#[inline(always)]
+pub(crate) unsafe fn store_at<S: Simd, E: Scalar>(start: *mut E, vector: E::Vector<S>) {
+    // SAFETY: as the caller says.
+    unsafe { start.cast::<E::Vector<S>>().write_unaligned(vector) };
+}
+
 /// Replaces the first register's worth of `values`.
 #[inline(always)]
 pub(crate) fn store<S: Simd, E: Scalar>(values: &mut [E], vector: E::Vector<S>) {

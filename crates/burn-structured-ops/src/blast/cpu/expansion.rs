@@ -7,7 +7,7 @@
 
 use super::layout::CoupledLayout;
 use crate::cpu::panel::{
-    Landing, Rows, SharedOutput, multiply_panels, side_by_side, tasks_wanted, tile_rows, transpose, width,
+    Landing, Rows, SharedOutput, Target, multiply_panels, side_by_side, tasks_wanted, tile_rows, transpose, width,
 };
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
@@ -155,11 +155,9 @@ impl<E: Scalar> pulp::WithSimd for Expand<'_, E> {
             let next = (first + tile_rows::<S>()).min(rows.count);
             let ahead = Some(factor.rows(next, count.min(rows.count - next)));
             let out = SharedOutput::new(&mut *products);
+            let target = Target { out, offset: 0, stride: padded, landing: Landing::Overwrite };
             // SAFETY: the buffer is this task's alone.
-            unsafe {
-                let (rows, landing) = (rows.range(first, count), Landing::Overwrite);
-                multiply_panels(simd, rows, panels, tokens, out, 0, padded, landing, ahead);
-            }
+            unsafe { multiply_panels(simd, rows.range(first, count), panels, tokens, target, ahead) };
             transpose::<S, E>(Matrix::row_major(products, count, tokens, padded), columns, TURNED_ROWS);
             for (token, columns) in columns.chunks_exact(TURNED_ROWS).enumerate() {
                 // SAFETY: no other task has these columns.

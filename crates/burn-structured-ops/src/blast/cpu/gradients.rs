@@ -16,9 +16,10 @@
 use super::coupling::{Couplings, couple_strip, gradient_strip};
 use super::expansion;
 use super::layout::CoupledLayout;
+use super::projection::{Packed, StripOfFactor};
 use super::strips::{projected_tokens, strip_and_tile};
 use crate::blast::Sizes;
-use crate::cpu::panel::{self, Landing, Rows, SharedOutput, multiply_panels, pack, transpose};
+use crate::cpu::panel::{self, Landing, Rows, SharedOutput, Target, multiply_panels, transpose};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -145,24 +146,24 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
         let [packed, forward, backward, gradient, dt, z] = portions(buffer, lengths);
         operands.s.pack(b1, b2, first, cols, width, forward);
         operands.s.transposed().pack(b2, b1, first, cols, width, backward);
+        let of_u = StripOfFactor { factor: operands.u, blocks: b1, terms: p, first, cols };
+        // What this thread is likely to take next.
+        let later = first + rayon::current_num_threads() * strip;
+        let following = (later < r).then(|| StripOfFactor { first: later, cols: strip.min(r - later), ..of_u });
         gradient.fill(E::ZERO);
 
         for from in (0..tokens).step_by(tile) {
             let tokens = tile.min(tokens - from);
             let dy = operands.dy_rows.range(start + from, tokens);
             let out = SharedOutput::new(dt);
-            for i in 0..b1 {
-                let factor = |i: usize| Matrix::of(operands.u, i).cols(first, cols);
-                let packed = &mut packed[i * p * strip..][..p * strip];
-                let mut ahead = None;
+            // SAFETY: the buffer is this task's alone.
+            unsafe {
                 // The first tile of tokens packs for all.
                 if from == 0 {
-                    pack::<S, E>(factor(i), packed);
-                    ahead = (i + 1 < b1).then(|| factor(i + 1));
+                    of_u.pack_and_project(simd, dy, packed, Packed::Kept, strip, out, following);
+                } else {
+                    of_u.project(simd, dy, packed, strip, out);
                 }
-                let (dy, landing) = (dy.terms(i * p, p), Landing::Overwrite);
-                // SAFETY: the buffer is this task's alone.
-                unsafe { multiply_panels(simd, dy, packed, strip, out, i * strip, dt_row, landing, ahead) };
             }
             for token in 0..tokens {
                 for j in 0..b2 {
@@ -260,8 +261,9 @@ impl<E: Scalar> pulp::WithSimd for FactorGradient<'_, E> {
             let first = panel * width;
             let cols = width.min(r - first);
             let z = &z[panel * layout.panel_stride()..][..tokens * width];
+            let target = Target { out, offset: offset + first, stride: r, landing: Landing::AddTo };
             // SAFETY: no other task has these rows.
-            unsafe { multiply_panels(simd, rows, z, cols, out, offset + first, r, Landing::AddTo, None) };
+            unsafe { multiply_panels(simd, rows, z, cols, target, None) };
         }
     }
 }

@@ -18,6 +18,7 @@ mod expansion;
 mod forward;
 mod gradients;
 mod layout;
+mod projection;
 mod stages;
 mod streamed;
 mod strips;

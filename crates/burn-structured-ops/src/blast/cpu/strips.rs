@@ -18,9 +18,10 @@
 use super::coupling::{Couplings, couple_strip};
 use super::expansion::{self, Expansion};
 use super::layout::CoupledLayout;
+use super::projection::{Packed, StripOfFactor, run_terms};
 use crate::blast::Sizes;
-use crate::cpu::panel::{self, Landing, Rows, SharedOutput, multiply_panels, pack};
-use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
+use crate::cpu::panel::{self, Rows, SharedOutput};
+use crate::cpu::{Crew, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
@@ -109,7 +110,8 @@ impl Cut {
         // Wide strips may be fewer.
         let wanted = panel::tasks_wanted() / 2;
         let wider = (panels + 1..=STRIP_PANELS).rev().find(|panels| {
-            let kept = panels * layout.width * (sizes.b2 * tokens + sizes.q) * size_of::<E>();
+            let kept =
+                panels * layout.width * (sizes.b2 * tokens + run_terms::<E>(sizes.q, layout.width)) * size_of::<E>();
             kept <= BLOCK_BYTES && layout.panels.div_ceil(*panels) >= wanted
         });
         match wider {
@@ -186,32 +188,30 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
         let panels = cols.div_ceil(width);
         let (strip, z_row) = (panels * width, b2 * panels * width);
         let tile = if by_block { x.count } else { projected_tokens::<E>(z_row, rows, x.count) };
-        let kept_blocks = if by_block { 1 } else { b2 };
-        let [packed, couplings, projected] = portions(buffer, [kept_blocks * q * strip, b1 * b2 * strip, tile * z_row]);
+        let kind = if by_block { Packed::Replaced } else { Packed::Kept };
+        let lengths = [kind.len::<E>(b2, q, width, strip), b1 * b2 * strip, tile * z_row];
+        let [packed, couplings, projected] = portions(buffer, lengths);
 
         s.pack(b1, b2, first, cols, width, couplings);
+        let of_v = StripOfFactor { factor: v, blocks: b2, terms: q, first, cols };
+        // What this thread is likely to take next.
         let later = first + rayon::current_num_threads() * strip;
-        let following = (later < r).then(|| Matrix::of(v, 0).cols(later, strip.min(r - later)));
+        let following = (later < r).then(|| StripOfFactor { first: later, cols: strip.min(r - later), ..of_v });
+        // Half a panel may be all that is left of the rank.
+        let computed = cols.next_multiple_of(E::lanes::<S>());
 
         for from in (0..x.count).step_by(tile) {
             let tokens = tile.min(x.count - from);
             let x = x.range(from, tokens);
             let out = SharedOutput::new(projected);
-            // Half a panel may be all that is left of the rank.
-            let computed = cols.next_multiple_of(E::lanes::<S>());
-            for j in 0..b2 {
-                let factor = |j: usize| Matrix::of(v, j).cols(first, cols);
-                let packed = &mut packed[j % kept_blocks * q * strip..][..q * strip];
-                let mut ahead = None;
+            // SAFETY: the buffer is this task's alone.
+            unsafe {
                 // The first tile of tokens packs for all.
                 if from == 0 {
-                    pack::<S, E>(factor(j), packed);
-                    // After the last block, the first of the strip that this thread is likely to take next.
-                    ahead = if j + 1 < b2 { Some(factor(j + 1)) } else { following };
+                    of_v.pack_and_project(simd, x, packed, kind, computed, out, following);
+                } else {
+                    of_v.project(simd, x, packed, computed, out);
                 }
-                let (x, landing) = (x.terms(j * q, q), Landing::Overwrite);
-                // SAFETY: the buffer is this task's alone.
-                unsafe { multiply_panels(simd, x, packed, computed, out, j * strip, z_row, landing, ahead) };
             }
             if let Some(z) = z {
                 for token in 0..tokens {
@@ -247,7 +247,7 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::contiguous;
+    use crate::cpu::{Matrix, contiguous};
     use burn::tensor::Shape;
 
     /// `y` and `z` in a pool of two threads, and how they were cut.

@@ -1,6 +1,6 @@
 //! Products side by side, shared out between the threads.
 
-use super::{Landing, Rows, SharedOutput, multiply_panels, pack, shape, width};
+use super::{Landing, Rows, SharedOutput, Target, pack_and_multiply, shape, width};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use pulp::Simd;
 
@@ -46,8 +46,9 @@ pub(crate) fn side_by_side<'a, E: Scalar>(
         let rows = rows(block).range(start, tile.min(tokens - start));
         let factor = factor(block).cols(first, here);
         E::with_buffer(Slot::Task, |buffer| {
-            let (offset, stride) = (start * blocks * cols + column, blocks * cols);
-            pulp::Arch::new().dispatch(Group { rows, factor, landing, y, offset, stride, buffer });
+            let stride = blocks * cols;
+            let target = Target { out: y, offset: start * stride + column, stride, landing };
+            pulp::Arch::new().dispatch(Group { rows, factor, target, buffer });
         });
     });
 }
@@ -56,10 +57,7 @@ pub(crate) fn side_by_side<'a, E: Scalar>(
 struct Group<'a, E: Scalar> {
     rows: Rows<'a, E>,
     factor: Matrix<'a, E>,
-    landing: Landing<'a, E>,
-    y: SharedOutput<'a, E>,
-    offset: usize,
-    stride: usize,
+    target: Target<'a, E>,
     buffer: &'a mut Vec<E>,
 }
 
@@ -68,10 +66,9 @@ impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, factor, landing, y, offset, stride, buffer } = self;
+        let Self { rows, factor, target, buffer } = self;
         let [panels] = portions(buffer, [factor.rows * factor.cols.next_multiple_of(width::<S, E>())]);
-        pack::<S, E>(factor, panels);
         // SAFETY: no other task has these rows and columns.
-        unsafe { multiply_panels(simd, rows, panels, factor.cols, y, offset, stride, landing, None) };
+        unsafe { pack_and_multiply(simd, rows, factor, panels, factor.cols, target, None) };
     }
 }

@@ -12,16 +12,19 @@
 //! panel are zero. `width` is two vector registers, so that a tile of six rows (twelve where there are 32 registers) fills
 //! the registers with sums and every loaded value is used as often as possible.
 
+mod ahead;
 mod blocks;
 mod output;
 mod pack;
 mod product;
+mod rows;
 mod tile;
 
 pub(crate) use blocks::{side_by_side, tasks_wanted};
-pub(crate) use output::{Landing, SharedOutput};
-pub(crate) use pack::{pack, transpose};
-pub(crate) use product::{Rows, multiply_panels};
+pub(crate) use output::{Landing, SharedOutput, Target};
+pub(crate) use pack::transpose;
+pub(crate) use product::{multiply_panels, pack_and_multiply};
+pub(crate) use rows::Rows;
 
 use super::Scalar;
 use pulp::Simd;

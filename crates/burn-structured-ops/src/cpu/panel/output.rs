@@ -42,7 +42,7 @@ impl<'a, E: Scalar> SharedOutput<'a, E> {
     }
 }
 
-/// What a product does with its output.
+/// What a product does with its target.
 #[derive(Clone, Copy)]
 pub(crate) enum Landing<'a, E> {
     /// Replaces what was there.
@@ -51,4 +51,64 @@ pub(crate) enum Landing<'a, E> {
     AddTo,
     /// Replaces what was there by the product plus these values, one for each column.
     Bias(&'a [E]),
+}
+
+impl<'a, E> Landing<'a, E> {
+    /// The same for the columns from `first` on.
+    #[inline(always)]
+    fn cols_from(self, first: usize) -> Self {
+        match self {
+            Self::Bias(bias) => Self::Bias(&bias[first..]),
+            other => other,
+        }
+    }
+}
+
+/// Where a product goes: into rows that start at `offset` and lie `stride` apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a, E> {
+    pub out: SharedOutput<'a, E>,
+    pub offset: usize,
+    pub stride: usize,
+    pub landing: Landing<'a, E>,
+}
+
+impl<'a, E: Scalar> Target<'a, E> {
+    /// Makes sure that there is room for so many rows and columns.
+    ///
+    /// # Panics
+    ///
+    /// If there is not, or the bias does not have a value for every column.
+    #[inline(always)]
+    pub fn check(self, rows: usize, cols: usize) {
+        if rows > 0 {
+            assert!(self.offset + (rows - 1) * self.stride + cols <= self.out.len(), "the output holds the product");
+        }
+        if let Landing::Bias(bias) = self.landing {
+            assert_eq!(bias.len(), cols, "a bias for every column");
+        }
+    }
+
+    /// The target of the rows from `first` on.
+    #[inline(always)]
+    pub fn rows_from(self, first: usize) -> Self {
+        Self { offset: self.offset + first * self.stride, ..self }
+    }
+
+    /// The target of the columns from `first` on.
+    #[inline(always)]
+    pub fn cols_from(self, first: usize) -> Self {
+        Self { offset: self.offset + first, landing: self.landing.cols_from(first), ..self }
+    }
+
+    /// The first `cols` elements of row `index`.
+    ///
+    /// # Safety
+    ///
+    /// As [`SharedOutput::slice`].
+    #[inline(always)]
+    pub unsafe fn row(self, index: usize, cols: usize) -> &'a mut [E] {
+        // SAFETY: as the caller says.
+        unsafe { self.out.slice(self.offset + index * self.stride, cols) }
+    }
 }

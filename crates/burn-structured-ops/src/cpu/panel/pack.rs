@@ -1,5 +1,6 @@
 //! Bringing a strip of a factor into panels.
 
+use super::ahead::prefetch_line;
 use super::width;
 use crate::cpu::{Matrix, Scalar, load, store};
 use pulp::Simd;
@@ -47,7 +48,9 @@ fn pack_rows<S: Simd, E: Scalar>(strip: Matrix<'_, E>, panel: &mut [E]) {
     let width = width::<S, E>();
     for (k, terms) in panel.chunks_exact_mut(width).enumerate() {
         if k + AHEAD < strip.rows {
-            prefetch(strip.row_slice(k + AHEAD));
+            let row = strip.row_slice(k + AHEAD);
+            prefetch_line(row.as_ptr());
+            prefetch_line(&raw const row[width - 1]);
         }
         // Fixed sizes, or each row would be a call of `memcpy`.
         let (row, lanes) = (strip.row_slice(k), E::lanes::<S>());
@@ -133,24 +136,6 @@ fn transpose_square<S: Simd, E: Scalar>(
         return true;
     }
     false
-}
-
-/// Asks for the cache lines that hold `values`.
-#[inline(always)]
-pub(super) fn prefetch<E>(values: &[E]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        const LINE: usize = 64;
-        let start = values.as_ptr().cast::<i8>();
-        // The values need not begin with a line.
-        for offset in (0..start as usize % LINE + size_of_val(values)).step_by(LINE) {
-            // SAFETY: every x86-64 processor has the instruction, and a prefetch does not fault.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_sub(start as usize % LINE).wrapping_add(offset)) };
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,95 +1,34 @@
 //! Rows times panels: tile after tile, written where the caller wants them.
 
-use super::pack::prefetch;
-use super::tile::tile;
-use super::{Landing, SharedOutput, tile_rows, width};
+use super::ahead::Ahead;
+use super::pack::pack;
+use super::tile::{Copied, Terms, tile};
+use super::{Landing, Rows, Target, tile_rows, width};
 use crate::cpu::{Matrix, Scalar, load, store};
 use pulp::Simd;
 
-/// The left operand: `count` rows of `terms` elements, which lie in contiguous runs.
-///
-/// Term `k` of row `i` is `data[i · row_stride + k / run · run_stride + k % run]`. An ordinary matrix is a single run; the
-/// result of one product, left in panels, is several.
-#[derive(Clone, Copy)]
-pub(crate) struct Rows<'a, E> {
-    data: &'a [E],
-    pub count: usize,
-    terms: usize,
-    row_stride: usize,
-    run: usize,
-    run_stride: usize,
-}
+/// Terms of a tile between two pauses to ask for what comes next.
+const STEP: usize = 32;
 
-impl<'a, E: Scalar> Rows<'a, E> {
-    /// The rows of a matrix, or `None` unless each is contiguous and follows the one before.
-    pub fn of(matrix: Matrix<'a, E>) -> Option<Self> {
-        let row_stride = usize::try_from(matrix.row_stride).ok()?;
-        if matrix.col_stride != 1 && matrix.cols > 1 {
-            return None;
-        }
-        let data = matrix.onwards();
-        Some(Self { data, count: matrix.rows, terms: matrix.cols, row_stride, run: matrix.cols.max(1), run_stride: 0 })
-    }
-
-    /// Rows in runs of `run` terms that are `run_stride` apart.
-    ///
-    /// # Panics
-    ///
-    /// If they do not lie within `data`, or runs overlap.
-    pub fn in_runs(
-        data: &'a [E],
-        [count, terms]: [usize; 2],
-        row_stride: usize,
-        run: usize,
-        run_stride: usize,
-    ) -> Self {
-        assert!(run > 0 && (terms <= run || run_stride >= run), "runs one after the other");
-        if count > 0 && terms > 0 {
-            let last = terms - 1;
-            assert!(
-                (count - 1) * row_stride + last / run * run_stride + last % run < data.len(),
-                "rows within their data"
-            );
-        }
-        Self { data, count, terms, row_stride, run, run_stride }
-    }
-
-    /// Rows `start .. start + count`.
-    pub fn range(self, start: usize, count: usize) -> Self {
-        assert!(start + count <= self.count);
-        Self { data: self.data.get(start * self.row_stride..).unwrap_or_default(), count, ..self }
-    }
-
-    /// Terms `start .. start + terms` of rows that are a single run.
-    pub fn terms(self, start: usize, terms: usize) -> Self {
-        assert!(start + terms <= self.terms && self.run >= self.terms);
-        Self { data: self.data.get(start..).unwrap_or_default(), terms, ..self }
-    }
-}
-
-/// `rows · panels` for `cols` columns, into rows of `out` that start at `offset` and lie `stride` apart.
+/// `rows · panels` for `cols` columns.
 ///
 /// Meanwhile the rows of `ahead`, which are needed next, are asked for in equal shares, so that memory is at work while the
 /// arithmetic is; rows that are not contiguous are not.
 ///
 /// # Safety
 ///
-/// Nothing else may access these elements of `out` meanwhile.
+/// Nothing else may access these elements of the target meanwhile.
 ///
 /// # Panics
 ///
-/// If the panels, the bias or the output are too short.
+/// If the panels, the bias or the target are too short.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
     simd: S,
     rows: Rows<'_, E>,
     panels: &[E],
     cols: usize,
-    out: SharedOutput<'_, E>,
-    offset: usize,
-    stride: usize,
-    landing: Landing<'_, E>,
+    target: Target<'_, E>,
     ahead: Option<Matrix<'_, E>>,
 ) {
     if rows.count == 0 || cols == 0 {
@@ -97,23 +36,80 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
     }
     let width = width::<S, E>();
     assert!(panels.len() >= cols.div_ceil(width) * rows.terms * width, "panels for every column");
-    assert!(offset + (rows.count - 1) * stride + cols <= out.len(), "the output holds the product");
-    if let Landing::Bias(bias) = landing {
-        assert_eq!(bias.len(), cols, "a bias for every column");
+    target.check(rows.count, cols);
+    let mut ahead = Ahead::new(ahead, steps::<S, E>(rows, cols));
+    // SAFETY: sizes as asserted, exclusive access as the caller says.
+    unsafe { tiles(simd, rows, panels, cols, target, &mut ahead) };
+}
+
+/// [`pack`] and [`multiply_panels`] in one: packs `factor` into `panels`, and multiplies rows by it.
+///
+/// The first tile of rows meets the factor where it lies, if its rows are contiguous, and leaves it in panels for the tiles after
+/// it: waiting for memory and copying then happen beside arithmetic, and not before it.
+///
+/// # Safety
+///
+/// As [`multiply_panels`].
+///
+/// # Panics
+///
+/// If the panels have another length than the packed factor, or the bias or the target are too short.
+#[inline(always)]
+pub(crate) unsafe fn pack_and_multiply<S: Simd, E: Scalar>(
+    simd: S,
+    rows: Rows<'_, E>,
+    factor: Matrix<'_, E>,
+    panels: &mut [E],
+    cols: usize,
+    target: Target<'_, E>,
+    ahead: Option<Matrix<'_, E>>,
+) {
+    let (width, tile) = (width::<S, E>(), tile_rows::<S>());
+    assert_eq!(factor.rows, rows.terms, "inner sizes of a product");
+    assert_eq!(panels.len(), cols.div_ceil(width) * rows.terms * width, "room for every panel of the product");
+    target.check(rows.count, cols);
+    let in_place = factor.col_stride == 1 && factor.row_stride >= 0 && rows.terms > 0 && rows.count >= tile;
+    let packing = rows.range(0, if in_place { tile } else { 0 });
+    let others = rows.range(packing.count, rows.count - packing.count);
+    let mut ahead = Ahead::new(ahead, steps::<S, E>(others, cols));
+    // SAFETY: sizes as asserted, exclusive access as the caller says.
+    unsafe {
+        match packing.count {
+            0 => pack::<S, E>(factor, panels),
+            12 => packing_group::<S, E, 12>(simd, packing, factor, panels, cols, target),
+            _ => packing_group::<S, E, 6>(simd, packing, factor, panels, cols, target),
+        }
+        tiles(simd, others, panels, cols, target.rows_from(packing.count), &mut ahead);
     }
-    let panels_each = cols.div_ceil(width);
-    let parts = rows.count.div_ceil(tile_rows::<S>()) * panels_each;
-    let ahead = ahead.filter(|matrix| matrix.col_stride == 1).map(|matrix| Ahead { matrix, parts });
+}
+
+/// Pauses of a product to ask for what comes next.
+#[inline(always)]
+fn steps<S: Simd, E: Scalar>(rows: Rows<'_, E>, cols: usize) -> usize {
+    rows.count.div_ceil(tile_rows::<S>()) * cols.div_ceil(width::<S, E>()) * rows.terms.div_ceil(STEP)
+}
+
+/// Rows by columns, tile after tile.
+///
+/// # Safety
+///
+/// As [`multiply_panels`], whose assertions must hold.
+#[inline(always)]
+unsafe fn tiles<S: Simd, E: Scalar>(
+    simd: S,
+    rows: Rows<'_, E>,
+    panels: &[E],
+    cols: usize,
+    target: Target<'_, E>,
+    ahead: &mut Ahead<E>,
+) {
     let mut row = 0;
     macro_rules! groups {
         ($rows:literal) => {
             while rows.count - row >= $rows {
-                let here = rows.range(row, $rows);
-                // SAFETY: sizes as asserted, exclusive access as the caller says.
-                unsafe {
-                    let (offset, part) = (offset + row * stride, row / tile_rows::<S>() * panels_each);
-                    group::<S, E, $rows>(simd, here, panels, cols, out, offset, stride, landing, ahead, part);
-                }
+                let (rows, target) = (rows.range(row, $rows), target.rows_from(row));
+                // SAFETY: as the caller says.
+                unsafe { group::<S, E, $rows>(simd, rows, panels, cols, target, ahead) };
                 row += $rows;
             }
         };
@@ -127,133 +123,271 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
     groups!(1);
 }
 
-/// What is needed next, cut into as many parts as there are tiles.
-#[derive(Clone, Copy)]
-struct Ahead<'a, E> {
-    matrix: Matrix<'a, E>,
-    parts: usize,
-}
-
-impl<E: Scalar> Ahead<'_, E> {
-    #[inline(always)]
-    fn fetch(self, part: usize) {
-        let rows = self.matrix.rows;
-        for row in part * rows / self.parts..((part + 1) * rows / self.parts).min(rows) {
-            prefetch(self.matrix.row_slice(row));
-        }
-    }
-}
-
 /// The product of `R` rows, whose values stay in the first-level cache, with one panel after the other.
 ///
 /// # Safety
 ///
 /// As [`multiply_panels`], whose assertions must hold.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 unsafe fn group<S: Simd, E: Scalar, const R: usize>(
     simd: S,
     rows: Rows<'_, E>,
     panels: &[E],
     cols: usize,
-    out: SharedOutput<'_, E>,
-    offset: usize,
-    stride: usize,
-    landing: Landing<'_, E>,
-    ahead: Option<Ahead<'_, E>>,
-    part: usize,
+    target: Target<'_, E>,
+    ahead: &mut Ahead<E>,
 ) {
-    let (width, lanes) = (width::<S, E>(), E::lanes::<S>());
+    let width = width::<S, E>();
     for first in (0..cols).step_by(width) {
-        if let Some(ahead) = ahead {
-            ahead.fetch(part + first / width);
+        // SAFETY: a panel for every column, the rest as the caller says.
+        unsafe {
+            let panel = panels.as_ptr().add(first * rows.terms);
+            packed_panel::<S, E, R>(simd, rows, panel, width.min(cols - first), target.cols_from(first), ahead);
         }
-        let here = width.min(cols - first);
-        // SAFETY: a panel for every column, as asserted by the caller.
-        let panel = unsafe { panels.as_ptr().add(first * rows.terms) };
-        if here == width {
-            let mut sums = [start::<S, E, 2>(simd, landing, first); R];
-            // SAFETY: the rows and the panel are as long as they say.
-            unsafe { sum_runs::<S, E, R, 2>(simd, rows, panel, &mut sums) };
-            for (i, sums) in sums.iter().enumerate() {
-                // SAFETY: within the output, as asserted by the caller, who has exclusive access.
-                let out = unsafe { out.slice(offset + i * stride + first, width) };
-                for (v, sum) in sums.iter().enumerate() {
-                    let out = &mut out[v * lanes..];
-                    let sum = match landing {
-                        Landing::AddTo => E::fused(simd, E::splat(simd, E::ONE), *sum, load::<S, E>(out)),
-                        Landing::Overwrite | Landing::Bias(_) => *sum,
-                    };
-                    store::<S, E>(out, sum);
-                }
+    }
+}
+
+/// The first [`group`] of a factor that is packed on the way.
+///
+/// # Safety
+///
+/// As [`pack_and_multiply`], whose assertions must hold.
+#[inline(always)]
+unsafe fn packing_group<S: Simd, E: Scalar, const R: usize>(
+    simd: S,
+    rows: Rows<'_, E>,
+    factor: Matrix<'_, E>,
+    panels: &mut [E],
+    cols: usize,
+    target: Target<'_, E>,
+) {
+    let width = width::<S, E>();
+    for (index, panel) in panels.chunks_exact_mut(rows.terms * width).enumerate() {
+        let first = index * width;
+        let (strip, target) = (factor.cols(first, width.min(factor.cols - first)), target.cols_from(first));
+        if strip.cols == width {
+            let mut sums = [start::<S, E, 2>(simd, target.landing); R];
+            let source = Terms { start: strip.onwards().as_ptr(), stride: strip.row_stride as usize };
+            // SAFETY: the strip has the rows' terms and a panel's columns, the panel room for them.
+            unsafe {
+                let copied = Copied(panel.as_mut_ptr());
+                sum_runs::<S, E, R, 2, true>(simd, rows, source, copied, &mut sums, &mut Ahead::default());
+                land(simd, &sums, target);
             }
         } else {
-            let mut sums = [[E::splat(simd, E::ZERO); 2]; R];
-            if here <= lanes {
-                let mut halves = [[E::splat(simd, E::ZERO)]; R];
-                // SAFETY: as above.
-                unsafe { sum_runs::<S, E, R, 1>(simd, rows, panel, &mut halves) };
-                for (sum, half) in sums.iter_mut().zip(halves) {
-                    sum[0] = half[0];
-                }
-            } else {
-                // SAFETY: as above.
-                unsafe { sum_runs::<S, E, R, 2>(simd, rows, panel, &mut sums) };
+            pack::<S, E>(strip, panel);
+            // SAFETY: the panel is packed, the rest as the caller says.
+            unsafe {
+                let (panel, cols) = (panel.as_ptr(), width.min(cols - first));
+                packed_panel::<S, E, R>(simd, rows, panel, cols, target, &mut Ahead::default());
             }
-            for (i, sums) in sums.iter().enumerate() {
-                // SAFETY: as above.
-                let out = unsafe { out.slice(offset + i * stride + first, here) };
-                let sums: &[E] = bytemuck::cast_slice(bytemuck::bytes_of(sums));
-                for (c, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
-                    *out = match landing {
-                        Landing::Overwrite => *sum,
-                        Landing::AddTo => *out + *sum,
-                        Landing::Bias(bias) => *sum + bias[first + c],
-                    };
-                }
-            }
+        }
+    }
+}
+
+/// The product of `R` rows with `cols` columns of one panel.
+///
+/// # Safety
+///
+/// The panel must hold all terms of the rows, and the target the product, to which access must be exclusive.
+#[inline(always)]
+unsafe fn packed_panel<S: Simd, E: Scalar, const R: usize>(
+    simd: S,
+    rows: Rows<'_, E>,
+    panel: *const E,
+    cols: usize,
+    target: Target<'_, E>,
+    ahead: &mut Ahead<E>,
+) {
+    let (width, lanes) = (width::<S, E>(), E::lanes::<S>());
+    let (source, copied) = (Terms { start: panel, stride: width }, Copied::nowhere());
+    if cols == width {
+        let mut sums = [start::<S, E, 2>(simd, target.landing); R];
+        // SAFETY: as the caller says.
+        unsafe {
+            sum_runs::<S, E, R, 2, false>(simd, rows, source, copied, &mut sums, ahead);
+            return land(simd, &sums, target);
+        }
+    }
+    let mut sums = [[E::splat(simd, E::ZERO); 2]; R];
+    if cols <= lanes {
+        let mut halves = [[E::splat(simd, E::ZERO)]; R];
+        // SAFETY: as the caller says.
+        unsafe { sum_runs::<S, E, R, 1, false>(simd, rows, source, copied, &mut halves, ahead) };
+        for (sum, half) in sums.iter_mut().zip(halves) {
+            sum[0] = half[0];
+        }
+    } else {
+        // SAFETY: as the caller says.
+        unsafe { sum_runs::<S, E, R, 2, false>(simd, rows, source, copied, &mut sums, ahead) };
+    }
+    for (i, sums) in sums.iter().enumerate() {
+        // SAFETY: as the caller says.
+        let out = unsafe { target.row(i, cols) };
+        let sums: &[E] = bytemuck::cast_slice(bytemuck::bytes_of(sums));
+        for (c, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
+            *out = match target.landing {
+                Landing::Overwrite => *sum,
+                Landing::AddTo => *out + *sum,
+                Landing::Bias(bias) => *sum + bias[c],
+            };
         }
     }
 }
 
 /// What the sums of a full panel begin with.
 #[inline(always)]
-fn start<S: Simd, E: Scalar, const V: usize>(simd: S, landing: Landing<'_, E>, first: usize) -> [E::Vector<S>; V] {
+fn start<S: Simd, E: Scalar, const V: usize>(simd: S, landing: Landing<'_, E>) -> [E::Vector<S>; V] {
     let mut values = [E::splat(simd, E::ZERO); V];
     if let Landing::Bias(bias) = landing {
         let lanes = E::lanes::<S>();
         for (v, value) in values.iter_mut().enumerate() {
-            *value = load::<S, E>(&bias[first + v * lanes..]);
+            *value = load::<S, E>(&bias[v * lanes..]);
         }
     }
     values
 }
 
-/// One tile over all runs of its rows.
+/// Writes the sums of a full panel, which have [started](start) with the bias.
 ///
 /// # Safety
 ///
-/// The panel must hold all terms of the rows.
+/// As [`packed_panel`].
 #[inline(always)]
-unsafe fn sum_runs<S: Simd, E: Scalar, const R: usize, const V: usize>(
+unsafe fn land<S: Simd, E: Scalar, const R: usize>(simd: S, sums: &[[E::Vector<S>; 2]; R], target: Target<'_, E>) {
+    let lanes = E::lanes::<S>();
+    for (i, sums) in sums.iter().enumerate() {
+        // SAFETY: as the caller says.
+        let out = unsafe { target.row(i, 2 * lanes) };
+        for (v, sum) in sums.iter().enumerate() {
+            let out = &mut out[v * lanes..];
+            let sum = match target.landing {
+                Landing::AddTo => E::fused(simd, E::splat(simd, E::ONE), *sum, load::<S, E>(out)),
+                Landing::Overwrite | Landing::Bias(_) => *sum,
+            };
+            store::<S, E>(out, sum);
+        }
+    }
+}
+
+/// One tile over all runs of its rows, pausing to ask for what comes next.
+///
+/// # Safety
+///
+/// All terms of the rows must be readable at `source`, as [`tile`] reads them, and writable at `copied` if `COPY`.
+#[inline(always)]
+unsafe fn sum_runs<S: Simd, E: Scalar, const R: usize, const V: usize, const COPY: bool>(
     simd: S,
     rows: Rows<'_, E>,
-    panel: *const E,
+    source: Terms<E>,
+    copied: Copied<E>,
     sums: &mut [[E::Vector<S>; V]; R],
+    ahead: &mut Ahead<E>,
 ) {
-    let width = width::<S, E>();
     // A copy that the compiler can keep in registers.
     let mut local = *sums;
     let mut term = 0;
-    let mut data = rows.data.as_ptr();
+    let mut run_data = rows.data.as_ptr();
     while term < rows.terms {
         let run = rows.run.min(rows.terms - term);
-        // SAFETY: rows lie within their data (checked when they are made), the panel as the caller says.
-        unsafe {
-            tile::<S, E, R, V>(simd, data, rows.row_stride, run, panel.add(term * width), width, &mut local);
+        let step = if ahead.is_empty() { run } else { STEP };
+        let mut data = run_data;
+        for first in (0..run).step_by(step) {
+            ahead.fetch();
+            let here = step.min(run - first);
+            let copied = copied.from::<S>(term + first);
+            // SAFETY: rows lie within their data (checked when they are made), the rest as the caller says.
+            unsafe {
+                let source = source.from(term + first);
+                tile::<S, E, R, V, COPY>(simd, data, rows.row_stride, here, source, copied, &mut local);
+            }
+            data = data.wrapping_add(here);
         }
         term += run;
-        data = data.wrapping_add(rows.run_stride);
+        run_data = run_data.wrapping_add(rows.run_stride);
     }
     *sums = local;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::panel::SharedOutput;
+
+    /// A product of either kind, and the panels that it leaves.
+    struct Product<'a, E: Scalar> {
+        x: Matrix<'a, E>,
+        factor: Matrix<'a, E>,
+        landing: Landing<'a, E>,
+        on_the_way: bool,
+        y: &'a mut [E],
+    }
+
+    impl<E: Scalar> pulp::WithSimd for Product<'_, E> {
+        type Output = Vec<E>;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Vec<E> {
+            let Self { x, factor, landing, on_the_way, y } = self;
+            let mut panels = vec![E::NAN; factor.cols.div_ceil(width::<S, E>()) * factor.rows * width::<S, E>()];
+            let target = Target { out: SharedOutput::new(y), offset: 2, stride: factor.cols + 3, landing };
+            let (rows, ahead) = (Rows::of(x).expect("contiguous rows"), Some(factor));
+            // SAFETY: the output is this test's alone.
+            unsafe {
+                if on_the_way {
+                    pack_and_multiply(simd, rows, factor, &mut panels, factor.cols, target, ahead);
+                } else {
+                    pack::<S, E>(factor, &mut panels);
+                    multiply_panels(simd, rows, &panels, factor.cols, target, ahead);
+                }
+            }
+            panels
+        }
+    }
+
+    fn check<E: Scalar + PartialEq + std::fmt::Debug>(number: impl Fn(usize) -> E) {
+        let values: Vec<E> = (0..1 << 14).map(number).collect();
+        for [count, terms, cols] in
+            [[1, 3, 5], [5, 40, 16], [6, 7, 33], [12, 33, 8], [13, 64, 40], [29, 100, 17], [0, 4, 4], [7, 0, 9]]
+        {
+            let x = Matrix::row_major(&values[7..], count, terms, terms + 1);
+            let by_row = Matrix::row_major(&values, terms, cols, cols + 2);
+            let by_column = Matrix::row_major(&values, cols, terms, terms + 1).transposed();
+            for factor in [by_row, by_column, by_row.cols(0, 1.min(cols))] {
+                let bias = &values[3..3 + factor.cols];
+                for (of, landing) in [Landing::Overwrite, Landing::AddTo, Landing::Bias(bias)].into_iter().enumerate() {
+                    let before = &values[11..][..2 + count * (cols + 3)];
+                    let [(packed, y), (packed_before, expected)] = [true, false].map(|on_the_way| {
+                        let mut y = before.to_vec();
+                        let product = Product { x, factor, landing, on_the_way, y: &mut y };
+                        (pulp::Arch::new().dispatch(product), y)
+                    });
+                    let case = format!("{count} × {terms} × {}, landing {of}", factor.cols);
+                    assert_eq!(packed, packed_before, "{case}");
+                    assert_eq!(y, expected, "{case}");
+                    for (row, col) in (0..count).flat_map(|row| (0..factor.cols).map(move |col| (row, col))) {
+                        let at = 2 + row * (factor.cols + 3) + col;
+                        let start = match landing {
+                            Landing::Overwrite => E::ZERO,
+                            Landing::AddTo => before[at],
+                            Landing::Bias(bias) => bias[col],
+                        };
+                        let sum = (0..terms).fold(start, |sum, k| x.at(row, k).mul_add(factor.at(k, col), sum));
+                        assert_eq!(y[at], sum, "{case}: ({row}, {col})");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whole numbers, so that no order of summation rounds.
+    fn number(at: usize) -> i8 {
+        (at * 7 % 19) as i8 - 9
+    }
+
+    #[test]
+    fn packing_on_the_way_gives_the_same_product_and_the_same_panels() {
+        check(|at| f32::from(number(at)));
+        check(|at| f64::from(number(at)));
+    }
 }

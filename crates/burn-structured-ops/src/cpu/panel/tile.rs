@@ -1,30 +1,84 @@
 //! The innermost loop: a few rows times one panel, summed in registers.
 
-use crate::cpu::{Scalar, load_at};
+use super::ahead::prefetch_line;
+use super::width;
+use crate::cpu::{Scalar, load_at, store_at};
 use pulp::Simd;
 
-/// `sums += rows · panel` for `R` rows and the first `V` vectors of a panel.
+/// Terms to ask for ahead, where they do not lie one after the other: each may be in a page of its own, which the processor does
+/// not foresee.
+const AHEAD: usize = 8;
+
+/// Where the columns of a panel are read: term `k` from `start + k · stride` on.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<E> {
+    pub start: *const E,
+    pub stride: usize,
+}
+
+impl<E: Scalar> Terms<E> {
+    /// Those from `term` on.
+    ///
+    /// # Safety
+    ///
+    /// They must be readable.
+    #[inline(always)]
+    pub unsafe fn from(self, term: usize) -> Self {
+        // SAFETY: as the caller says.
+        Self { start: unsafe { self.start.add(term * self.stride) }, ..self }
+    }
+}
+
+/// Where a copy of the terms goes, one after the other in a panel.
+#[derive(Clone, Copy)]
+pub(super) struct Copied<E>(pub *mut E);
+
+impl<E: Scalar> Copied<E> {
+    pub fn nowhere() -> Self {
+        Self(std::ptr::null_mut())
+    }
+
+    /// The place of those from `term` on.
+    #[inline(always)]
+    pub fn from<S: Simd>(self, term: usize) -> Self {
+        Self(self.0.wrapping_add(term * width::<S, E>()))
+    }
+}
+
+/// `sums += rows · panel` for `R` rows and the first `V` vectors of a panel, which it copies on the way if `COPY`.
 ///
-/// Term `k` of row `i` is `rows[i · row_stride + k]`, term `k` of the panel starts at `panel[k · panel_stride]`.
+/// Term `k` of row `i` is `rows[i · row_stride + k]`.
 ///
 /// # Safety
 ///
-/// `rows` must be readable for all `R` rows of `terms` elements, `panel` for `terms` times `V` vectors.
+/// `rows` must be readable for all `R` rows of `terms` elements, `source` for `terms` times `V` vectors, and if `COPY`, `copied` must
+/// be writable for as many terms of a panel.
 #[inline(always)]
-pub(super) unsafe fn tile<S: Simd, E: Scalar, const R: usize, const V: usize>(
+pub(super) unsafe fn tile<S: Simd, E: Scalar, const R: usize, const V: usize, const COPY: bool>(
     simd: S,
     rows: *const E,
     row_stride: usize,
     terms: usize,
-    panel: *const E,
-    panel_stride: usize,
+    source: Terms<E>,
+    copied: Copied<E>,
     sums: &mut [[E::Vector<S>; V]; R],
 ) {
+    let lanes = E::lanes::<S>();
     for k in 0..terms {
+        if COPY {
+            let later = source.start.wrapping_add((k + AHEAD) * source.stride);
+            prefetch_line(later);
+            prefetch_line(later.wrapping_add(V * lanes - 1));
+        }
         let mut values = [E::splat(simd, E::ZERO); V];
         for (v, value) in values.iter_mut().enumerate() {
             // SAFETY: the caller vouches for `terms` times `V` vectors.
-            *value = unsafe { load_at::<S, E>(panel.add(k * panel_stride + v * E::lanes::<S>())) };
+            unsafe {
+                *value = load_at::<S, E>(source.start.add(k * source.stride + v * lanes));
+                if COPY {
+                    store_at::<S, E>(copied.0.add(k * width::<S, E>() + v * lanes), *value);
+                }
+            }
         }
         for (i, sums) in sums.iter_mut().enumerate() {
             // SAFETY: the caller vouches for `terms` elements of `R` rows.

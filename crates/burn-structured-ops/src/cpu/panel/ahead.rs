@@ -1,0 +1,100 @@
+//! Asking for what is needed next while arithmetic goes on.
+
+use crate::cpu::{Matrix, Scalar};
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Rows that are needed next, asked for a few cache lines at a time: a processor that is asked for many at once stands still
+/// until the first have come.
+pub(super) struct Ahead<E> {
+    /// The row being asked for.
+    start: *const E,
+    row_stride: isize,
+    /// Those left, this one included.
+    rows: usize,
+    row_bytes: usize,
+    /// Where in the row.
+    at: usize,
+    /// Lines to ask for at a time.
+    lines: usize,
+}
+
+impl<E> Default for Ahead<E> {
+    /// Nothing.
+    fn default() -> Self {
+        Self { start: std::ptr::null(), row_stride: 0, rows: 0, row_bytes: 0, at: 0, lines: 0 }
+    }
+}
+
+impl<E: Scalar> Ahead<E> {
+    /// The rows of `matrix`, if they are contiguous, in so many steps.
+    pub fn new(matrix: Option<Matrix<'_, E>>, steps: usize) -> Self {
+        let Some(matrix) = matrix.filter(|matrix| matrix.col_stride == 1 && matrix.cols > 0 && steps > 0) else {
+            return Self::default();
+        };
+        let row_bytes = matrix.cols * size_of::<E>();
+        // A row need not begin with a line.
+        let lines = (matrix.rows * (row_bytes.div_ceil(LINE) + 1)).div_ceil(steps);
+        let (start, row_stride) = (matrix.onwards().as_ptr(), matrix.row_stride);
+        Self { start, row_stride, rows: matrix.rows, row_bytes, at: 0, lines }
+    }
+
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Asks for the lines of one step.
+    #[inline(always)]
+    pub fn fetch(&mut self) {
+        for _ in 0..self.lines {
+            if self.rows == 0 {
+                return;
+            }
+            prefetch_line(self.start.cast::<u8>().wrapping_add(self.at.min(self.row_bytes - 1)));
+            self.at += LINE;
+            if self.at >= self.row_bytes + LINE {
+                self.start = self.start.wrapping_offset(self.row_stride);
+                self.rows -= 1;
+                self.at = 0;
+            }
+        }
+    }
+}
+
+/// Asks for the cache line that holds `address`.
+#[inline(always)]
+pub(super) fn prefetch_line<E>(address: *const E) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 processor has the instruction, and a prefetch does not fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_rows_have_been_asked_for_after_the_last_step() {
+        let values = vec![0.0f32; 4000];
+        for (rows, cols) in [(1, 1), (7, 16), (40, 33), (3, 900)] {
+            let matrix = Matrix::row_major(&values, rows, cols, cols + 3);
+            for steps in [1, 2, 9, 1000] {
+                let mut ahead = Ahead::new(Some(matrix), steps);
+                assert!(!ahead.is_empty());
+                (0..steps).for_each(|_| ahead.fetch());
+                assert!(ahead.is_empty(), "{rows} × {cols} in {steps} steps");
+                ahead.fetch();
+            }
+            assert!(Ahead::new(Some(matrix), 0).is_empty());
+        }
+        assert!(Ahead::new(Some(Matrix::row_major(&values, 3, 4, 4).transposed()), 5).is_empty());
+        assert!(Ahead::<f32>::new(None, 5).is_empty());
+    }
+}
