@@ -161,12 +161,12 @@ impl<E: Scalar> pulp::WithSimd for Expand<'_, E> {
             transpose::<S, E>(Matrix::row_major(products, count, tokens, padded), columns, TURNED_ROWS);
             for (token, columns) in columns.chunks_exact(TURNED_ROWS).enumerate() {
                 // SAFETY: no other task has these columns.
-                let y = unsafe { y.slice(token * stride + column + first, count) };
+                let y = unsafe { y.vacant(token * stride + column + first, count) };
                 match bias {
-                    None => y.copy_from_slice(&columns[..count]),
+                    None => _ = y.write_copy_of_slice(&columns[..count]),
                     Some(bias) => {
                         for ((y, value), bias) in y.iter_mut().zip(columns).zip(&bias[first..]) {
-                            *y = *value + *bias;
+                            y.write(*value + *bias);
                         }
                     }
                 }

@@ -3,7 +3,7 @@
 use super::coupling::Couplings;
 use super::{stages, streamed, strips, token_major};
 use crate::blast::{BlastStrategy, Sizes};
-use crate::cpu::panel::Rows;
+use crate::cpu::panel::{Rows, SharedOutput, filled};
 use crate::cpu::{Crew, Matrix, Scalar, contiguous, dense_slice};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
@@ -63,19 +63,31 @@ pub(super) fn run<E: Scalar>(
     let s = Couplings::<E>::readable(s.clone());
     let s = Couplings::of(&s);
     let m = sizes.b1 * sizes.p;
-    let mut y = vec![E::ZERO; sizes.tokens * m];
-    let mut z = vec![E::ZERO; if save { sizes.tokens * sizes.b2 * sizes.r } else { 0 }];
-    let saved = save.then_some(z.as_mut_slice());
     let x = with_rows::<E>(x);
-    if path == Path::Streamed {
-        let x = x.to_contiguous();
-        streamed::product(&Crew::default(), sizes, dense_slice(&x), u, s, v, bias, &mut y, saved);
-    } else {
-        let rows = Rows::of(Matrix::of(&x, 0)).expect("contiguous rows");
-        let portion = strips::portion::<E>(sizes.b1 * sizes.r);
-        strips::product(&Crew::default(), sizes, rows, u, s, v, bias, &mut y, saved, portion);
-    }
-    (contiguous(y, Shape::new([sizes.tokens, m])), save.then(|| token_major(z, [sizes.b2, sizes.tokens, sizes.r])))
+    let x = if path == Path::Streamed { x.to_contiguous() } else { x };
+    let product = |y: SharedOutput<'_, E>, z: Option<SharedOutput<'_, E>>| {
+        let crew = Crew::default();
+        if path == Path::Streamed {
+            streamed::product(&crew, sizes, dense_slice(&x), u, s, v, bias, y, z);
+        } else {
+            let rows = Rows::of(Matrix::of(&x, 0)).expect("contiguous rows");
+            let portion = strips::portion::<E>(sizes.b1 * sizes.r);
+            strips::product(&crew, sizes, rows, u, s, v, bias, y, z, portion);
+        }
+    };
+    let mut z = None;
+    // SAFETY: either product writes all of its output, and all projections if they are wanted.
+    let y = unsafe {
+        filled(sizes.tokens * m, |y| {
+            if save {
+                z = Some(filled(sizes.tokens * sizes.b2 * sizes.r, |z| product(y, Some(z))));
+            } else {
+                product(y, None);
+            }
+        })
+    };
+    let z = z.map(|z| token_major(z, [sizes.b2, sizes.tokens, sizes.r]));
+    (contiguous(y, Shape::new([sizes.tokens, m])), z)
 }
 
 /// `x` itself if its rows are contiguous, a copy elsewhere.

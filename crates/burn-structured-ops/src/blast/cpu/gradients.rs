@@ -14,12 +14,12 @@
 //! ```
 
 use super::coupling::{Couplings, couple_strip, gradient_strip};
+use super::cut::{Cut, Work};
 use super::expansion;
 use super::layout::CoupledLayout;
-use super::projection::{Packed, StripOfFactor};
-use super::strips::{projected_tokens, strip_and_tile};
+use super::projection::{StripOfFactor, run_terms};
 use crate::blast::Sizes;
-use crate::cpu::panel::{self, Landing, Rows, SharedOutput, Target, multiply_panels, transpose};
+use crate::cpu::panel::{self, Landing, Rows, SharedOutput, Target, filled, multiply_panels, tasks_wanted, transpose};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -43,28 +43,39 @@ pub(super) struct Operands<'a, E: Scalar> {
     pub dy_rows: Rows<'a, E>,
 }
 
-/// Where they go; all but `dx [tokens, n]` must be zero.
-pub(super) struct Gradients<'a, E> {
-    pub dx: &'a mut [E],
-    pub du: &'a mut [E],
-    pub ds: &'a mut [E],
-    pub dv: &'a mut [E],
+/// The gradients of `x [tokens, n]`, `u`, `s` and `v`, computed `portion` tokens at a time.
+pub(super) fn run<E: Scalar>(crew: &Crew, sizes: Sizes, operands: Operands<'_, E>, portion: usize) -> [Vec<E>; 4] {
+    let Sizes { tokens, b1, b2, p, q, r } = sizes;
+    let (mut du, mut dv) = (Vec::new(), Vec::new());
+    let mut ds = vec![E::ZERO; b1 * b2 * r];
+    // SAFETY: every portion of tokens writes its rows of `dx`, the first all of `du` and `dv`, to which the others add.
+    let dx = unsafe {
+        filled(tokens * b2 * q, |dx| {
+            du = filled(b1 * p * r, |du| {
+                dv = filled(b2 * q * r, |dv| {
+                    write(crew, sizes, operands, Gradients { dx, du, ds: &mut ds, dv }, portion)
+                });
+            });
+        })
+    };
+    [dx, du, ds, dv]
 }
 
-/// Computes the gradients, `portion` tokens at a time.
-pub(super) fn run<E: Scalar>(
-    crew: &Crew,
-    sizes: Sizes,
-    operands: Operands<'_, E>,
-    gradients: Gradients<'_, E>,
-    portion: usize,
-) {
+/// Where the gradients go; `ds` must be zero.
+struct Gradients<'a, E> {
+    dx: SharedOutput<'a, E>,
+    du: SharedOutput<'a, E>,
+    ds: &'a mut [E],
+    dv: SharedOutput<'a, E>,
+}
+
+fn write<E: Scalar>(crew: &Crew, sizes: Sizes, operands: Operands<'_, E>, gradients: Gradients<'_, E>, portion: usize) {
     let Sizes { b1, b2, q, r, .. } = sizes;
     let n = b2 * q;
     let Gradients { dx, du, ds, dv } = gradients;
     E::with_buffer(Slot::Shared, |buffer| {
-        for (index, dx) in dx.chunks_mut(portion * n).enumerate() {
-            let (start, tokens) = (index * portion, dx.len() / n);
+        for start in (0..sizes.tokens).step_by(portion) {
+            let tokens = portion.min(sizes.tokens - start);
             let layouts = [CoupledLayout::new::<E>(r, b2, tokens), CoupledLayout::new::<E>(r, b1, tokens)];
             let [dz, t] = portions(buffer, layouts.map(CoupledLayout::len));
             let operands = Operands {
@@ -75,9 +86,10 @@ pub(super) fn run<E: Scalar>(
                 ..operands
             };
             strips(crew, sizes, operands, layouts, dz, t, ds);
-            expansion::of_tokens(crew, tokens, dz, layouts[0], operands.v, None, SharedOutput::new(dx));
-            factor(crew, operands.x, dz, layouts[0], r, dv);
-            factor(crew, operands.dy, t, layouts[1], r, du);
+            expansion::of_tokens(crew, tokens, dz, layouts[0], operands.v, None, dx.part(start * n, tokens * n));
+            let landing = if start == 0 { Landing::Overwrite } else { Landing::AddTo };
+            factor(crew, operands.x, dz, layouts[0], r, dv, landing);
+            factor(crew, operands.dy, t, layouts[1], r, du, landing);
         }
     });
 }
@@ -93,20 +105,25 @@ fn strips<E: Scalar>(
     ds: &mut [E],
 ) {
     let tokens = operands.dy_rows.count;
-    let (panels, tile) = strip_and_tile::<E>(sizes.b1 * sizes.p, layouts[0], tokens);
+    let Sizes { b1, b2, p, .. } = sizes;
+    let work = Work { blocks: b1, terms: p, tokens, kept_by_token: b1 + b2, kept: 3 * b1 * b2 };
+    let Cut { panels, tokens: tile } = Cut::new::<E>(work, layouts[0]);
     let strips = layouts[0].panels.div_ceil(panels);
     let (dz, t) = (SharedOutput::new(dz), SharedOutput::new(t));
-    // Tasks of one strip and several tiles of tokens each have a sum of their own.
-    let mut sums: Vec<Vec<E>> = vec![vec![E::ZERO; ds.len()]; tokens.div_ceil(tile)];
+    // A task takes several tiles of tokens, if there are tasks enough. Those of one strip each have a sum of their own.
+    let tiles = tokens.div_ceil(tile);
+    let spans = (tasks_wanted() / 2).div_ceil(strips).min(tiles);
+    let span = tiles.div_ceil(spans) * tile;
+    let mut sums: Vec<Vec<E>> = vec![vec![E::ZERO; ds.len()]; tokens.div_ceil(span)];
     let shared: Vec<SharedOutput<'_, E>> = sums.iter_mut().map(|sum| SharedOutput::new(sum)).collect();
     crew.each(strips * shared.len(), |task| {
-        let (strip, start) = (task % strips, task / strips * tile);
+        let (strip, start) = (task % strips, task / strips * span);
         let first = strip * panels * layouts[0].width;
         let cols = (panels * layouts[0].width).min(sizes.r - first);
-        let tokens = tile.min(tokens - start);
+        let tokens = span.min(tokens - start);
         let ds = shared[task / strips];
         E::with_buffer(Slot::Task, |buffer| {
-            let strip = Strip { sizes, operands, layouts, dz, t, ds, first, cols, start, tokens, buffer };
+            let strip = Strip { sizes, operands, layouts, dz, t, ds, first, cols, start, tokens, tile, buffer };
             pulp::Arch::new().dispatch(strip);
         });
     });
@@ -127,6 +144,8 @@ struct Strip<'a, E: Scalar> {
     cols: usize,
     start: usize,
     tokens: usize,
+    /// Tokens at a time.
+    tile: usize,
     buffer: &'a mut Vec<E>,
 }
 
@@ -135,36 +154,25 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sizes, operands, layouts, dz, t, ds, first, cols, start, tokens, buffer } = self;
+        let Self { sizes, operands, layouts, dz, t, ds, first, cols, start, tokens, tile, buffer } = self;
         let Sizes { b1, b2, p, r, .. } = sizes;
-        let (width, rows) = (layouts[0].width, panel::tile_rows::<S>());
+        let width = layouts[0].width;
         let panels = cols.div_ceil(width);
         let strip = panels * width;
         let (dt_row, z_row) = (b1 * strip, b2 * strip);
-        let tile = projected_tokens::<E>(dt_row + z_row, rows, tokens);
-        let lengths = [b1 * p * strip, b1 * z_row, b1 * z_row, b1 * z_row, tile * dt_row, tile * z_row];
+        let run = run_terms::<E>(p, width);
+        let lengths = [run * strip, b1 * z_row, b1 * z_row, b1 * z_row, tile * dt_row, tile * z_row];
         let [packed, forward, backward, gradient, dt, z] = portions(buffer, lengths);
         operands.s.pack(b1, b2, first, cols, width, forward);
         operands.s.transposed().pack(b2, b1, first, cols, width, backward);
-        let of_u = StripOfFactor { factor: operands.u, blocks: b1, terms: p, first, cols };
-        // What this thread is likely to take next.
-        let later = first + rayon::current_num_threads() * strip;
-        let following = (later < r).then(|| StripOfFactor { first: later, cols: strip.min(r - later), ..of_u });
         gradient.fill(E::ZERO);
-
+        let of_u = StripOfFactor { factor: operands.u, blocks: b1, terms: p, first, cols };
+        let following = of_u.following(rayon::current_num_threads(), r);
         for from in (0..tokens).step_by(tile) {
             let tokens = tile.min(tokens - from);
             let dy = operands.dy_rows.range(start + from, tokens);
-            let out = SharedOutput::new(dt);
             // SAFETY: the buffer is this task's alone.
-            unsafe {
-                // The first tile of tokens packs for all.
-                if from == 0 {
-                    of_u.pack_and_project(simd, dy, packed, Packed::Kept, strip, out, following);
-                } else {
-                    of_u.project(simd, dy, packed, strip, out);
-                }
-            }
+            unsafe { of_u.project(simd, dy, packed, strip, SharedOutput::new(&mut *dt), following) };
             for token in 0..tokens {
                 for j in 0..b2 {
                     let source = &operands.z[((start + from + token) * b2 + j) * r + first..][..cols];
@@ -186,19 +194,10 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
                 gradient_strip::<S, E>(simd, dt, dt_strides, z, z_strides, [tokens, b1, b2], &mut gradient[of.clone()]);
                 // SAFETY: no other task has these tokens and components.
                 unsafe {
-                    let (couplings, strides) = (&backward[of.clone()], layouts[0].strides());
-                    couple_strip::<S, E>(
-                        simd,
-                        dt,
-                        [tokens, b1, b2],
-                        dt_strides,
-                        couplings,
-                        dz,
-                        at(layouts[0]),
-                        strides,
-                    );
-                    let (couplings, strides) = (&forward[of], layouts[1].strides());
-                    couple_strip::<S, E>(simd, z, [tokens, b2, b1], z_strides, couplings, t, at(layouts[1]), strides);
+                    let (sizes, couplings, strides) = ([tokens, b1, b2], &backward[of.clone()], layouts[0].strides());
+                    couple_strip::<S, E>(simd, dt, sizes, dt_strides, couplings, dz, at(layouts[0]), strides);
+                    let (sizes, couplings, strides) = ([tokens, b2, b1], &forward[of], layouts[1].strides());
+                    couple_strip::<S, E>(simd, z, sizes, z_strides, couplings, t, at(layouts[1]), strides);
                 }
             }
         }
@@ -213,8 +212,16 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
     }
 }
 
-/// `dF_j += x_jᵀ z_j` for `x [tokens, b q]` and panels `z` of width `r`, into `[b, q, r]`.
-fn factor<E: Scalar>(crew: &Crew, x: Matrix<'_, E>, z: &[E], layout: CoupledLayout, r: usize, out: &mut [E]) {
+/// `dF_j = x_jᵀ z_j`, or what is added to it, for `x [tokens, b q]` and panels `z` of width `r`, into `[b, q, r]`.
+fn factor<E: Scalar>(
+    crew: &Crew,
+    x: Matrix<'_, E>,
+    z: &[E],
+    layout: CoupledLayout,
+    r: usize,
+    out: SharedOutput<'_, E>,
+    landing: Landing<'_, E>,
+) {
     let q = x.cols / layout.blocks;
     if q == 0 {
         return;
@@ -222,14 +229,13 @@ fn factor<E: Scalar>(crew: &Crew, x: Matrix<'_, E>, z: &[E], layout: CoupledLayo
     let (_, tile_rows) = panel::shape::<E>();
     let rows = (FACTOR_TILES * tile_rows).min(q);
     let groups = q.div_ceil(rows);
-    let out = SharedOutput::new(out);
     crew.each(layout.blocks * groups, |task| {
         let (block, first) = (task / groups, task % groups * rows);
         let x = x.cols(block * q + first, rows.min(q - first));
         let z = &z[block * layout.block_stride()..][..layout.block_stride()];
         E::with_buffer(Slot::Task, |buffer| {
-            let offset = (block * q + first) * r;
-            pulp::Arch::new().dispatch(FactorGradient { x, z, layout, r, out, offset, buffer });
+            let target = Target { out, offset: (block * q + first) * r, stride: r, landing };
+            pulp::Arch::new().dispatch(FactorGradient { x, z, layout, r, target, buffer });
         });
     });
 }
@@ -240,8 +246,7 @@ struct FactorGradient<'a, E: Scalar> {
     z: &'a [E],
     layout: CoupledLayout,
     r: usize,
-    out: SharedOutput<'a, E>,
-    offset: usize,
+    target: Target<'a, E>,
     buffer: &'a mut Vec<E>,
 }
 
@@ -250,7 +255,7 @@ impl<E: Scalar> pulp::WithSimd for FactorGradient<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, z, layout, r, out, offset, buffer } = self;
+        let Self { x, z, layout, r, target, buffer } = self;
         let (tokens, width) = (x.rows, layout.width);
         // Rows a power of two apart would compete for the same few places of a cache.
         let stride = tokens.next_multiple_of(width) + width;
@@ -261,9 +266,8 @@ impl<E: Scalar> pulp::WithSimd for FactorGradient<'_, E> {
             let first = panel * width;
             let cols = width.min(r - first);
             let z = &z[panel * layout.panel_stride()..][..tokens * width];
-            let target = Target { out, offset: offset + first, stride: r, landing: Landing::AddTo };
             // SAFETY: no other task has these rows.
-            unsafe { multiply_panels(simd, rows, z, cols, target, None) };
+            unsafe { multiply_panels(simd, rows, z, cols, target.cols_from(first), None) };
         }
     }
 }

@@ -14,6 +14,7 @@
 //! f32 and f64 are native. f16 and bf16 are converted to f32 and back, which also accumulates in f32.
 
 mod coupling;
+mod cut;
 mod expansion;
 mod forward;
 mod gradients;
@@ -115,7 +116,7 @@ fn gradients(
         let dy = forward::with_rows::<E>(dy);
         let s = Couplings::<E>::readable(s);
         let z = into_token_major(z);
-        let dy_matrix = Matrix::of(&dy, 0);
+        let dy_matrix = Matrix::<E>::of(&dy, 0);
         let operands = gradients::Operands {
             x: Matrix::of(&x, 0),
             u: &u,
@@ -125,13 +126,10 @@ fn gradients(
             dy: dy_matrix,
             dy_rows: Rows::of(dy_matrix)?,
         };
-        let shapes = [&x, &u, &s, &v].map(|tensor| tensor.layout().shape().clone());
-        let mut out = shapes.each_ref().map(|shape| vec![E::ZERO; shape.num_elements()]);
-        let [dx, du, ds, dv] = &mut out;
         let portion = strips::portion::<E>((sizes.b1 + sizes.b2) * sizes.r);
-        gradients::run(&Crew::default(), sizes, operands, gradients::Gradients { dx, du, ds, dv }, portion);
-        let mut shapes = shapes.into_iter();
-        out.map(|values| contiguous(values, shapes.next().expect("a shape for every gradient")))
+        let gradients = gradients::run(&Crew::default(), sizes, operands, portion);
+        let mut shapes = [&x, &u, &s, &v].map(|tensor| tensor.layout().shape().clone()).into_iter();
+        gradients.map(|values| contiguous(values, shapes.next().expect("a shape for every gradient")))
     });
     Some(gradients.map(|gradient| from_native(gradient, dtype)))
 }
@@ -183,6 +181,7 @@ fn into_token_major(z: FlexTensor) -> FlexTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::panel::SharedOutput;
 
     const SIZES: Sizes = Sizes { tokens: 53, b1: 3, b2: 2, p: 5, q: 7, r: 19 };
 
@@ -199,23 +198,24 @@ mod tests {
         let (u, s, v) = (drawn([b1, p, r], 3), drawn([b1, b2, r], 4), drawn([b2, q, r], 5));
         let (x_matrix, dy_matrix) = (Matrix::<f64>::of(&x, 0), Matrix::<f64>::of(&dy, 0));
         let couplings = Couplings::of(&s);
-        let lengths = [tokens * b1 * p, tokens * b2 * r, tokens * b2 * q, b1 * p * r, b1 * b2 * r, b2 * q * r];
-        let mut out = lengths.map(|len| vec![0.0; len]);
-        let [y, z, dx, du, ds, dv] = &mut out;
         let rows = Rows::of(x_matrix).expect("contiguous rows");
         let crew = Crew::default();
-        strips::product(&crew, SIZES, rows, &u, couplings, &v, None, y, Some(z), portion);
+        let [mut y, mut z] = [tokens * b1 * p, tokens * b2 * r].map(|len| vec![0.0; len]);
+        {
+            let [y, z] = [&mut y, &mut z].map(|out| SharedOutput::new(out));
+            strips::product(&crew, SIZES, rows, &u, couplings, &v, None, y, Some(z), portion);
+        }
         let operands = gradients::Operands {
             x: x_matrix,
             u: &u,
             s: couplings,
             v: &v,
-            z,
+            z: &z,
             dy: dy_matrix,
             dy_rows: Rows::of(dy_matrix).expect("contiguous rows"),
         };
-        gradients::run(&crew, SIZES, operands, gradients::Gradients { dx, du, ds, dv }, portion);
-        out
+        let [dx, du, ds, dv] = gradients::run(&crew, SIZES, operands, portion);
+        [y, z, dx, du, ds, dv]
     }
 
     #[test]

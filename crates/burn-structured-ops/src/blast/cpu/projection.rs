@@ -1,10 +1,10 @@
 //! A strip of the rank of `x_j V_j` for every block, or of `dy_i U_i`: how both passes begin.
 //!
-//! A strip of a factor is brought into panels right before rows are multiplied by it, a run of its terms at a time. The panels of a run
-//! stay in the first-level cache under all rows, and the run after it, asked for meanwhile, in the second-level cache until it is its turn:
-//! few tokens use up a factor about as fast as it comes from memory.
+//! A factor is packed on the way, a run of its terms at a time. A panel of a run stays in the first-level cache while a tile of rows
+//! meets it, and the run after it, asked for meanwhile, in the second-level cache until it is its turn: few tokens use up a factor
+//! about as fast as it comes from memory.
 
-use crate::cpu::panel::{self, Landing, Rows, SharedOutput, Target, multiply_panels, pack_and_multiply};
+use crate::cpu::panel::{self, Landing, Rows, SharedOutput, Target, pack_and_multiply};
 use crate::cpu::{Matrix, Scalar};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -23,111 +23,55 @@ pub(super) struct StripOfFactor<'a> {
     pub cols: usize,
 }
 
-/// What becomes of a packed strip.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Packed {
-    /// It is kept whole, for more rows.
-    Kept,
-    /// Each run takes the place of the one before: all rows are here.
-    Replaced,
-}
-
 /// Terms of a run, of which a factor has so many: as even as possible.
 pub(super) fn run_terms<E: Scalar>(terms: usize, width: usize) -> usize {
     let longest = PANEL_BYTES / (width * size_of::<E>());
     terms.div_ceil(terms.div_ceil(longest).max(1))
 }
 
-impl Packed {
-    /// Elements of a packed strip, `width` of panels times their number wide.
-    pub fn len<E: Scalar>(self, blocks: usize, terms: usize, width: usize, strip: usize) -> usize {
-        match self {
-            Self::Kept => blocks * terms * strip,
-            Self::Replaced => run_terms::<E>(terms, width) * strip,
-        }
-    }
-}
-
 impl<'a> StripOfFactor<'a> {
-    /// Multiplies `rows [count, blocks · terms]` by the strip, block by block, packing it into `packed` on the way.
+    /// The strip that one of so many threads is likely to take next, if there is one.
+    pub fn following(self, threads: usize, r: usize) -> Option<Self> {
+        let first = self.first + threads * self.cols;
+        (first < r).then(|| Self { first, cols: self.cols.min(r - first), ..self })
+    }
+
+    /// Multiplies `rows [count, blocks · terms]` by the strip, block by block; `packed` has room for a [run](run_terms) of terms.
     ///
-    /// The product has rows of `blocks` strips, whole panels wide; `computed` columns of each are written. Meanwhile `following`,
-    /// another strip, is asked for once nothing is left of this one.
+    /// The product has rows of `blocks` strips, whole panels wide; `computed` columns of each are written. Once nothing is left
+    /// to ask for of this strip, the one `following` is.
     ///
     /// # Safety
     ///
     /// Nothing else may access `out` meanwhile.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
-    pub unsafe fn pack_and_project<S: Simd, E: Scalar>(
+    pub unsafe fn project<S: Simd, E: Scalar>(
         self,
         simd: S,
         rows: Rows<'_, E>,
         packed: &mut [E],
-        kind: Packed,
         computed: usize,
         out: SharedOutput<'_, E>,
         following: Option<Self>,
     ) {
         let run = run_terms::<E>(self.terms, panel::width::<S, E>());
-        let mut at = Run { block: 0, start: 0, terms: run.min(self.terms) };
-        loop {
-            let next = at.next(self, run);
-            let ahead = match (next, following) {
-                (Some(next), _) => Some(next.of::<E>(self)),
-                (None, Some(following)) => Some(Run { block: 0, start: 0, terms: at.terms }.of(following)),
-                (None, None) => None,
-            };
-            let strip = self.strip::<S, E>();
-            let packed = match kind {
-                Packed::Kept => &mut packed[(at.block * self.terms + at.start) * strip..][..at.terms * strip],
-                Packed::Replaced => &mut packed[..at.terms * strip],
-            };
-            let rows = rows.terms(at.block * self.terms + at.start, at.terms);
-            // SAFETY: as the caller says.
-            unsafe {
-                let target = at.target::<S, E>(self, out);
-                pack_and_multiply(simd, rows, at.of(self), packed, computed, target, ahead);
-            }
-            match next {
-                Some(next) => at = next,
-                None => return,
-            }
-        }
-    }
-
-    /// [`pack_and_project`](Self::pack_and_project) out of a strip that it has left packed.
-    ///
-    /// # Safety
-    ///
-    /// Nothing else may access `out` meanwhile.
-    #[inline(always)]
-    pub unsafe fn project<S: Simd, E: Scalar>(
-        self,
-        simd: S,
-        rows: Rows<'_, E>,
-        packed: &[E],
-        computed: usize,
-        out: SharedOutput<'_, E>,
-    ) {
-        let run = run_terms::<E>(self.terms, panel::width::<S, E>());
-        let mut at = Some(Run { block: 0, start: 0, terms: run.min(self.terms) });
+        let strip = self.cols.next_multiple_of(panel::width::<S, E>());
+        let first = Run { block: 0, start: 0, terms: run.min(self.terms) };
+        let mut at = Some(first);
         while let Some(here) = at {
-            let (first, strip) = (here.block * self.terms + here.start, self.strip::<S, E>());
-            let packed = &packed[first * strip..][..here.terms * strip];
-            // SAFETY: as the caller says.
-            unsafe {
-                let target = here.target::<S, E>(self, out);
-                multiply_panels(simd, rows.terms(first, here.terms), packed, computed, target, None);
-            }
             at = here.next(self, run);
+            let ahead = match at {
+                Some(next) => Some(next.of(self)),
+                None => following.map(|following| first.of(following)),
+            };
+            let rows = rows.terms(here.block * self.terms + here.start, here.terms);
+            let landing = if here.start == 0 { Landing::Overwrite } else { Landing::AddTo };
+            let target = Target { out, offset: here.block * strip, stride: self.blocks * strip, landing };
+            let packed = &mut packed[..here.terms * strip];
+            // SAFETY: as the caller says.
+            unsafe { pack_and_multiply(simd, rows, here.of(self), packed, computed, target, ahead) };
         }
-    }
-
-    /// Columns of the strip in whole panels.
-    #[inline(always)]
-    fn strip<S: Simd, E: Scalar>(self) -> usize {
-        self.cols.next_multiple_of(panel::width::<S, E>())
     }
 }
 
@@ -156,12 +100,5 @@ impl Run {
     #[inline(always)]
     fn of<E: Scalar>(self, strip: StripOfFactor<'_>) -> Matrix<'_, E> {
         Matrix::of(strip.factor, self.block).cols(strip.first, strip.cols).rows(self.start, self.terms)
-    }
-
-    #[inline(always)]
-    fn target<'a, S: Simd, E: Scalar>(self, of: StripOfFactor<'_>, out: SharedOutput<'a, E>) -> Target<'a, E> {
-        let strip = of.strip::<S, E>();
-        let landing = if self.start == 0 { Landing::Overwrite } else { Landing::AddTo };
-        Target { out, offset: self.block * strip, stride: of.blocks * strip, landing }
     }
 }

@@ -10,8 +10,8 @@
 
 use super::coupling::Couplings;
 use crate::blast::Sizes;
-use crate::cpu::panel::SharedOutput;
-use crate::cpu::{Crew, Matrix, Scalar, Slot, load, portions, store};
+use crate::cpu::panel::{SharedOutput, prefetch_line};
+use crate::cpu::{Crew, Matrix, Scalar, Slot, load_at, portions, store_at};
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
@@ -21,13 +21,17 @@ const TASK_ELEMENTS: usize = 1 << 15;
 const TASKS_PER_THREAD: usize = 4;
 /// Rows read side by side.
 const ROWS: usize = 4;
+/// Rows further on that are asked for meanwhile.
+const AHEAD_ROWS: usize = 2 * ROWS;
+/// Tokens that share what is loaded of a row, if there are so many.
+const PAIR: usize = 2;
 
 /// Whether the factors lie as this path reads them: the rank as the contiguous axis.
 pub(super) fn reads(u: &FlexTensor, v: &FlexTensor) -> bool {
     [u, v].iter().all(|factor| factor.layout().strides()[2] == 1)
 }
 
-/// `y [tokens, m]`, and the projections into `saved [tokens, b2, r]` if wanted; `x` is `[tokens, n]`, row by row.
+/// Writes `y [tokens, m]`, and the projections into `saved [tokens, b2, r]` if wanted; `x` is `[tokens, n]`, row by row.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn product<E: Scalar>(
     crew: &Crew,
@@ -37,8 +41,8 @@ pub(super) fn product<E: Scalar>(
     s: Couplings<'_, E>,
     v: &FlexTensor,
     bias: Option<&[E]>,
-    y: &mut [E],
-    saved: Option<&mut [E]>,
+    y: SharedOutput<'_, E>,
+    saved: Option<SharedOutput<'_, E>>,
 ) {
     let Sizes { tokens, b1, b2, p, q, r } = sizes;
     let len = tokens * b2 * r;
@@ -67,18 +71,18 @@ pub(super) fn product<E: Scalar>(
             z.iter_mut().zip(other).for_each(|(z, other)| *z += *other);
         }
         if let Some(saved) = saved {
-            saved.copy_from_slice(z);
+            // SAFETY: the threads are done with the stage before, and have nothing to do with this.
+            unsafe { saved.vacant(0, len) }.write_copy_of_slice(z);
         }
 
         let z = &*z;
         let run = run_length(b1, p, r);
         let cuts = p.div_ceil(run);
-        let shared = SharedOutput::new(y);
         crew.each(b1 * cuts, |task| {
             let (block, first) = (task / cuts, task % cuts * run);
             let factor = Matrix::<E>::of(u, block).rows(first, run.min(p - first));
             E::with_buffer(Slot::Task, |t| {
-                pulp::Arch::new().dispatch(CoupleAndExpand { sizes, z, s, block, factor, first, bias, y: shared, t });
+                pulp::Arch::new().dispatch(CoupleAndExpand { sizes, z, s, block, factor, first, bias, y, t });
             });
         });
     });
@@ -113,53 +117,80 @@ impl<E: Scalar> pulp::WithSimd for AddRows<'_, E> {
             // SAFETY: no other task has this block in this cut.
             unsafe { z.slice(offset + token * stride, cols) }.fill(E::ZERO);
         }
-        let mut k = 0;
-        while k < terms {
-            let rows = ROWS.min(terms - k);
+        let z = |token: usize| {
+            // SAFETY: as above, and no two slices of one token live at a time.
+            unsafe { z.slice(offset + token * stride, cols) }
+        };
+        let full = terms - terms % ROWS;
+        for k in (0..full).step_by(ROWS) {
+            let rows = std::array::from_fn(|i| factor.row_slice(k + i));
+            let x = |token: usize| x[token * x_stride + k..].first_chunk().expect("as many elements as rows");
+            let mut ahead = Some(AHEAD_ROWS as isize * factor.row_stride);
+            let mut token = 0;
+            while tokens - token >= PAIR {
+                add_rows::<S, E, PAIR>(simd, [x(token), x(token + 1)], rows, [z(token), z(token + 1)], ahead.take());
+                token += PAIR;
+            }
+            if token < tokens {
+                add_rows::<S, E, 1>(simd, [x(token)], rows, [z(token)], ahead);
+            }
+        }
+        for k in full..terms {
             for token in 0..tokens {
-                let x = &x[token * x_stride + k..][..rows];
-                // SAFETY: as above.
-                let z = unsafe { z.slice(offset + token * stride, cols) };
-                if rows == ROWS {
-                    let values = [
-                        factor.row_slice(k),
-                        factor.row_slice(k + 1),
-                        factor.row_slice(k + 2),
-                        factor.row_slice(k + 3),
-                    ];
-                    add_rows::<S, E>(simd, [x[0], x[1], x[2], x[3]], values, z);
-                } else {
-                    for (i, x) in x.iter().enumerate() {
-                        for (z, value) in z.iter_mut().zip(factor.row_slice(k + i)) {
-                            *z = x.mul_add(*value, *z);
-                        }
-                    }
+                let x = x[token * x_stride + k];
+                for (z, value) in z(token).iter_mut().zip(factor.row_slice(k)) {
+                    *z = x.mul_add(*value, *z);
                 }
             }
-            k += rows;
         }
     }
 }
 
+/// Adds up the rows, scaled by elements of `x`, for `T` tokens; asks for what lies `ahead` of each row.
 #[inline(always)]
-fn add_rows<S: Simd, E: Scalar>(simd: S, x: [E; ROWS], rows: [&[E]; ROWS], z: &mut [E]) {
-    let lanes = E::lanes::<S>();
-    let full = z.len() - z.len() % lanes;
-    let mut scales = [E::splat(simd, E::ZERO); ROWS];
-    for (scale, x) in scales.iter_mut().zip(x) {
-        *scale = E::splat(simd, x);
+fn add_rows<S: Simd, E: Scalar, const T: usize>(
+    simd: S,
+    x: [&[E; ROWS]; T],
+    rows: [&[E]; ROWS],
+    mut z: [&mut [E]; T],
+    ahead: Option<isize>,
+) {
+    let (lanes, len) = (E::lanes::<S>(), rows[0].len());
+    assert!(rows.iter().all(|row| row.len() == len) && z.iter().all(|z| z.len() == len), "rows of one length");
+    let full = len - len % lanes;
+    let mut scales = [[E::splat(simd, E::ZERO); ROWS]; T];
+    for (scales, x) in scales.iter_mut().zip(x) {
+        for (scale, x) in scales.iter_mut().zip(x) {
+            *scale = E::splat(simd, *x);
+        }
     }
     for c in (0..full).step_by(lanes) {
-        let z = &mut z[c..c + lanes];
-        let mut sum = load::<S, E>(z);
-        for (scale, row) in scales.iter().zip(rows) {
-            sum = E::fused(simd, *scale, load::<S, E>(&row[c..]), sum);
+        if let Some(ahead) = ahead {
+            for row in rows {
+                prefetch_line(row.as_ptr().wrapping_offset(ahead + c as isize));
+            }
         }
-        store::<S, E>(z, sum);
+        let mut values = [E::splat(simd, E::ZERO); ROWS];
+        for (value, row) in values.iter_mut().zip(rows) {
+            // SAFETY: `c + lanes` is at most `full`, and that is at most the length of every row, as asserted.
+            *value = unsafe { load_at::<S, E>(row.as_ptr().add(c)) };
+        }
+        for (scales, z) in scales.iter().zip(&mut z) {
+            // SAFETY: as above.
+            unsafe {
+                let mut sum = load_at::<S, E>(z.as_ptr().add(c));
+                for (scale, value) in scales.iter().zip(values) {
+                    sum = E::fused(simd, *scale, value, sum);
+                }
+                store_at::<S, E>(z.as_mut_ptr().add(c), sum);
+            }
+        }
     }
-    for c in full..z.len() {
-        for (x, row) in x.iter().zip(rows) {
-            z[c] = x.mul_add(row[c], z[c]);
+    for (x, z) in x.iter().zip(&mut z) {
+        for c in full..len {
+            for (x, row) in x.iter().zip(rows) {
+                z[c] = x.mul_add(row[c], z[c]);
+            }
         }
     }
 }
@@ -203,40 +234,74 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
             for (i, value) in values[..rows].iter_mut().enumerate() {
                 *value = factor.row_slice(row + i);
             }
-            for (token, t) in t[..tokens * r].chunks_exact(r).enumerate() {
-                let sums = dots::<S, E>(simd, t, values);
+            let mut ahead = Some(AHEAD_ROWS as isize * factor.row_stride);
+            let write = |token: usize, sums: [E; ROWS]| {
                 // SAFETY: no other task has these columns.
-                let y = unsafe { y.slice(token * b1 * p + column + row, rows) };
-                y.copy_from_slice(&sums[..rows]);
-                if let Some(bias) = bias {
-                    for (y, bias) in y.iter_mut().zip(&bias[column + row..]) {
-                        *y += *bias;
-                    }
+                let y = unsafe { y.vacant(token * b1 * p + column + row, rows) };
+                for (i, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
+                    y.write(bias.map_or(sum, |bias| sum + bias[column + row + i]));
                 }
+            };
+            let t = |token: usize| &t[token * r..][..r];
+            let mut token = 0;
+            while tokens - token >= PAIR {
+                let sums = dots::<S, E, PAIR, 1>(simd, [t(token), t(token + 1)], values, ahead.take());
+                sums.into_iter().enumerate().for_each(|(i, sums)| write(token + i, sums));
+                token += PAIR;
+            }
+            if token < tokens {
+                let [sums] = dots::<S, E, 1, 2>(simd, [t(token)], values, ahead);
+                write(token, sums);
             }
             row += rows;
         }
     }
 }
 
-/// `t` times each of the rows.
+/// `T` rows `t` times each of the rows, `V` vectors at a time; asks for what lies `ahead` of each row.
 #[inline(always)]
-fn dots<S: Simd, E: Scalar>(simd: S, t: &[E], rows: [&[E]; ROWS]) -> [E; ROWS] {
-    let lanes = E::lanes::<S>();
-    let full = t.len() - t.len() % (2 * lanes);
-    let mut sums = [[E::splat(simd, E::ZERO); 2]; ROWS];
-    for k in (0..full).step_by(2 * lanes) {
-        let values = [load::<S, E>(&t[k..]), load::<S, E>(&t[k + lanes..])];
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            sums[0] = E::fused(simd, values[0], load::<S, E>(&row[k..]), sums[0]);
-            sums[1] = E::fused(simd, values[1], load::<S, E>(&row[k + lanes..]), sums[1]);
+fn dots<S: Simd, E: Scalar, const T: usize, const V: usize>(
+    simd: S,
+    t: [&[E]; T],
+    rows: [&[E]; ROWS],
+    ahead: Option<isize>,
+) -> [[E; ROWS]; T] {
+    let (lanes, len) = (E::lanes::<S>(), rows[0].len());
+    assert!(rows.iter().all(|row| row.len() == len) && t.iter().all(|t| t.len() == len), "rows of one length");
+    let full = len - len % (V * lanes);
+    // Several sums for each dot product, so that one addition need not wait for the one before.
+    let mut sums = [[[E::splat(simd, E::ZERO); V]; ROWS]; T];
+    for k in (0..full).step_by(V * lanes) {
+        if let Some(ahead) = ahead {
+            for row in rows {
+                prefetch_line(row.as_ptr().wrapping_offset(ahead + k as isize));
+            }
+        }
+        for v in 0..V {
+            let k = k + v * lanes;
+            let mut factors = [E::splat(simd, E::ZERO); T];
+            for (factor, t) in factors.iter_mut().zip(t) {
+                // SAFETY: `k + lanes` is at most `full`, and that is at most the length of every row, as asserted.
+                *factor = unsafe { load_at::<S, E>(t.as_ptr().add(k)) };
+            }
+            for (i, row) in rows.iter().enumerate() {
+                // SAFETY: as above.
+                let value = unsafe { load_at::<S, E>(row.as_ptr().add(k)) };
+                for (sums, factor) in sums.iter_mut().zip(factors) {
+                    sums[i][v] = E::fused(simd, factor, value, sums[i][v]);
+                }
+            }
         }
     }
-    let mut dots = [E::ZERO; ROWS];
-    for ((dot, sums), row) in dots.iter_mut().zip(sums).zip(rows) {
-        *dot = E::sum(simd, sums[0]) + E::sum(simd, sums[1]);
-        for k in full..t.len() {
-            *dot = t[k].mul_add(row[k], *dot);
+    let mut dots = [[E::ZERO; ROWS]; T];
+    for ((dots, sums), t) in dots.iter_mut().zip(sums).zip(t) {
+        for ((dot, sums), row) in dots.iter_mut().zip(sums).zip(rows) {
+            for sum in sums {
+                *dot += E::sum(simd, sum);
+            }
+            for k in full..len {
+                *dot = t[k].mul_add(row[k], *dot);
+            }
         }
     }
     dots

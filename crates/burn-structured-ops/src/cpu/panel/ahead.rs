@@ -65,7 +65,7 @@ impl<E: Scalar> Ahead<E> {
 
 /// Asks for the cache line that holds `address`.
 #[inline(always)]
-pub(super) fn prefetch_line<E>(address: *const E) {
+pub(crate) fn prefetch_line<E>(address: *const E) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -20,8 +20,9 @@ mod product;
 mod rows;
 mod tile;
 
+pub(crate) use ahead::prefetch_line;
 pub(crate) use blocks::{side_by_side, tasks_wanted};
-pub(crate) use output::{Landing, SharedOutput, Target};
+pub(crate) use output::{Landing, SharedOutput, Target, filled};
 pub(crate) use pack::transpose;
 pub(crate) use product::{multiply_panels, pack_and_multiply};
 pub(crate) use rows::Rows;

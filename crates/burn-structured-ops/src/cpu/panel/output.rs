@@ -2,6 +2,21 @@
 
 use crate::cpu::Scalar;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+/// A vector of `len` elements, all of which `fill` writes: nothing else has to touch their memory before.
+///
+/// # Safety
+///
+/// `fill` must write every element, and read none that it has not written.
+pub(crate) unsafe fn filled<E: Scalar>(len: usize, fill: impl FnOnce(SharedOutput<'_, E>)) -> Vec<E> {
+    let mut elements = Vec::with_capacity(len);
+    let start = elements.spare_capacity_mut().as_mut_ptr().cast();
+    fill(SharedOutput { start, len, borrowed: PhantomData });
+    // SAFETY: the capacity is there, and the elements are written, as the caller says.
+    unsafe { elements.set_len(len) };
+    elements
+}
 
 /// An output that several threads write at the same time, each to elements of its own.
 #[derive(Clone, Copy)]
@@ -25,11 +40,37 @@ impl<'a, E: Scalar> SharedOutput<'a, E> {
         Self { start: elements.as_mut_ptr(), len: elements.len(), borrowed: PhantomData }
     }
 
+    /// Elements `start .. start + len` as an output of their own.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer elements.
+    pub fn part(self, start: usize, len: usize) -> Self {
+        assert!(start <= self.len && len <= self.len - start, "a part within the output");
+        Self { start: self.start.wrapping_add(start), len, ..self }
+    }
+
+    /// Elements `start .. start + len`, to be written.
+    ///
+    /// # Safety
+    ///
+    /// While the slice lives, nothing else may access these elements. What was written may not be overwritten by nothing.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer elements.
+    #[inline(always)]
+    pub unsafe fn vacant(self, start: usize, len: usize) -> &'a mut [MaybeUninit<E>] {
+        assert!(start <= self.len && len <= self.len - start, "a slice within the output");
+        // SAFETY: within the memory borrowed for `'a`, as asserted; not shared, as the caller says.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start).cast(), len) }
+    }
+
     /// Elements `start .. start + len`.
     ///
     /// # Safety
     ///
-    /// While the slice lives, nothing else may access these elements.
+    /// They must have been written, unless the output is a slice's, and nothing else may access them while the slice lives.
     ///
     /// # Panics
     ///
@@ -101,14 +142,9 @@ impl<'a, E: Scalar> Target<'a, E> {
         Self { offset: self.offset + first, landing: self.landing.cols_from(first), ..self }
     }
 
-    /// The first `cols` elements of row `index`.
-    ///
-    /// # Safety
-    ///
-    /// As [`SharedOutput::slice`].
+    /// Where row `index` begins in the output.
     #[inline(always)]
-    pub unsafe fn row(self, index: usize, cols: usize) -> &'a mut [E] {
-        // SAFETY: as the caller says.
-        unsafe { self.out.slice(self.offset + index * self.stride, cols) }
+    pub fn row(self, index: usize) -> usize {
+        self.offset + index * self.stride
     }
 }

@@ -4,7 +4,7 @@ use super::ahead::Ahead;
 use super::pack::pack;
 use super::tile::{Copied, Terms, tile};
 use super::{Landing, Rows, Target, tile_rows, width};
-use crate::cpu::{Matrix, Scalar, load, store};
+use crate::cpu::{Matrix, Scalar, load, store_at};
 use pulp::Simd;
 
 /// Terms of a tile between two pauses to ask for what comes next.
@@ -17,7 +17,7 @@ const STEP: usize = 32;
 ///
 /// # Safety
 ///
-/// Nothing else may access these elements of the target meanwhile.
+/// Nothing else may access these elements of the target meanwhile. What is added to must have been written.
 ///
 /// # Panics
 ///
@@ -189,7 +189,8 @@ unsafe fn packing_group<S: Simd, E: Scalar, const R: usize>(
 ///
 /// # Safety
 ///
-/// The panel must hold all terms of the rows, and the target the product, to which access must be exclusive.
+/// The panel must hold all terms of the rows, and the target the product, to which access must be exclusive. What is added to must
+/// have been written.
 #[inline(always)]
 unsafe fn packed_panel<S: Simd, E: Scalar, const R: usize>(
     simd: S,
@@ -222,15 +223,20 @@ unsafe fn packed_panel<S: Simd, E: Scalar, const R: usize>(
         unsafe { sum_runs::<S, E, R, 2, false>(simd, rows, source, copied, &mut sums, ahead) };
     }
     for (i, sums) in sums.iter().enumerate() {
+        let sums: &[E] = &bytemuck::cast_slice(bytemuck::bytes_of(sums))[..cols];
         // SAFETY: as the caller says.
-        let out = unsafe { target.row(i, cols) };
-        let sums: &[E] = bytemuck::cast_slice(bytemuck::bytes_of(sums));
-        for (c, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
-            *out = match target.landing {
-                Landing::Overwrite => *sum,
-                Landing::AddTo => *out + *sum,
-                Landing::Bias(bias) => *sum + bias[c],
-            };
+        unsafe {
+            match target.landing {
+                Landing::Overwrite => _ = target.out.vacant(target.row(i), cols).write_copy_of_slice(sums),
+                Landing::AddTo => {
+                    let out = target.out.slice(target.row(i), cols);
+                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += *sum);
+                }
+                Landing::Bias(bias) => {
+                    let out = target.out.vacant(target.row(i), cols);
+                    out.iter_mut().zip(sums).zip(bias).for_each(|((out, sum), bias)| _ = out.write(*sum + *bias));
+                }
+            }
         }
     }
 }
@@ -257,15 +263,18 @@ fn start<S: Simd, E: Scalar, const V: usize>(simd: S, landing: Landing<'_, E>) -
 unsafe fn land<S: Simd, E: Scalar, const R: usize>(simd: S, sums: &[[E::Vector<S>; 2]; R], target: Target<'_, E>) {
     let lanes = E::lanes::<S>();
     for (i, sums) in sums.iter().enumerate() {
-        // SAFETY: as the caller says.
-        let out = unsafe { target.row(i, 2 * lanes) };
         for (v, sum) in sums.iter().enumerate() {
-            let out = &mut out[v * lanes..];
-            let sum = match target.landing {
-                Landing::AddTo => E::fused(simd, E::splat(simd, E::ONE), *sum, load::<S, E>(out)),
-                Landing::Overwrite | Landing::Bias(_) => *sum,
-            };
-            store::<S, E>(out, sum);
+            // SAFETY: as the caller says, and a vector's worth of elements is in the slice.
+            unsafe {
+                let at = target.row(i) + v * lanes;
+                let sum = match target.landing {
+                    Landing::AddTo => {
+                        E::fused(simd, E::splat(simd, E::ONE), *sum, load::<S, E>(target.out.slice(at, lanes)))
+                    }
+                    Landing::Overwrite | Landing::Bias(_) => *sum,
+                };
+                store_at::<S, E>(target.out.vacant(at, lanes).as_mut_ptr().cast(), sum);
+            }
         }
     }
 }

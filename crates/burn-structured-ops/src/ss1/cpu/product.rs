@@ -2,7 +2,7 @@
 
 use super::doubled::{self, double, halve};
 use super::rotate::Plan;
-use crate::cpu::panel::{Rows, SharedOutput, side_by_side};
+use crate::cpu::panel::{Rows, filled, side_by_side};
 use crate::cpu::{Crew, Matrix, Output, Scalar, contiguous, dense_slice, multiply};
 use crate::ss1::Fold;
 use burn::tensor::Shape;
@@ -19,9 +19,12 @@ pub(super) fn dense<E: Scalar>(a: &FlexTensor, z: &FlexTensor, bias: Option<&[E]
     let [tokens, width] = a.layout().shape().dims();
     let m = z.layout().shape()[1];
     let rows = Rows::of(Matrix::<E>::of(a, 0)).expect("a sketch is contiguous");
-    let mut y = vec![E::ZERO; tokens * m];
-    let shared = SharedOutput::new(&mut y);
-    side_by_side(&Crew::default(), [1, tokens, width, m], |_| rows, |_| Matrix::of(z, 0), bias, shared);
+    // SAFETY: a product writes every element of its output.
+    let y = unsafe {
+        filled(tokens * m, |y| {
+            side_by_side(&Crew::default(), [1, tokens, width, m], |_| rows, |_| Matrix::of(z, 0), bias, y);
+        })
+    };
     contiguous(y, Shape::new([tokens, m]))
 }
 
