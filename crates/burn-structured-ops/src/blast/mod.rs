@@ -342,8 +342,12 @@ struct Sizes {
 }
 
 impl Sizes {
+    /// # Panics
+    ///
+    /// If the operands do not fit each other: kernels rely on it.
     fn new(x: &impl TensorMetadata, u: &impl TensorMetadata, v: &impl TensorMetadata) -> Self {
         let (x, u, v) = (x.shape(), u.shape(), v.shape());
+        assert!(x[1] == v[0] * v[1] && u[2] == v[2], "blast: x {x:?}, u {u:?} and v {v:?} do not fit");
         Self { tokens: x[0], b1: u[0], b2: v[0], p: u[1], q: v[1], r: u[2] }
     }
 

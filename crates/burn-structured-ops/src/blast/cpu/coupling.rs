@@ -8,7 +8,7 @@
 //! anywhere else, a fused multiply-add becomes a library call.
 
 use crate::cpu::panel::{self, SharedOutput};
-use crate::cpu::{Scalar, load, load_at, store};
+use crate::cpu::{Scalar, load, load_at, store, store_at};
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
@@ -249,9 +249,11 @@ unsafe fn couple_group<S: Simd, E: Scalar, const T: usize, const I: usize>(
         }
         for (token, sums) in sums.iter().enumerate() {
             for (i, sum) in sums.iter().enumerate() {
-                // SAFETY: as the caller says.
-                let t = unsafe { t.slice(offset + token * t_strides[0] + i * t_strides[1] + half, lanes) };
-                store::<S, E>(t, *sum);
+                // SAFETY: as the caller says, and a vector's worth of elements is in the slice.
+                unsafe {
+                    let t = t.vacant(offset + token * t_strides[0] + i * t_strides[1] + half, lanes);
+                    store_at::<S, E>(t.as_mut_ptr().cast(), *sum);
+                }
             }
         }
     }

@@ -14,15 +14,14 @@ const LEAST_TILES: usize = 8;
 /// What an element of a factor costs beside one of the rows that meet it: it is read in short pieces, and packed.
 const FACTOR_COST: usize = 8;
 
-/// What a task works on: `blocks` blocks of `terms` columns each, of rows and of a factor.
+/// What is shared out: rows by a factor in blocks of `terms` rows; there is at least one of each.
 #[derive(Clone, Copy)]
 pub(super) struct Work {
-    pub blocks: usize,
     pub terms: usize,
     pub tokens: usize,
-    /// Values that it keeps for every component of its strip, each token, …
+    /// Values that a task keeps for every component of its strip and each token, …
     pub kept_by_token: usize,
-    /// … and all tokens together.
+    /// … and for all tokens together.
     pub kept: usize,
 }
 
@@ -37,34 +36,33 @@ impl Cut {
     /// The cut that reads least: rows are read once for every strip, and the factor once for every tile of tokens. If there are such,
     /// it is one whose tasks stay in cache and are enough for every thread to have several.
     pub fn new<E: Scalar>(work: Work, layout: CoupledLayout) -> Self {
-        let Work { blocks, terms, tokens, kept_by_token, kept } = work;
+        let Work { terms, tokens, kept_by_token, kept } = work;
         let (_, tile_rows) = panel::shape::<E>();
+        let (least, enough) = (LEAST_TILES * tile_rows, tasks_wanted() / 2);
+        let strips = |panels: usize| layout.panels.div_ceil(panels);
+        // Tokens that stay in cache.
+        let most = |panels: usize| {
+            let room = KEPT_BYTES / (panels * layout.width * size_of::<E>());
+            let by_tokens = room.saturating_sub(run_terms::<E>(terms, layout.width) + kept);
+            by_tokens / kept_by_token / tile_rows * tile_rows
+        };
+        let tiles = |panels: usize| {
+            let fewest = tokens.div_ceil(most(panels).max(least));
+            let enough = enough.div_ceil(strips(panels)).min(tokens.div_ceil(4 * tile_rows));
+            [fewest, fewest.max(enough)]
+        };
+        let cut = |panels, tiles| Self { panels, tokens: tokens.div_ceil(tiles).next_multiple_of(tile_rows) };
         let factor = FACTOR_COST * layout.panels * layout.width;
-        let mut best = (Self { panels: 1, tokens }, usize::MAX, 0);
-        for panels in 1..=STRIP_PANELS.min(layout.panels) {
-            let column_bytes = panels * layout.width * size_of::<E>();
-            let room = (KEPT_BYTES / column_bytes).saturating_sub(run_terms::<E>(terms, layout.width) + kept);
-            let most = (room / kept_by_token.max(1) / tile_rows * tile_rows).max(if panels == 1 {
-                LEAST_TILES * tile_rows
-            } else {
-                0
-            });
-            if most < LEAST_TILES * tile_rows {
-                continue;
-            }
-            let strips = layout.panels.div_ceil(panels);
-            let fewest = tokens.div_ceil(most);
-            let wanted = (tasks_wanted() / 2).div_ceil(strips).min(tokens.div_ceil(4 * tile_rows));
-            for tiles in [fewest, fewest.max(wanted)] {
-                let tile = tokens.div_ceil(tiles.max(1)).next_multiple_of(tile_rows);
-                let tasks = (strips * tokens.div_ceil(tile)).min(tasks_wanted() / 2);
-                let cost = (strips * tokens + tokens.div_ceil(tile) * factor) * blocks * terms;
-                if (tasks, std::cmp::Reverse(cost)) > (best.2, std::cmp::Reverse(best.1)) {
-                    best = (Self { panels, tokens: tile }, cost, tasks);
-                }
-            }
-        }
-        best.0
+        (1..=STRIP_PANELS.min(layout.panels))
+            // What fits nowhere has to go in the narrowest strips.
+            .filter(|panels| *panels == 1 || most(*panels) >= least)
+            .flat_map(|panels| tiles(panels).map(|tiles| cut(panels, tiles)))
+            .min_by_key(|cut| {
+                let (strips, tiles) = (strips(cut.panels), tokens.div_ceil(cut.tokens));
+                let missing = enough.saturating_sub(strips * tiles);
+                (missing, strips * tokens + tiles * factor)
+            })
+            .expect("a panel and a token at least")
     }
 }
 
@@ -74,7 +72,7 @@ mod tests {
 
     fn cut([blocks, terms, tokens, kept_by_token, kept, r]: [usize; 6]) -> Cut {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
-        let work = Work { blocks, terms, tokens, kept_by_token, kept };
+        let work = Work { terms, tokens, kept_by_token, kept };
         pool.install(|| Cut::new::<f32>(work, CoupledLayout::new::<f32>(r, blocks, tokens)))
     }
 

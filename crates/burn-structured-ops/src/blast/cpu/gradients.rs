@@ -69,6 +69,7 @@ struct Gradients<'a, E> {
     dv: SharedOutput<'a, E>,
 }
 
+/// Writes all gradients, `portion` tokens at a time.
 fn write<E: Scalar>(crew: &Crew, sizes: Sizes, operands: Operands<'_, E>, gradients: Gradients<'_, E>, portion: usize) {
     let Sizes { b1, b2, q, r, .. } = sizes;
     let n = b2 * q;
@@ -106,14 +107,14 @@ fn strips<E: Scalar>(
 ) {
     let tokens = operands.dy_rows.count;
     let Sizes { b1, b2, p, .. } = sizes;
-    let work = Work { blocks: b1, terms: p, tokens, kept_by_token: b1 + b2, kept: 3 * b1 * b2 };
+    let work = Work { terms: p, tokens, kept_by_token: b1 + b2, kept: 3 * b1 * b2 };
     let Cut { panels, tokens: tile } = Cut::new::<E>(work, layouts[0]);
     let strips = layouts[0].panels.div_ceil(panels);
     let (dz, t) = (SharedOutput::new(dz), SharedOutput::new(t));
     // A task takes several tiles of tokens, if there are tasks enough. Those of one strip each have a sum of their own.
     let tiles = tokens.div_ceil(tile);
     let spans = (tasks_wanted() / 2).div_ceil(strips).min(tiles);
-    let span = tiles.div_ceil(spans) * tile;
+    let span = tiles / spans * tile;
     let mut sums: Vec<Vec<E>> = vec![vec![E::ZERO; ds.len()]; tokens.div_ceil(span)];
     let shared: Vec<SharedOutput<'_, E>> = sums.iter_mut().map(|sum| SharedOutput::new(sum)).collect();
     crew.each(strips * shared.len(), |task| {
@@ -132,7 +133,7 @@ fn strips<E: Scalar>(
     }
 }
 
-/// One strip of the rank for one tile of tokens.
+/// One strip of the rank for some tiles of tokens.
 struct Strip<'a, E: Scalar> {
     sizes: Sizes,
     operands: Operands<'a, E>,
@@ -161,18 +162,21 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
         let strip = panels * width;
         let (dt_row, z_row) = (b1 * strip, b2 * strip);
         let run = run_terms::<E>(p, width);
-        let lengths = [run * strip, b1 * z_row, b1 * z_row, b1 * z_row, tile * dt_row, tile * z_row];
+        let lengths =
+            [run * strip, b1 * z_row, b1 * z_row, b1 * z_row, tile.min(tokens) * dt_row, tile.min(tokens) * z_row];
         let [packed, forward, backward, gradient, dt, z] = portions(buffer, lengths);
         operands.s.pack(b1, b2, first, cols, width, forward);
         operands.s.transposed().pack(b2, b1, first, cols, width, backward);
         gradient.fill(E::ZERO);
         let of_u = StripOfFactor { factor: operands.u, blocks: b1, terms: p, first, cols };
         let following = of_u.following(rayon::current_num_threads(), r);
-        for from in (0..tokens).step_by(tile) {
-            let tokens = tile.min(tokens - from);
+        let span = tokens;
+        for from in (0..span).step_by(tile) {
+            let tokens = tile.min(span - from);
+            let next = if from + tokens < span { Some(of_u) } else { following };
             let dy = operands.dy_rows.range(start + from, tokens);
             // SAFETY: the buffer is this task's alone.
-            unsafe { of_u.project(simd, dy, packed, strip, SharedOutput::new(&mut *dt), following) };
+            unsafe { of_u.project(simd, dy, packed, strip, SharedOutput::new(&mut *dt), next) };
             for token in 0..tokens {
                 for j in 0..b2 {
                     let source = &operands.z[((start + from + token) * b2 + j) * r + first..][..cols];

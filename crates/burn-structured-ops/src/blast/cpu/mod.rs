@@ -110,6 +110,12 @@ fn gradients(
     if !forward::goes_in_strips(sizes.tokens, strategy) || sizes.is_empty() {
         return None;
     }
+    assert_eq!(
+        dy.layout().shape().dims(),
+        [sizes.tokens, sizes.b1 * sizes.p],
+        "blast: the gradient of y has its shape"
+    );
+    assert_eq!(z.layout().shape().dims(), [sizes.b2, sizes.tokens, sizes.r], "blast: z is the projections of x");
     let dtype = x.dtype();
     let [x, u, s, v, z, dy] = [x, u, s, v, z, dy].map(|tensor| to_native(tensor.clone()));
     let gradients = with_native!(x.dtype(), E => {
@@ -226,5 +232,26 @@ mod tests {
             assert!((whole - portions).abs() <= 1e-12 * whole.abs().max(1.0), "{whole} and {portions}");
         }
         assert!(whole.iter().all(|values| values.iter().any(|value| *value != 0.0)));
+    }
+
+    /// Several tiles of tokens for a task, several runs of terms, and the last strip narrower than the others.
+    #[test]
+    fn gradients_in_many_tiles_are_those_of_the_stages() {
+        let Sizes { tokens, b1, b2, p, q, r } = Sizes { tokens: 700, b1: 3, b2: 2, p: 300, q: 5, r: 261 };
+        // Whole numbers, so that no order of summation rounds.
+        let drawn = |count: usize, seed: usize| (0..count).map(|at| ((at * 7 + seed) % 19) as f64 - 9.0).collect();
+        let tensor = |shape: Shape, seed| contiguous::<f64>(drawn(shape.num_elements(), seed), shape);
+        let (x, dy) = (tensor(Shape::new([tokens, b2 * q]), 1), tensor(Shape::new([tokens, b1 * p]), 2));
+        let (u, s) = (tensor(Shape::new([b1, p, r]), 3), tensor(Shape::new([b1, b2, r]), 4));
+        let v = tensor(Shape::new([b2, q, r]), 5);
+        let z = stages::project::<f64>(&x, &v);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
+        let strips = pool.install(|| gradients(&x, &u, &s, &v, &z, &dy, BlastStrategy::Blocked)).expect("in strips");
+        let (dx, du, ds, dv) = staged_gradients::<Flex>(x, u, s, v, z, dy, BlastStrategy::Staged);
+        for (name, strips, staged) in [("x", 0, dx), ("u", 1, du), ("s", 2, ds), ("v", 3, dv)]
+            .map(|(name, index, staged)| (name, &strips[index], staged.to_contiguous()))
+        {
+            assert!(dense_slice::<f64>(strips) == dense_slice::<f64>(&staged), "the gradient of {name}");
+        }
     }
 }

@@ -44,6 +44,10 @@ impl<'a> StripOfFactor<'a> {
     /// # Safety
     ///
     /// Nothing else may access `out` meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// If `computed` is less than the strip, or more than its panels, or `out` is too short.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     pub unsafe fn project<S: Simd, E: Scalar>(
@@ -69,7 +73,7 @@ impl<'a> StripOfFactor<'a> {
             let landing = if here.start == 0 { Landing::Overwrite } else { Landing::AddTo };
             let target = Target { out, offset: here.block * strip, stride: self.blocks * strip, landing };
             let packed = &mut packed[..here.terms * strip];
-            // SAFETY: as the caller says.
+            // SAFETY: as the caller says; what later runs add to, the first one has written.
             unsafe { pack_and_multiply(simd, rows, here.of(self), packed, computed, target, ahead) };
         }
     }

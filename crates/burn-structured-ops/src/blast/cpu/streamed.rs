@@ -269,7 +269,7 @@ fn dots<S: Simd, E: Scalar, const T: usize, const V: usize>(
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && t.iter().all(|t| t.len() == len), "rows of one length");
     let full = len - len % (V * lanes);
-    // Several sums for each dot product, so that one addition need not wait for the one before.
+    // Two sums for every row, of two tokens or of two halves of one, so that an addition need not wait for the one before.
     let mut sums = [[[E::splat(simd, E::ZERO); V]; ROWS]; T];
     for k in (0..full).step_by(V * lanes) {
         if let Some(ahead) = ahead {

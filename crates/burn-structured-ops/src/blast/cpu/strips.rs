@@ -24,6 +24,7 @@ use pulp::Simd;
 
 /// Bytes of `t` at a time; more tokens are taken one portion after the other.
 const COUPLED_BYTES: usize = 16 << 20;
+
 /// Writes `y [tokens, m]`, and the projections into `z [tokens, b2, r]` if wanted, `portion` tokens at a time.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn product<E: Scalar>(
@@ -64,7 +65,7 @@ pub(super) fn portion<E: Scalar>(components: usize) -> usize {
 
 fn cut<E: Scalar>(sizes: Sizes, layout: CoupledLayout, tokens: usize) -> Cut {
     let Sizes { b1, b2, q, .. } = sizes;
-    Cut::new::<E>(Work { blocks: b2, terms: q, tokens, kept_by_token: b2, kept: b1 * b2 }, layout)
+    Cut::new::<E>(Work { terms: q, tokens, kept_by_token: b2, kept: b1 * b2 }, layout)
 }
 
 #[allow(clippy::too_many_arguments)]

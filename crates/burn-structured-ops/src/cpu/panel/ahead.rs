@@ -63,6 +63,21 @@ impl<E: Scalar> Ahead<E> {
     }
 }
 
+/// Terms of a panel to ask for ahead, where they do not lie one after the other: each may be in a page of its own, which the
+/// processor does not foresee.
+pub(super) const AHEAD_TERMS: usize = 8;
+
+/// Asks for the cache lines that hold `len` elements from `start` on.
+#[inline(always)]
+pub(super) fn prefetch<E>(start: *const E, len: usize) {
+    let bytes = len * size_of::<E>();
+    for offset in (0..bytes).step_by(LINE) {
+        prefetch_line(start.cast::<u8>().wrapping_add(offset));
+    }
+    // They need not begin with a line.
+    prefetch_line(start.cast::<u8>().wrapping_add(bytes.saturating_sub(1)));
+}
+
 /// Asks for the cache line that holds `address`.
 #[inline(always)]
 pub(crate) fn prefetch_line<E>(address: *const E) {

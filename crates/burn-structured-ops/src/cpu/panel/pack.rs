@@ -1,6 +1,6 @@
 //! Bringing a strip of a factor into panels.
 
-use super::ahead::prefetch_line;
+use super::ahead::{AHEAD_TERMS, prefetch};
 use super::width;
 use crate::cpu::{Matrix, Scalar, load, store};
 use pulp::Simd;
@@ -16,7 +16,7 @@ const SQUARE: usize = 8;
 ///
 /// If `panels` is not as long as that.
 #[inline(always)]
-pub(crate) fn pack<S: Simd, E: Scalar>(factor: Matrix<'_, E>, panels: &mut [E]) {
+pub(super) fn pack<S: Simd, E: Scalar>(factor: Matrix<'_, E>, panels: &mut [E]) {
     let width = width::<S, E>();
     let terms = factor.rows;
     assert_eq!(panels.len(), factor.cols.div_ceil(width) * terms * width, "room for every panel");
@@ -43,14 +43,10 @@ pub(crate) fn pack<S: Simd, E: Scalar>(factor: Matrix<'_, E>, panels: &mut [E]) 
 /// A full strip whose rows are contiguous.
 #[inline(always)]
 fn pack_rows<S: Simd, E: Scalar>(strip: Matrix<'_, E>, panel: &mut [E]) {
-    /// Rows to ask for ahead: each may lie in a page of its own, which the processor does not foresee.
-    const AHEAD: usize = 8;
     let width = width::<S, E>();
     for (k, terms) in panel.chunks_exact_mut(width).enumerate() {
-        if k + AHEAD < strip.rows {
-            let row = strip.row_slice(k + AHEAD);
-            prefetch_line(row.as_ptr());
-            prefetch_line(&raw const row[width - 1]);
+        if k + AHEAD_TERMS < strip.rows {
+            prefetch(strip.row_slice(k + AHEAD_TERMS).as_ptr(), width);
         }
         // Fixed sizes, or each row would be a call of `memcpy`.
         let (row, lanes) = (strip.row_slice(k), E::lanes::<S>());

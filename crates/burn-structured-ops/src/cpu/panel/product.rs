@@ -53,7 +53,8 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
 ///
 /// # Panics
 ///
-/// If the panels have another length than the packed factor, or the bias or the target are too short.
+/// If the panels have another length than the packed factor, the factor has more columns than are asked for, or the bias or the
+/// target are too short.
 #[inline(always)]
 pub(crate) unsafe fn pack_and_multiply<S: Simd, E: Scalar>(
     simd: S,
@@ -65,19 +66,19 @@ pub(crate) unsafe fn pack_and_multiply<S: Simd, E: Scalar>(
     ahead: Option<Matrix<'_, E>>,
 ) {
     let (width, tile) = (width::<S, E>(), tile_rows::<S>());
-    assert_eq!(factor.rows, rows.terms, "inner sizes of a product");
+    assert!(factor.rows == rows.terms && factor.cols <= cols, "sizes of a product");
     assert_eq!(panels.len(), cols.div_ceil(width) * rows.terms * width, "room for every panel of the product");
     target.check(rows.count, cols);
     let in_place = factor.col_stride == 1 && factor.row_stride >= 0 && rows.terms > 0 && rows.count >= tile;
     let packing = rows.range(0, if in_place { tile } else { 0 });
     let others = rows.range(packing.count, rows.count - packing.count);
-    let mut ahead = Ahead::new(ahead, steps::<S, E>(others, cols));
+    let mut ahead = Ahead::new(ahead, steps::<S, E>(rows, cols));
     // SAFETY: sizes as asserted, exclusive access as the caller says.
     unsafe {
         match packing.count {
             0 => pack::<S, E>(factor, panels),
-            12 => packing_group::<S, E, 12>(simd, packing, factor, panels, cols, target),
-            _ => packing_group::<S, E, 6>(simd, packing, factor, panels, cols, target),
+            12 => packing_group::<S, E, 12>(simd, packing, factor, panels, cols, target, &mut ahead),
+            _ => packing_group::<S, E, 6>(simd, packing, factor, panels, cols, target, &mut ahead),
         }
         tiles(simd, others, panels, cols, target.rows_from(packing.count), &mut ahead);
     }
@@ -160,6 +161,7 @@ unsafe fn packing_group<S: Simd, E: Scalar, const R: usize>(
     panels: &mut [E],
     cols: usize,
     target: Target<'_, E>,
+    ahead: &mut Ahead<E>,
 ) {
     let width = width::<S, E>();
     for (index, panel) in panels.chunks_exact_mut(rows.terms * width).enumerate() {
@@ -171,7 +173,7 @@ unsafe fn packing_group<S: Simd, E: Scalar, const R: usize>(
             // SAFETY: the strip has the rows' terms and a panel's columns, the panel room for them.
             unsafe {
                 let copied = Copied(panel.as_mut_ptr());
-                sum_runs::<S, E, R, 2, true>(simd, rows, source, copied, &mut sums, &mut Ahead::default());
+                sum_runs::<S, E, R, 2, true>(simd, rows, source, copied, &mut sums, ahead);
                 land(simd, &sums, target);
             }
         } else {
@@ -179,7 +181,7 @@ unsafe fn packing_group<S: Simd, E: Scalar, const R: usize>(
             // SAFETY: the panel is packed, the rest as the caller says.
             unsafe {
                 let (panel, cols) = (panel.as_ptr(), width.min(cols - first));
-                packed_panel::<S, E, R>(simd, rows, panel, cols, target, &mut Ahead::default());
+                packed_panel::<S, E, R>(simd, rows, panel, cols, target, ahead);
             }
         }
     }

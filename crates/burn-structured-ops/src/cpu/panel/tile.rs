@@ -1,13 +1,9 @@
 //! The innermost loop: a few rows times one panel, summed in registers.
 
-use super::ahead::prefetch_line;
+use super::ahead::{AHEAD_TERMS, prefetch};
 use super::width;
 use crate::cpu::{Scalar, load_at, store_at};
 use pulp::Simd;
-
-/// Terms to ask for ahead, where they do not lie one after the other: each may be in a page of its own, which the processor does
-/// not foresee.
-const AHEAD: usize = 8;
 
 /// Where the columns of a panel are read: term `k` from `start + k · stride` on.
 #[derive(Clone, Copy)]
@@ -66,9 +62,7 @@ pub(super) unsafe fn tile<S: Simd, E: Scalar, const R: usize, const V: usize, co
     let lanes = E::lanes::<S>();
     for k in 0..terms {
         if COPY {
-            let later = source.start.wrapping_add((k + AHEAD) * source.stride);
-            prefetch_line(later);
-            prefetch_line(later.wrapping_add(V * lanes - 1));
+            prefetch(source.start.wrapping_add((k + AHEAD_TERMS) * source.stride), V * lanes);
         }
         let mut values = [E::splat(simd, E::ZERO); V];
         for (v, value) in values.iter_mut().enumerate() {
