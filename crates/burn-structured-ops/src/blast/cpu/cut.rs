@@ -32,13 +32,18 @@ pub(super) struct Cut {
     pub tokens: usize,
 }
 
+/// Tasks from which on more are not worth narrower strips or fewer tokens.
+pub(super) fn enough_tasks() -> usize {
+    tasks_wanted() / 2
+}
+
 impl Cut {
     /// The cut that reads least: rows are read once for every strip, and the factor once for every tile of tokens. If there are such,
     /// it is one whose tasks stay in cache and are enough for every thread to have several.
     pub fn new<E: Scalar>(work: Work, layout: CoupledLayout) -> Self {
         let Work { terms, tokens, kept_by_token, kept } = work;
         let (_, tile_rows) = panel::shape::<E>();
-        let (least, enough) = (LEAST_TILES * tile_rows, tasks_wanted() / 2);
+        let (least, enough) = (LEAST_TILES * tile_rows, enough_tasks());
         let strips = |panels: usize| layout.panels.div_ceil(panels);
         // Tokens that stay in cache.
         let most = |panels: usize| {

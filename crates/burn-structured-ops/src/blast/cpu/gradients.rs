@@ -14,12 +14,12 @@
 //! ```
 
 use super::coupling::{Couplings, couple_strip, gradient_strip};
-use super::cut::{Cut, Work};
+use super::cut::{Cut, Work, enough_tasks};
 use super::expansion;
 use super::layout::CoupledLayout;
 use super::projection::{StripOfFactor, run_terms};
 use crate::blast::Sizes;
-use crate::cpu::panel::{self, Landing, Rows, SharedOutput, Target, filled, multiply_panels, tasks_wanted, transpose};
+use crate::cpu::panel::{self, Landing, Rows, SharedOutput, Target, filled, multiply_panels, transpose};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -113,7 +113,7 @@ fn strips<E: Scalar>(
     let (dz, t) = (SharedOutput::new(dz), SharedOutput::new(t));
     // A task takes several tiles of tokens, if there are tasks enough. Those of one strip each have a sum of their own.
     let tiles = tokens.div_ceil(tile);
-    let spans = (tasks_wanted() / 2).div_ceil(strips).min(tiles);
+    let spans = enough_tasks().div_ceil(strips).min(tiles);
     let span = tiles / spans * tile;
     let mut sums: Vec<Vec<E>> = vec![vec![E::ZERO; ds.len()]; tokens.div_ceil(span)];
     let shared: Vec<SharedOutput<'_, E>> = sums.iter_mut().map(|sum| SharedOutput::new(sum)).collect();
@@ -121,10 +121,10 @@ fn strips<E: Scalar>(
         let (strip, start) = (task % strips, task / strips * span);
         let first = strip * panels * layouts[0].width;
         let cols = (panels * layouts[0].width).min(sizes.r - first);
-        let tokens = span.min(tokens - start);
+        let span = span.min(tokens - start);
         let ds = shared[task / strips];
         E::with_buffer(Slot::Task, |buffer| {
-            let strip = Strip { sizes, operands, layouts, dz, t, ds, first, cols, start, tokens, tile, buffer };
+            let strip = Strip { sizes, operands, layouts, dz, t, ds, first, cols, start, span, tile, buffer };
             pulp::Arch::new().dispatch(strip);
         });
     });
@@ -143,8 +143,9 @@ struct Strip<'a, E: Scalar> {
     ds: SharedOutput<'a, E>,
     first: usize,
     cols: usize,
+    /// The first token, and how many.
     start: usize,
-    tokens: usize,
+    span: usize,
     /// Tokens at a time.
     tile: usize,
     buffer: &'a mut Vec<E>,
@@ -155,7 +156,7 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sizes, operands, layouts, dz, t, ds, first, cols, start, tokens, tile, buffer } = self;
+        let Self { sizes, operands, layouts, dz, t, ds, first, cols, start, span, tile, buffer } = self;
         let Sizes { b1, b2, p, r, .. } = sizes;
         let width = layouts[0].width;
         let panels = cols.div_ceil(width);
@@ -163,14 +164,13 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
         let (dt_row, z_row) = (b1 * strip, b2 * strip);
         let run = run_terms::<E>(p, width);
         let lengths =
-            [run * strip, b1 * z_row, b1 * z_row, b1 * z_row, tile.min(tokens) * dt_row, tile.min(tokens) * z_row];
+            [run * strip, b1 * z_row, b1 * z_row, b1 * z_row, tile.min(span) * dt_row, tile.min(span) * z_row];
         let [packed, forward, backward, gradient, dt, z] = portions(buffer, lengths);
         operands.s.pack(b1, b2, first, cols, width, forward);
         operands.s.transposed().pack(b2, b1, first, cols, width, backward);
         gradient.fill(E::ZERO);
-        let of_u = StripOfFactor { factor: operands.u, blocks: b1, terms: p, first, cols };
-        let following = of_u.following(rayon::current_num_threads(), r);
-        let span = tokens;
+        let of_u = StripOfFactor { factor: operands.u, first, cols };
+        let following = of_u.following();
         for from in (0..span).step_by(tile) {
             let tokens = tile.min(span - from);
             let next = if from + tokens < span { Some(of_u) } else { following };

@@ -16,8 +16,6 @@ const PANEL_BYTES: usize = 16 << 10;
 #[derive(Clone, Copy)]
 pub(super) struct StripOfFactor<'a> {
     pub factor: &'a FlexTensor,
-    pub blocks: usize,
-    pub terms: usize,
     /// Components of the rank.
     pub first: usize,
     pub cols: usize,
@@ -30,9 +28,10 @@ pub(super) fn run_terms<E: Scalar>(terms: usize, width: usize) -> usize {
 }
 
 impl<'a> StripOfFactor<'a> {
-    /// The strip that one of so many threads is likely to take next, if there is one.
-    pub fn following(self, threads: usize, r: usize) -> Option<Self> {
-        let first = self.first + threads * self.cols;
+    /// The strip that this thread is likely to take next, if there is one.
+    pub fn following(self) -> Option<Self> {
+        let [_, _, r] = self.factor.layout().shape().dims();
+        let first = self.first + rayon::current_num_threads() * self.cols;
         (first < r).then(|| Self { first, cols: self.cols.min(r - first), ..self })
     }
 
@@ -59,19 +58,20 @@ impl<'a> StripOfFactor<'a> {
         out: SharedOutput<'_, E>,
         following: Option<Self>,
     ) {
-        let run = run_terms::<E>(self.terms, panel::width::<S, E>());
+        let [blocks, terms, _] = self.factor.layout().shape().dims();
+        let run = run_terms::<E>(terms, panel::width::<S, E>());
         let strip = self.cols.next_multiple_of(panel::width::<S, E>());
-        let first = Run { block: 0, start: 0, terms: run.min(self.terms) };
+        let first = Run { block: 0, start: 0, terms: run.min(terms) };
         let mut at = Some(first);
         while let Some(here) = at {
-            at = here.next(self, run);
+            at = here.next([blocks, terms], run);
             let ahead = match at {
                 Some(next) => Some(next.of(self)),
                 None => following.map(|following| first.of(following)),
             };
-            let rows = rows.terms(here.block * self.terms + here.start, here.terms);
+            let rows = rows.terms(here.block * terms + here.start, here.terms);
             let landing = if here.start == 0 { Landing::Overwrite } else { Landing::AddTo };
-            let target = Target { out, offset: here.block * strip, stride: self.blocks * strip, landing };
+            let target = Target { out, offset: here.block * strip, stride: blocks * strip, landing };
             let packed = &mut packed[..here.terms * strip];
             // SAFETY: as the caller says; what later runs add to, the first one has written.
             unsafe { pack_and_multiply(simd, rows, here.of(self), packed, computed, target, ahead) };
@@ -88,14 +88,14 @@ struct Run {
 }
 
 impl Run {
-    /// Those after them.
+    /// Those after them, of `blocks` blocks of `terms` each.
     #[inline(always)]
-    fn next(self, strip: StripOfFactor<'_>, run: usize) -> Option<Self> {
+    fn next(self, [blocks, terms]: [usize; 2], run: usize) -> Option<Self> {
         let start = self.start + self.terms;
-        if start < strip.terms {
-            Some(Self { start, terms: run.min(strip.terms - start), ..self })
-        } else if self.block + 1 < strip.blocks {
-            Some(Self { block: self.block + 1, start: 0, terms: run.min(strip.terms) })
+        if start < terms {
+            Some(Self { start, terms: run.min(terms - start), ..self })
+        } else if self.block + 1 < blocks {
+            Some(Self { block: self.block + 1, start: 0, terms: run.min(terms) })
         } else {
             None
         }

@@ -135,10 +135,10 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
         let [packed, couplings, projected] = portions(buffer, lengths);
 
         s.pack(b1, b2, first, cols, width, couplings);
-        let of_v = StripOfFactor { factor: v, blocks: b2, terms: q, first, cols };
+        let of_v = StripOfFactor { factor: v, first, cols };
         // Half a panel may be all that is left of the rank.
         let computed = cols.next_multiple_of(E::lanes::<S>());
-        let following = of_v.following(rayon::current_num_threads(), r);
+        let following = of_v.following();
         // SAFETY: the buffer is this task's alone.
         unsafe { of_v.project(simd, x, packed, computed, SharedOutput::new(projected), following) };
         if let Some(z) = z {
