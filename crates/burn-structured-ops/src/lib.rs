@@ -37,6 +37,7 @@ pub mod monarch;
 pub mod pixelfly;
 pub mod spd;
 pub mod ss1;
+mod tokens;
 
 pub use bias::Bias;
 pub use blast::{BlastStrategy, blast_linear, blast_linear_with};

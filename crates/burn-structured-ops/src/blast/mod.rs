@@ -39,6 +39,7 @@ mod default_bodies;
 pub use rejection::{BlastRejection, blast_rejection};
 
 use crate::Bias;
+use crate::tokens::rows;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
@@ -261,9 +262,8 @@ pub fn blast_linear_with<const D: usize>(
         return Tensor::zeros(shape, (&x.device(), x.dtype()));
     }
 
-    let x = x.reshape([tokens, n]);
     let y = <Dispatch as BlastBackend>::blast_forward(
-        x.into_dispatch(),
+        rows(x).into_dispatch(),
         u.into_dispatch(),
         s.into_dispatch(),
         v.into_dispatch(),

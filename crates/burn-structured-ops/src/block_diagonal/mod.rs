@@ -21,6 +21,7 @@ mod shapes;
 mod default_bodies;
 
 use crate::Bias;
+use crate::tokens::rows;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
@@ -164,7 +165,7 @@ pub fn block_diagonal_linear_with<const D: usize>(
         return Tensor::zeros(shape, (&x.device(), x.dtype()));
     }
     let y = <Dispatch as BlockDiagonalBackend>::block_diagonal_product(
-        x.reshape([tokens, n]).into_dispatch(),
+        rows(x).into_dispatch(),
         w.into_dispatch(),
         Bias::of(bias),
         orders,

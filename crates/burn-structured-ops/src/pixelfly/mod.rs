@@ -9,6 +9,7 @@
 //! `S` is then one block-diagonal product ([`crate::block_diagonal`]) of `L` times the width.
 
 use crate::block_diagonal::{BlockStrategy, Orders, block_diagonal_linear_with};
+use crate::tokens::rows;
 use burn::tensor::module::linear;
 use burn::tensor::{Int, Tensor};
 
@@ -85,7 +86,7 @@ pub fn pixelfly_linear_with<const D: usize>(
     if tokens == 0 {
         return Tensor::zeros(shape, (&x.device(), x.dtype()));
     }
-    let x = x.reshape([tokens, n]);
+    let x = rows(x);
     let sparse = sparse_product(x.clone(), w, levels, strategy);
     (sparse + linear(linear(x, v, None), ut, bias)).reshape(shape)
 }

@@ -34,6 +34,7 @@ mod default_bodies;
 pub use fold::{Fold, Rotations};
 
 use crate::Bias;
+use crate::tokens::rows;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Tensor, TensorData};
@@ -137,7 +138,7 @@ pub fn ss1_linear<const D: usize>(x: Tensor<D>, z: Tensor<2>, bias: Option<Tenso
     if tokens == 0 {
         return Tensor::zeros(output, (&x.device(), x.dtype()));
     }
-    let x = x.reshape([tokens, fold.d_input]);
+    let x = rows(x);
     let y = match fold.rotations {
         Rotations::Arithmetic { .. } => {
             let (x, z) = (x.into_dispatch(), z.into_dispatch());

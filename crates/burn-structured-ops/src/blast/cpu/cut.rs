@@ -48,7 +48,7 @@ impl Cut {
         // Tokens that stay in cache.
         let most = |panels: usize| {
             let room = KEPT_BYTES / (panels * layout.width * size_of::<E>());
-            let by_tokens = room.saturating_sub(run_terms::<E>(terms, layout.width) + kept);
+            let by_tokens = room.saturating_sub(run_terms(terms) + kept);
             by_tokens / kept_by_token / tile_rows * tile_rows
         };
         let tiles = |panels: usize| {
@@ -91,7 +91,7 @@ mod tests {
             let layout = CoupledLayout::new::<f32>(r, blocks, tokens);
             let (_, tile_rows) = panel::shape::<f32>();
             assert!(panels >= 1 && tile % tile_rows == 0, "{panels} panels, {tile} tokens");
-            let values = panels * layout.width * (run_terms::<f32>(terms, layout.width) + kept + blocks * tile);
+            let values = panels * layout.width * (run_terms(terms) + kept + blocks * tile);
             assert!(values * 4 <= KEPT_BYTES, "{panels} panels, {tile} tokens");
             let tasks = layout.panels.div_ceil(panels) * tokens.div_ceil(tile);
             assert!(tasks >= 8 || tokens < 8 * tile_rows, "{tasks} tasks");

@@ -162,7 +162,7 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
         let panels = cols.div_ceil(width);
         let strip = panels * width;
         let (dt_row, z_row) = (b1 * strip, b2 * strip);
-        let run = run_terms::<E>(p, width);
+        let run = run_terms(p);
         let lengths =
             [run * strip, b1 * z_row, b1 * z_row, b1 * z_row, tile.min(span) * dt_row, tile.min(span) * z_row];
         let [packed, forward, backward, gradient, dt, z] = portions(buffer, lengths);

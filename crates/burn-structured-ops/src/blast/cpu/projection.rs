@@ -1,16 +1,16 @@
 //! A strip of the rank of `x_j V_j` for every block, or of `dy_i U_i`: how both passes begin.
 //!
-//! A factor is packed on the way, a run of its terms at a time. A panel of a run stays in the first-level cache while a tile of rows
-//! meets it, and the run after it, asked for meanwhile, in the second-level cache until it is its turn: few tokens use up a factor
-//! about as fast as it comes from memory.
+//! A factor is packed on the way, a run of its terms at a time. These terms of a tile of rows stay in the first-level cache while one
+//! panel after the other meets them, and the run after them, asked for meanwhile, in the second-level cache until it is its turn: few
+//! tokens use up a factor about as fast as it comes from memory.
 
 use crate::cpu::panel::{self, Landing, Rows, SharedOutput, Target, pack_and_multiply};
 use crate::cpu::{Matrix, Scalar};
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
-/// Bytes of one panel of a run.
-const PANEL_BYTES: usize = 16 << 10;
+/// Terms of a run at most.
+const RUN_TERMS: usize = 256;
 
 /// Some components of the rank of every block of a factor `[blocks, terms, r]`.
 #[derive(Clone, Copy)]
@@ -22,9 +22,8 @@ pub(super) struct StripOfFactor<'a> {
 }
 
 /// Terms of a run, of which a factor has so many: as even as possible.
-pub(super) fn run_terms<E: Scalar>(terms: usize, width: usize) -> usize {
-    let longest = PANEL_BYTES / (width * size_of::<E>());
-    terms.div_ceil(terms.div_ceil(longest).max(1))
+pub(super) fn run_terms(terms: usize) -> usize {
+    terms.div_ceil(terms.div_ceil(RUN_TERMS).max(1))
 }
 
 impl<'a> StripOfFactor<'a> {
@@ -59,7 +58,7 @@ impl<'a> StripOfFactor<'a> {
         following: Option<Self>,
     ) {
         let [blocks, terms, _] = self.factor.layout().shape().dims();
-        let run = run_terms::<E>(terms, panel::width::<S, E>());
+        let run = run_terms(terms);
         let strip = self.cols.next_multiple_of(panel::width::<S, E>());
         let first = Run { block: 0, start: 0, terms: run.min(terms) };
         let mut at = Some(first);

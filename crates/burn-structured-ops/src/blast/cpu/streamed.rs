@@ -10,7 +10,7 @@
 
 use super::coupling::Couplings;
 use crate::blast::Sizes;
-use crate::cpu::panel::{SharedOutput, prefetch_line};
+use crate::cpu::panel::{Ahead, SharedOutput};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, load_at, portions, store_at};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -21,8 +21,8 @@ const TASK_ELEMENTS: usize = 1 << 15;
 const TASKS_PER_THREAD: usize = 4;
 /// Rows read side by side.
 const ROWS: usize = 4;
-/// Rows further on that are asked for meanwhile.
-const AHEAD_ROWS: usize = 2 * ROWS;
+/// Bytes further on that are asked for meanwhile at least.
+const AHEAD_BYTES: usize = 2 << 10;
 /// Tokens that share what is loaded of a row, if there are so many.
 const PAIR: usize = 2;
 
@@ -95,6 +95,16 @@ fn run_length(blocks: usize, rows: usize, r: usize) -> usize {
     rows.div_ceil(cuts)
 }
 
+/// What is asked for while the [`ROWS`] rows from `row` on are read, in so many steps: as many rows further on, in the order of memory.
+///
+/// A processor foresees the reading of memory in order, but not of a few rows side by side, a short piece of each at a time.
+#[inline(always)]
+fn ahead<E: Scalar>(factor: Matrix<'_, E>, row: usize, steps: usize) -> Ahead<E> {
+    let first = row + ROWS.max(AHEAD_BYTES / (factor.cols * size_of::<E>()));
+    let rows = ROWS.min(factor.rows.saturating_sub(first));
+    Ahead::new((rows > 0).then(|| factor.rows(first, rows)), steps)
+}
+
 /// `z = Σ_k x[k] · row k` for a run of the rows, for every token.
 struct AddRows<'a, E: Scalar> {
     tokens: usize,
@@ -125,14 +135,14 @@ impl<E: Scalar> pulp::WithSimd for AddRows<'_, E> {
         for k in (0..full).step_by(ROWS) {
             let rows = std::array::from_fn(|i| factor.row_slice(k + i));
             let x = |token: usize| x[token * x_stride + k..].first_chunk().expect("as many elements as rows");
-            let mut ahead = Some(AHEAD_ROWS as isize * factor.row_stride);
+            let mut ahead = ahead(factor, k, tokens.div_ceil(PAIR) * (cols / E::lanes::<S>()));
             let mut token = 0;
             while tokens - token >= PAIR {
-                add_rows::<S, E, PAIR>(simd, [x(token), x(token + 1)], rows, [z(token), z(token + 1)], ahead.take());
+                add_rows::<S, E, PAIR>(simd, [x(token), x(token + 1)], rows, [z(token), z(token + 1)], &mut ahead);
                 token += PAIR;
             }
             if token < tokens {
-                add_rows::<S, E, 1>(simd, [x(token)], rows, [z(token)], ahead);
+                add_rows::<S, E, 1>(simd, [x(token)], rows, [z(token)], &mut ahead);
             }
         }
         for k in full..terms {
@@ -146,14 +156,14 @@ impl<E: Scalar> pulp::WithSimd for AddRows<'_, E> {
     }
 }
 
-/// Adds up the rows, scaled by elements of `x`, for `T` tokens; asks for what lies `ahead` of each row.
+/// Adds up the rows, scaled by elements of `x`, for `T` tokens, a step of `ahead` for each vector.
 #[inline(always)]
 fn add_rows<S: Simd, E: Scalar, const T: usize>(
     simd: S,
     x: [&[E; ROWS]; T],
     rows: [&[E]; ROWS],
     mut z: [&mut [E]; T],
-    ahead: Option<isize>,
+    ahead: &mut Ahead<E>,
 ) {
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && z.iter().all(|z| z.len() == len), "rows of one length");
@@ -165,11 +175,7 @@ fn add_rows<S: Simd, E: Scalar, const T: usize>(
         }
     }
     for c in (0..full).step_by(lanes) {
-        if let Some(ahead) = ahead {
-            for row in rows {
-                prefetch_line(row.as_ptr().wrapping_offset(ahead + c as isize));
-            }
-        }
+        ahead.fetch();
         let mut values = [E::splat(simd, E::ZERO); ROWS];
         for (value, row) in values.iter_mut().zip(rows) {
             // SAFETY: `c + lanes` is at most `full`, and that is at most the length of every row, as asserted.
@@ -234,7 +240,8 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
             for (i, value) in values[..rows].iter_mut().enumerate() {
                 *value = factor.row_slice(row + i);
             }
-            let mut ahead = Some(AHEAD_ROWS as isize * factor.row_stride);
+            let steps = tokens / PAIR * (r / E::lanes::<S>()) + tokens % PAIR * (r / (2 * E::lanes::<S>()));
+            let mut ahead = ahead(factor, row, steps);
             let write = |token: usize, sums: [E; ROWS]| {
                 // SAFETY: no other task has these columns.
                 let y = unsafe { y.vacant(token * b1 * p + column + row, rows) };
@@ -245,12 +252,12 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
             let t = |token: usize| &t[token * r..][..r];
             let mut token = 0;
             while tokens - token >= PAIR {
-                let sums = dots::<S, E, PAIR, 1>(simd, [t(token), t(token + 1)], values, ahead.take());
+                let sums = dots::<S, E, PAIR, 1>(simd, [t(token), t(token + 1)], values, &mut ahead);
                 sums.into_iter().enumerate().for_each(|(i, sums)| write(token + i, sums));
                 token += PAIR;
             }
             if token < tokens {
-                let [sums] = dots::<S, E, 1, 2>(simd, [t(token)], values, ahead);
+                let [sums] = dots::<S, E, 1, 2>(simd, [t(token)], values, &mut ahead);
                 write(token, sums);
             }
             row += rows;
@@ -258,13 +265,13 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
     }
 }
 
-/// `T` rows `t` times each of the rows, `V` vectors at a time; asks for what lies `ahead` of each row.
+/// `T` rows `t` times each of the rows, `V` vectors at a time, a step of `ahead` for each time.
 #[inline(always)]
 fn dots<S: Simd, E: Scalar, const T: usize, const V: usize>(
     simd: S,
     t: [&[E]; T],
     rows: [&[E]; ROWS],
-    ahead: Option<isize>,
+    ahead: &mut Ahead<E>,
 ) -> [[E; ROWS]; T] {
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && t.iter().all(|t| t.len() == len), "rows of one length");
@@ -272,11 +279,7 @@ fn dots<S: Simd, E: Scalar, const T: usize, const V: usize>(
     // Two sums for every row, of two tokens or of two halves of one, so that an addition need not wait for the one before.
     let mut sums = [[[E::splat(simd, E::ZERO); V]; ROWS]; T];
     for k in (0..full).step_by(V * lanes) {
-        if let Some(ahead) = ahead {
-            for row in rows {
-                prefetch_line(row.as_ptr().wrapping_offset(ahead + k as isize));
-            }
-        }
+        ahead.fetch();
         for v in 0..V {
             let k = k + v * lanes;
             let mut factors = [E::splat(simd, E::ZERO); T];

@@ -131,7 +131,7 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
         let (width, tokens) = (layout.width, x.count);
         let panels = cols.div_ceil(width);
         let (strip, z_row) = (panels * width, b2 * panels * width);
-        let lengths = [run_terms::<E>(q, width) * strip, b1 * b2 * strip, tokens * z_row];
+        let lengths = [run_terms(q) * strip, b1 * b2 * strip, tokens * z_row];
         let [packed, couplings, projected] = portions(buffer, lengths);
 
         s.pack(b1, b2, first, cols, width, couplings);

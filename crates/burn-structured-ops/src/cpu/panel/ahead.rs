@@ -7,7 +7,7 @@ const LINE: usize = 64;
 
 /// Rows that are needed next, asked for a few cache lines at a time: a processor that is asked for many at once stands still
 /// until the first have come.
-pub(super) struct Ahead<E> {
+pub(crate) struct Ahead<E> {
     /// The row being asked for.
     start: *const E,
     row_stride: isize,
@@ -30,14 +30,17 @@ impl<E> Default for Ahead<E> {
 impl<E: Scalar> Ahead<E> {
     /// The rows of `matrix`, if they are contiguous, in so many steps.
     pub fn new(matrix: Option<Matrix<'_, E>>, steps: usize) -> Self {
-        let Some(matrix) = matrix.filter(|matrix| matrix.col_stride == 1 && matrix.cols > 0 && steps > 0) else {
+        let Some(matrix) = matrix.filter(|matrix| matrix.col_stride == 1 && matrix.rows * matrix.cols > 0 && steps > 0)
+        else {
             return Self::default();
         };
-        let row_bytes = matrix.cols * size_of::<E>();
+        // Rows without a gap between them are a single one.
+        let dense = matrix.row_stride == matrix.cols as isize;
+        let (rows, cols) = if dense { (1, matrix.rows * matrix.cols) } else { (matrix.rows, matrix.cols) };
+        let row_bytes = cols * size_of::<E>();
         // A row need not begin with a line.
-        let lines = (matrix.rows * (row_bytes.div_ceil(LINE) + 1)).div_ceil(steps);
-        let (start, row_stride) = (matrix.onwards().as_ptr(), matrix.row_stride);
-        Self { start, row_stride, rows: matrix.rows, row_bytes, at: 0, lines }
+        let lines = (rows * (row_bytes.div_ceil(LINE) + 1)).div_ceil(steps);
+        Self { start: matrix.onwards().as_ptr(), row_stride: matrix.row_stride, rows, row_bytes, at: 0, lines }
     }
 
     #[inline(always)]
@@ -80,7 +83,7 @@ pub(super) fn prefetch<E>(start: *const E, len: usize) {
 
 /// Asks for the cache line that holds `address`.
 #[inline(always)]
-pub(crate) fn prefetch_line<E>(address: *const E) {
+fn prefetch_line<E>(address: *const E) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
