@@ -45,7 +45,7 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
 /// [`pack`] and [`multiply_panels`] in one: packs `factor` into `panels`, and multiplies rows by it.
 ///
 /// The first tile of rows meets the factor where it lies, if its rows are contiguous, and leaves it in panels for the tiles after
-/// it: waiting for memory and copying then happen beside arithmetic, and not before it.
+/// it, without zeros beside half a panel: waiting for memory and copying then happen beside arithmetic, and not before it.
 ///
 /// # Safety
 ///
@@ -163,26 +163,31 @@ unsafe fn packing_group<S: Simd, E: Scalar, const R: usize>(
     target: Target<'_, E>,
     ahead: &mut Ahead<E>,
 ) {
-    let width = width::<S, E>();
+    let (width, lanes) = (width::<S, E>(), E::lanes::<S>());
     for (index, panel) in panels.chunks_exact_mut(rows.terms * width).enumerate() {
         let first = index * width;
         let (strip, target) = (factor.cols(first, width.min(factor.cols - first)), target.cols_from(first));
+        let cols = width.min(cols - first);
+        macro_rules! on_the_way {
+            ($vectors:literal) => {{
+                let mut sums = [start::<S, E, $vectors>(simd, target.landing); R];
+                let source = Terms { start: strip.onwards().as_ptr(), stride: strip.row_stride as usize };
+                // SAFETY: the strip has the rows' terms and so many vectors of columns, the panel room for them.
+                unsafe {
+                    let copied = Copied(panel.as_mut_ptr());
+                    sum_runs::<S, E, R, $vectors, true>(simd, rows, source, copied, &mut sums, ahead);
+                    land(simd, &sums, target);
+                }
+            }};
+        }
         if strip.cols == width {
-            let mut sums = [start::<S, E, 2>(simd, target.landing); R];
-            let source = Terms { start: strip.onwards().as_ptr(), stride: strip.row_stride as usize };
-            // SAFETY: the strip has the rows' terms and a panel's columns, the panel room for them.
-            unsafe {
-                let copied = Copied(panel.as_mut_ptr());
-                sum_runs::<S, E, R, 2, true>(simd, rows, source, copied, &mut sums, ahead);
-                land(simd, &sums, target);
-            }
+            on_the_way!(2);
+        } else if strip.cols == lanes && cols == lanes {
+            on_the_way!(1);
         } else {
             pack::<S, E>(strip, panel);
             // SAFETY: the panel is packed, the rest as the caller says.
-            unsafe {
-                let (panel, cols) = (panel.as_ptr(), width.min(cols - first));
-                packed_panel::<S, E, R>(simd, rows, panel, cols, target, ahead);
-            }
+            unsafe { packed_panel::<S, E, R>(simd, rows, panel.as_ptr(), cols, target, ahead) };
         }
     }
 }
@@ -204,16 +209,24 @@ unsafe fn packed_panel<S: Simd, E: Scalar, const R: usize>(
 ) {
     let (width, lanes) = (width::<S, E>(), E::lanes::<S>());
     let (source, copied) = (Terms { start: panel, stride: width }, Copied::nowhere());
+    macro_rules! whole {
+        ($vectors:literal) => {{
+            let mut sums = [start::<S, E, $vectors>(simd, target.landing); R];
+            // SAFETY: as the caller says.
+            unsafe {
+                sum_runs::<S, E, R, $vectors, false>(simd, rows, source, copied, &mut sums, ahead);
+                return land(simd, &sums, target);
+            }
+        }};
+    }
     if cols == width {
-        let mut sums = [start::<S, E, 2>(simd, target.landing); R];
-        // SAFETY: as the caller says.
-        unsafe {
-            sum_runs::<S, E, R, 2, false>(simd, rows, source, copied, &mut sums, ahead);
-            return land(simd, &sums, target);
-        }
+        whole!(2);
+    }
+    if cols == lanes {
+        whole!(1);
     }
     let mut sums = [[E::splat(simd, E::ZERO); 2]; R];
-    if cols <= lanes {
+    if cols < lanes {
         let mut halves = [[E::splat(simd, E::ZERO)]; R];
         // SAFETY: as the caller says.
         unsafe { sum_runs::<S, E, R, 1, false>(simd, rows, source, copied, &mut halves, ahead) };
@@ -243,7 +256,7 @@ unsafe fn packed_panel<S: Simd, E: Scalar, const R: usize>(
     }
 }
 
-/// What the sums of a full panel begin with.
+/// What the sums of the first `V` vectors of a panel begin with.
 #[inline(always)]
 fn start<S: Simd, E: Scalar, const V: usize>(simd: S, landing: Landing<'_, E>) -> [E::Vector<S>; V] {
     let mut values = [E::splat(simd, E::ZERO); V];
@@ -256,13 +269,17 @@ fn start<S: Simd, E: Scalar, const V: usize>(simd: S, landing: Landing<'_, E>) -
     values
 }
 
-/// Writes the sums of a full panel, which have [started](start) with the bias.
+/// Writes the sums of the first `V` vectors of a panel, which have [started](start) with the bias.
 ///
 /// # Safety
 ///
 /// As [`packed_panel`].
 #[inline(always)]
-unsafe fn land<S: Simd, E: Scalar, const R: usize>(simd: S, sums: &[[E::Vector<S>; 2]; R], target: Target<'_, E>) {
+unsafe fn land<S: Simd, E: Scalar, const R: usize, const V: usize>(
+    simd: S,
+    sums: &[[E::Vector<S>; V]; R],
+    target: Target<'_, E>,
+) {
     let lanes = E::lanes::<S>();
     for (i, sums) in sums.iter().enumerate() {
         for (v, sum) in sums.iter().enumerate() {
@@ -323,7 +340,7 @@ unsafe fn sum_runs<S: Simd, E: Scalar, const R: usize, const V: usize, const COP
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::panel::SharedOutput;
+    use crate::cpu::panel::{self, SharedOutput};
 
     /// A product of either kind, and the panels that it leaves.
     struct Product<'a, E: Scalar> {
@@ -358,9 +375,18 @@ mod tests {
 
     fn check<E: Scalar + PartialEq + std::fmt::Debug>(number: impl Fn(usize) -> E) {
         let values: Vec<E> = (0..1 << 14).map(number).collect();
-        for [count, terms, cols] in
-            [[1, 3, 5], [5, 40, 16], [6, 7, 33], [12, 33, 8], [13, 64, 40], [29, 100, 17], [0, 4, 4], [7, 0, 9]]
-        {
+        for [count, terms, cols] in [
+            [1, 3, 5],
+            [5, 40, 16],
+            [14, 50, 48],
+            [30, 9, 40],
+            [6, 7, 33],
+            [12, 33, 8],
+            [13, 64, 40],
+            [29, 100, 17],
+            [0, 4, 4],
+            [7, 0, 9],
+        ] {
             let x = Matrix::row_major(&values[7..], count, terms, terms + 1);
             let by_row = Matrix::row_major(&values, terms, cols, cols + 2);
             let by_column = Matrix::row_major(&values, cols, terms, terms + 1).transposed();
@@ -374,7 +400,13 @@ mod tests {
                         (pulp::Arch::new().dispatch(product), y)
                     });
                     let case = format!("{count} × {terms} × {}, landing {of}", factor.cols);
-                    assert_eq!(packed, packed_before, "{case}");
+                    let lanes = panel::shape::<E>().0 / 2;
+                    let used = |panels: &[E]| -> Vec<Vec<E>> {
+                        let rows = panels.chunks_exact(2 * lanes).enumerate();
+                        let cols = |at: usize| (factor.cols - at / terms * 2 * lanes).next_multiple_of(lanes);
+                        rows.map(|(at, row)| row[..cols(at).min(2 * lanes)].to_vec()).collect()
+                    };
+                    assert_eq!(used(&packed), used(&packed_before), "{case}");
                     assert_eq!(y, expected, "{case}");
                     for (row, col) in (0..count).flat_map(|row| (0..factor.cols).map(move |col| (row, col))) {
                         let at = 2 + row * (factor.cols + 3) + col;
