@@ -11,6 +11,8 @@ const KEPT_BYTES: usize = 400 << 10;
 const STRIP_PANELS: usize = 4;
 /// Tiles of rows to take at least, whatever has to be kept for them.
 const LEAST_TILES: usize = 8;
+/// Tiles of rows of a task that is one thread's share of another.
+const SHARED_TILES: usize = 3;
 /// What an element of a factor costs beside one of the rows that meet it: it is read in short pieces, and packed.
 const FACTOR_COST: usize = 8;
 
@@ -29,6 +31,15 @@ pub(super) struct Work {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Cut {
     pub panels: usize,
+    pub tokens: usize,
+}
+
+/// A task: so many panels of the rank from `panel` on, for so many tokens from `start` on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Piece {
+    pub panel: usize,
+    pub panels: usize,
+    pub start: usize,
     pub tokens: usize,
 }
 
@@ -69,6 +80,32 @@ impl Cut {
             })
             .expect("a panel and a token at least")
     }
+
+    /// The tasks, every strip of the rank for one tile of tokens after the other.
+    ///
+    /// What is left of them once all threads had equally many is cut again, a tile of tokens for each thread: of nine tasks on two
+    /// threads, the last would take as long alone.
+    pub fn pieces<E: Scalar>(self, layout: CoupledLayout, tokens: usize) -> Vec<Piece> {
+        let tiles = (0..tokens).step_by(self.tokens);
+        let strips = (0..layout.panels).step_by(self.panels);
+        let mut pieces: Vec<Piece> = tiles
+            .flat_map(|start| strips.clone().map(move |panel| (start, panel)))
+            .map(|(start, panel)| Piece {
+                panel,
+                panels: self.panels.min(layout.panels - panel),
+                start,
+                tokens: self.tokens.min(tokens - start),
+            })
+            .collect();
+        let threads = rayon::current_num_threads();
+        let (_, tile_rows) = panel::shape::<E>();
+        for piece in pieces.split_off(pieces.len() - pieces.len() % threads) {
+            let step = piece.tokens.div_ceil(threads).next_multiple_of(tile_rows).max(SHARED_TILES * tile_rows);
+            let cut = |at: usize| Piece { start: piece.start + at, tokens: step.min(piece.tokens - at), ..piece };
+            pieces.extend((0..piece.tokens).step_by(step).map(cut));
+        }
+        pieces
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +132,28 @@ mod tests {
             assert!(values * 4 <= KEPT_BYTES, "{panels} panels, {tile} tokens");
             let tasks = layout.panels.div_ceil(panels) * tokens.div_ceil(tile);
             assert!(tasks >= 8 || tokens < 8 * tile_rows, "{tasks} tasks");
+        }
+    }
+
+    #[test]
+    fn pieces_are_all_of_the_work_and_what_is_left_is_shared() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
+        let (width, tile_rows) = panel::shape::<f32>();
+        for (panels, of_rank, tile, tokens, count) in
+            [(1, 9, 64, 64, 10), (2, 9, 64, 64, 6), (1, 10, 512, 512, 10), (3, 7, 60, 100, 6), (1, 1, 12, 9, 1)]
+        {
+            let layout = CoupledLayout::new::<f32>(of_rank * width, 4, tokens);
+            let cut = Cut { panels, tokens: tile };
+            let pieces = pool.install(|| cut.pieces::<f32>(layout, tokens));
+            assert_eq!(pieces.len(), count, "{pieces:?}");
+            let mut taken = vec![0; layout.panels * tokens];
+            for Piece { panel, panels, start, tokens: here } in pieces.iter().copied() {
+                assert!(panels >= 1 && here >= 1 && start % tile % tile_rows == 0);
+                for panel in panel..panel + panels {
+                    taken[panel * tokens + start..][..here].iter_mut().for_each(|taken| *taken += 1);
+                }
+            }
+            assert!(taken.iter().all(|taken| *taken == 1), "{pieces:?}");
         }
     }
 

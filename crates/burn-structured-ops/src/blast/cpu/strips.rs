@@ -12,7 +12,7 @@
 //! rank, and is a second set of tasks, one for each group of output columns (`expansion.rs`).
 
 use super::coupling::{Couplings, couple_strip};
-use super::cut::{Cut, Work};
+use super::cut::{Cut, Piece, Work};
 use super::expansion::{self, Expansion};
 use super::layout::CoupledLayout;
 use super::projection::{StripOfFactor, run_terms};
@@ -80,13 +80,11 @@ fn project_and_couple<E: Scalar>(
     z: Option<SharedOutput<'_, E>>,
 ) {
     let tokens = x.count;
-    let Cut { panels: strip_panels, tokens: tile } = cut::<E>(sizes, layout, tokens);
-    let strips = layout.panels.div_ceil(strip_panels);
-    crew.each(strips * tokens.div_ceil(tile), |task| {
-        let (strip, start) = (task % strips, task / strips * tile);
-        let first = strip * strip_panels * layout.width;
-        let cols = (strip_panels * layout.width).min(sizes.r - first);
-        let tokens = tile.min(tokens - start);
+    let pieces = cut::<E>(sizes, layout, tokens).pieces::<E>(layout, tokens);
+    crew.each(pieces.len(), |task| {
+        let Piece { panel, panels, start, tokens } = pieces[task];
+        let first = panel * layout.width;
+        let cols = (panels * layout.width).min(sizes.r - first);
         E::with_buffer(Slot::Task, |buffer| {
             pulp::Arch::new().dispatch(Strip {
                 sizes,
