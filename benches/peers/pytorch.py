@@ -70,7 +70,12 @@ def parameters(structure, n, m, dtype, device):
         return torch.randn(*shape, dtype=dtype, device=device) / math.sqrt(shape[-1])
 
     def rank(per_rank):
-        return int(given["r"]) if "r" in given else int(float(given.get("ratio", 0.5)) * m * n / per_rank)
+        """As `Rank` of burn-structured-nn: the highest within a ratio, or a multiple of 16 or 8 up to 2 % below it."""
+        if "r" in given:
+            return int(given["r"])
+        highest = int(float(given.get("ratio", 0.5)) * m * n / per_rank)
+        multiples = (highest - highest % multiple for multiple in (16, 8))
+        return next((r for r in multiples if highest - r <= 0.02 * highest), highest)
 
     if name == "dense":
         return [draw(m, n), draw(m)], F.linear
