@@ -52,7 +52,7 @@ fn roundoff(dtype: DType) -> (f64, f64) {
 
 /// Compares with the product by the dense weight, which is computed in f64 on Flex from the same stored weights. The bound
 /// is that of an inner product over the absolute values: `x` by the dense weight of the layer without its signs.
-fn check(what: &str, entry: &Entry, layer: &StructuredLinear, x: Tensor<3>, trigonometry: f64) {
+fn check<const D: usize>(what: &str, entry: &Entry, layer: &StructuredLinear, x: Tensor<D>, trigonometry: f64) {
     let dtype = x.dtype();
     let flex = Device::flex();
     let exact = cast(layer.clone().fork(&flex), DType::F64);
@@ -98,6 +98,32 @@ fn every_layer_is_the_product_with_its_dense_weight() {
                         let what = format!("{name}, {dtype:?}, {}, {layout:?}, {tokens} tokens", entry.structure);
                         check(&what, entry, &layer, input(*tokens, *layout, &device, dtype), trigonometry(name));
                     }
+                }
+            }
+        }
+    }
+}
+
+/// No reshape stands between such an input and the kernels.
+#[test]
+fn an_input_of_two_axes_is_read_as_it_lies() {
+    for (name, device) in devices() {
+        let draw = |shape: [usize; 2]| {
+            let values: Vec<f32> = (0..shape[0] * shape[1]).map(|at| ((at * 37 % 101) as f32 - 50.0) / 64.0).collect();
+            Tensor::<2>::from_data(TensorData::new(values, shape), &device)
+        };
+        for entry in &TABLE {
+            let layer = filled(entry.config().with_bias(false).init(&device), 2);
+            for tokens in if ["flex", "ndarray"].contains(&name) { &[1, 7, 65][..] } else { &[7][..] } {
+                for layout in LAYOUTS {
+                    let x = match layout {
+                        Layout::Contiguous => draw([*tokens, D_INPUT]),
+                        Layout::Permuted => draw([D_INPUT, *tokens]).swap_dims(0, 1),
+                        Layout::Sliced => draw([tokens + 2, D_INPUT + 1]).slice([1..tokens + 1, 1..D_INPUT + 1]),
+                        Layout::Broadcast => draw([1, D_INPUT]).expand([*tokens, D_INPUT]),
+                    };
+                    let what = format!("{name}, {}, {layout:?}, {tokens} tokens", entry.structure);
+                    check(&what, entry, &layer, x, trigonometry(name));
                 }
             }
         }
