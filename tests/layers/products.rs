@@ -19,13 +19,15 @@ enum Layout {
 
 const LAYOUTS: [Layout; 4] = [Layout::Contiguous, Layout::Permuted, Layout::Sliced, Layout::Broadcast];
 
+fn draw<const D: usize>(shape: [usize; D], device: &Device, dtype: DType) -> Tensor<D> {
+    let length = shape.iter().product();
+    let values: Vec<f64> = (0..length).map(|index| ((index * 37 % 101) as f64 - 50.0) / 64.0).collect();
+    Tensor::from_data(TensorData::new(values, shape).convert_dtype(dtype), (device, dtype))
+}
+
 /// `[2, tokens, D_INPUT]`.
 fn input(tokens: usize, layout: Layout, device: &Device, dtype: DType) -> Tensor<3> {
-    let draw = |shape: [usize; 3]| {
-        let length = shape.iter().product();
-        let values: Vec<f64> = (0..length).map(|index| ((index * 37 % 101) as f64 - 50.0) / 64.0).collect();
-        Tensor::<3>::from_data(TensorData::new(values, shape).convert_dtype(dtype), (device, dtype))
-    };
+    let draw = |shape: [usize; 3]| draw(shape, device, dtype);
     match layout {
         Layout::Contiguous => draw([2, tokens, D_INPUT]),
         Layout::Permuted => draw([D_INPUT, tokens, 2]).permute([2, 1, 0]),
@@ -108,10 +110,7 @@ fn every_layer_is_the_product_with_its_dense_weight() {
 #[test]
 fn an_input_of_two_axes_is_read_as_it_lies() {
     for (name, device) in devices() {
-        let draw = |shape: [usize; 2]| {
-            let values: Vec<f32> = (0..shape[0] * shape[1]).map(|at| ((at * 37 % 101) as f32 - 50.0) / 64.0).collect();
-            Tensor::<2>::from_data(TensorData::new(values, shape), &device)
-        };
+        let draw = |shape: [usize; 2]| draw(shape, &device, DType::F32);
         for entry in &TABLE {
             let layer = filled(entry.config().with_bias(false).init(&device), 2);
             for tokens in if ["flex", "ndarray"].contains(&name) { &[1, 7, 65][..] } else { &[7][..] } {

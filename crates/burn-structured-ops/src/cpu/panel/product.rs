@@ -45,7 +45,7 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
 /// [`pack`] and [`multiply_panels`] in one: packs `factor` into `panels`, and multiplies rows by it.
 ///
 /// The first tile of rows meets the factor where it lies, if its rows are contiguous, and leaves it in panels for the tiles after
-/// it, without zeros beside half a panel: waiting for memory and copying then happen beside arithmetic, and not before it.
+/// it: waiting for memory and copying then happen beside arithmetic, and not before it.
 ///
 /// # Safety
 ///
@@ -168,22 +168,15 @@ unsafe fn packing_group<S: Simd, E: Scalar, const R: usize>(
         let first = index * width;
         let (strip, target) = (factor.cols(first, width.min(factor.cols - first)), target.cols_from(first));
         let cols = width.min(cols - first);
-        macro_rules! on_the_way {
-            ($vectors:literal) => {{
-                let mut sums = [start::<S, E, $vectors>(simd, target.landing); R];
-                let source = Terms { start: strip.onwards().as_ptr(), stride: strip.row_stride as usize };
-                // SAFETY: the strip has the rows' terms and so many vectors of columns, the panel room for them.
-                unsafe {
-                    let copied = Copied(panel.as_mut_ptr());
-                    sum_runs::<S, E, R, $vectors, true>(simd, rows, source, copied, &mut sums, ahead);
-                    land(simd, &sums, target);
-                }
-            }};
-        }
+        let source = Terms { start: strip.onwards().as_ptr(), stride: strip.row_stride as usize };
+        let copied = Copied(panel.as_mut_ptr());
         if strip.cols == width {
-            on_the_way!(2);
+            // SAFETY: the strip has the rows' terms and a panel's columns, the panel room for them.
+            unsafe { whole::<S, E, R, 2, true>(simd, rows, source, copied, target, ahead) };
         } else if strip.cols == lanes && cols == lanes {
-            on_the_way!(1);
+            // SAFETY: as above, for half of a panel.
+            unsafe { whole::<S, E, R, 1, true>(simd, rows, source, copied, target, ahead) };
+            panel.chunks_exact_mut(width).for_each(|term| term[lanes..].fill(E::ZERO));
         } else {
             pack::<S, E>(strip, panel);
             // SAFETY: the panel is packed, the rest as the caller says.
@@ -209,21 +202,13 @@ unsafe fn packed_panel<S: Simd, E: Scalar, const R: usize>(
 ) {
     let (width, lanes) = (width::<S, E>(), E::lanes::<S>());
     let (source, copied) = (Terms { start: panel, stride: width }, Copied::nowhere());
-    macro_rules! whole {
-        ($vectors:literal) => {{
-            let mut sums = [start::<S, E, $vectors>(simd, target.landing); R];
-            // SAFETY: as the caller says.
-            unsafe {
-                sum_runs::<S, E, R, $vectors, false>(simd, rows, source, copied, &mut sums, ahead);
-                return land(simd, &sums, target);
-            }
-        }};
-    }
     if cols == width {
-        whole!(2);
+        // SAFETY: as the caller says.
+        return unsafe { whole::<S, E, R, 2, false>(simd, rows, source, copied, target, ahead) };
     }
     if cols == lanes {
-        whole!(1);
+        // SAFETY: as the caller says.
+        return unsafe { whole::<S, E, R, 1, false>(simd, rows, source, copied, target, ahead) };
     }
     let mut sums = [[E::splat(simd, E::ZERO); 2]; R];
     if cols < lanes {
@@ -253,6 +238,28 @@ unsafe fn packed_panel<S: Simd, E: Scalar, const R: usize>(
                 }
             }
         }
+    }
+}
+
+/// The product of `R` rows with the first `V` vectors of a panel, all of which are wanted.
+///
+/// # Safety
+///
+/// As [`packed_panel`] and [`sum_runs`].
+#[inline(always)]
+unsafe fn whole<S: Simd, E: Scalar, const R: usize, const V: usize, const COPY: bool>(
+    simd: S,
+    rows: Rows<'_, E>,
+    source: Terms<E>,
+    copied: Copied<E>,
+    target: Target<'_, E>,
+    ahead: &mut Ahead<E>,
+) {
+    let mut sums = [start::<S, E, V>(simd, target.landing); R];
+    // SAFETY: as the caller says.
+    unsafe {
+        sum_runs::<S, E, R, V, COPY>(simd, rows, source, copied, &mut sums, ahead);
+        land(simd, &sums, target);
     }
 }
 
@@ -340,7 +347,7 @@ unsafe fn sum_runs<S: Simd, E: Scalar, const R: usize, const V: usize, const COP
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::panel::{self, SharedOutput};
+    use crate::cpu::panel::SharedOutput;
 
     /// A product of either kind, and the panels that it leaves.
     struct Product<'a, E: Scalar> {
@@ -400,13 +407,7 @@ mod tests {
                         (pulp::Arch::new().dispatch(product), y)
                     });
                     let case = format!("{count} × {terms} × {}, landing {of}", factor.cols);
-                    let lanes = panel::shape::<E>().0 / 2;
-                    let used = |panels: &[E]| -> Vec<Vec<E>> {
-                        let rows = panels.chunks_exact(2 * lanes).enumerate();
-                        let cols = |at: usize| (factor.cols - at / terms * 2 * lanes).next_multiple_of(lanes);
-                        rows.map(|(at, row)| row[..cols(at).min(2 * lanes)].to_vec()).collect()
-                    };
-                    assert_eq!(used(&packed), used(&packed_before), "{case}");
+                    assert_eq!(packed, packed_before, "{case}");
                     assert_eq!(y, expected, "{case}");
                     for (row, col) in (0..count).flat_map(|row| (0..factor.cols).map(move |col| (row, col))) {
                         let at = 2 + row * (factor.cols + 3) + col;
