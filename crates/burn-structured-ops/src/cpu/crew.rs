@@ -5,6 +5,10 @@
 //! anew, and for the shortest products that costs as much as the work: often the second thread comes too late for either stage.
 //! Here the calling thread works itself from the first moment; helpers from rayon's pool join when they are awake, stay for all
 //! stages, and nobody waits for one that never came.
+//!
+//! Which of them are awake and on a core of their own is the scheduler's doing, and a thread that shares the calling thread's core
+//! while another core is idle costs a product up to half of its speed. So one helper more is called than there is room for, and
+//! once that many have come, one that finds itself on another's core leaves.
 
 use std::any::Any;
 use std::cell::OnceCell;
@@ -37,12 +41,13 @@ impl Crew {
             return (0..tasks).for_each(task);
         }
         let call = || {
-            let board = Arc::new(Board::default());
+            let helpers = threads.min(tasks);
+            let board = Arc::new(Board::new(threads, helpers));
             // Not one less than threads: of a pool that has just been at work, one may share a core with the calling thread
             // until the scheduler sees that another core is idle.
-            for _ in 0..threads.min(tasks) {
+            for helper in 0..helpers {
                 let board = board.clone();
-                rayon::spawn(move || board.help());
+                rayon::spawn(move || board.help(CALLER + 1 + helper));
             }
             board
         };
@@ -58,9 +63,15 @@ impl Drop for Crew {
     }
 }
 
+/// The calling thread's place among a [board's](Board) threads; its helpers have those after it.
+const CALLER: usize = 0;
+/// Of a thread that is not at work, or whose system does not say.
+const NO_CORE: usize = usize::MAX;
+
 /// Where the calling thread announces its stages.
-#[derive(Default)]
 struct Board {
+    /// Threads that there is room for, the calling one included.
+    threads: usize,
     /// The stage at hand, on the calling thread's stack, or null.
     stage: AtomicPtr<Stage>,
     /// Stages announced so far.
@@ -71,9 +82,23 @@ struct Board {
     closed: AtomicBool,
     /// Helpers that have come and not left.
     present: AtomicUsize,
+    /// The core that each thread was on when it last looked, the calling thread first.
+    cores: Box<[AtomicUsize]>,
 }
 
 impl Board {
+    fn new(threads: usize, helpers: usize) -> Self {
+        Self {
+            threads,
+            stage: AtomicPtr::default(),
+            announced: AtomicUsize::new(0),
+            holding: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            present: AtomicUsize::new(0),
+            cores: (0..=helpers).map(|_| AtomicUsize::new(NO_CORE)).collect(),
+        }
+    }
+
     /// Announces a stage, works on it, and returns when it is done and no helper holds it any more.
     fn share_out(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         // SAFETY: only the lifetime changes. Nobody calls the task once this function has returned: helpers reach it through
@@ -86,7 +111,10 @@ impl Board {
         self.announced.fetch_add(1, Ordering::Release);
         // SAFETY: the stage is alive, and shared references are all that anyone has.
         let shared = unsafe { &*self.stage.load(Ordering::Relaxed) };
-        shared.work();
+        shared.work(|| {
+            self.look_around(CALLER);
+            true
+        });
         wait_for(|_| (shared.done.load(Ordering::Acquire) == tasks).then_some(()));
         self.stage.store(null_mut(), Ordering::SeqCst);
         // Sequential consistency: a helper that is not counted here, as it counts itself before it looks, finds null.
@@ -98,28 +126,72 @@ impl Board {
 
     /// Works on every stage that it comes in time for, and leaves when the calling thread does or when there are threads
     /// enough without it.
-    fn help(&self) {
+    fn help(&self, place: usize) {
         let mut seen = 0;
-        // The calling thread is one as well. Two helpers cannot both take the others for enough.
-        let enough_others = |present: usize| (present >= rayon::current_num_threads()).then(|| present - 1);
-        let dismissed = || self.present.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough_others).is_ok();
         self.present.fetch_add(1, Ordering::Relaxed);
         loop {
             let next = wait_for(|turns| match self.announced.load(Ordering::Acquire) {
+                _ if self.dismisses(place, self.look_around(place), turns) => Some(None),
                 announced if announced != seen => Some(Some(announced)),
-                _ if self.closed.load(Ordering::Relaxed) || turns > PATIENCE && dismissed() => Some(None),
+                _ if self.closed.load(Ordering::Relaxed) => Some(None),
                 _ => None,
             });
             let Some(announced) = next else { return };
             seen = announced;
+            let mut stays = true;
             self.holding.fetch_add(1, Ordering::SeqCst);
             // SAFETY: a stage found here lives until it is no longer held, see `share_out`.
             if let Some(stage) = unsafe { self.stage.load(Ordering::SeqCst).as_ref() } {
-                stage.work();
+                stage.work(|| {
+                    stays = !self.dismisses(place, self.look_around(place), 0);
+                    stays
+                });
             }
             self.holding.fetch_sub(1, Ordering::SeqCst);
+            if !stays {
+                return;
+            }
         }
     }
+
+    /// Whether the helper at `place`, on `core`, is to leave after waiting for so many turns: there are enough others, and it is on
+    /// the core of one of them. Where the system does not say who is where, the first to lose its patience leaves.
+    ///
+    /// Two helpers cannot both take the others for enough.
+    fn dismisses(&self, place: usize, core: usize, turns: usize) -> bool {
+        // The calling thread is one as well.
+        let enough_others = |present: usize| (present >= self.threads).then(|| present - 1);
+        if enough_others(self.present.load(Ordering::Relaxed)).is_none() {
+            return false;
+        }
+        let in_the_way = match core {
+            NO_CORE => turns > PATIENCE,
+            core => self.cores.iter().filter(|other| other.load(Ordering::Relaxed) == core).count() > 1,
+        };
+        let leaves =
+            in_the_way && self.present.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough_others).is_ok();
+        if leaves {
+            self.cores[place].store(NO_CORE, Ordering::Relaxed);
+        }
+        leaves
+    }
+
+    /// Notes the core that the thread at `place` is on, and returns it.
+    fn look_around(&self, place: usize) -> usize {
+        let core = current_core();
+        self.cores[place].store(core, Ordering::Relaxed);
+        core
+    }
+}
+
+/// The core that the calling thread is on, or [`NO_CORE`].
+fn current_core() -> usize {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the function has no preconditions.
+    let core = usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(NO_CORE);
+    #[cfg(not(target_os = "linux"))]
+    let core = NO_CORE;
+    core
 }
 
 /// Tasks that any thread may take.
@@ -133,9 +205,9 @@ struct Stage {
 }
 
 impl Stage {
-    /// Takes tasks as long as there are any. Does not unwind.
-    fn work(&self) {
-        loop {
+    /// Takes tasks as long as there are any and the thread `stays`. Does not unwind.
+    fn work(&self, mut stays: impl FnMut() -> bool) {
+        while stays() {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if index >= self.tasks {
                 return;
@@ -206,6 +278,31 @@ mod tests {
     fn crews_on_every_thread_of_a_pool_do_not_wait_for_each_other() {
         let counts: Vec<_> = in_threads(3, || (0..60).into_par_iter().map(|_| relayed(6)).collect());
         assert!(counts.iter().all(|counts| counts == &[36; 6]));
+    }
+
+    #[test]
+    fn of_too_many_helpers_the_one_on_another_core_stays() {
+        let board = Board::new(2, 2);
+        let arrive = |place: usize, core: usize| {
+            board.present.fetch_add(1, Ordering::Relaxed);
+            board.cores[place].store(core, Ordering::Relaxed);
+        };
+        board.cores[CALLER].store(5, Ordering::Relaxed);
+        arrive(1, 5);
+        assert!(!board.dismisses(1, 5, 0), "on the caller's core, but the only one");
+        arrive(2, 6);
+        assert!(!board.dismisses(2, 6, 9 * PATIENCE), "one too many, but on a core of its own");
+        assert!(board.dismisses(1, 5, 0), "one too many, and on the caller's core");
+        assert!(!board.dismisses(2, 6, 0) && !board.dismisses(2, 5, 0), "the only one left");
+    }
+
+    #[test]
+    fn of_too_many_helpers_the_first_to_lose_its_patience_leaves_where_cores_are_unknown() {
+        let board = Board::new(2, 2);
+        board.present.fetch_add(2, Ordering::Relaxed);
+        assert!(!board.dismisses(1, NO_CORE, PATIENCE));
+        assert!(board.dismisses(2, NO_CORE, PATIENCE + 1));
+        assert!(!board.dismisses(1, NO_CORE, PATIENCE + 1));
     }
 
     #[test]
