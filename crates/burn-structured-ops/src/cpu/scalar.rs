@@ -30,6 +30,9 @@ pub(crate) trait Scalar:
     /// `value` in every lane.
     fn splat<S: Simd>(simd: S, value: Self) -> Self::Vector<S>;
 
+    /// `a + b` in every lane.
+    fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
     /// `a · b + c` in every lane.
     fn fused<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
 
@@ -73,7 +76,7 @@ pub(crate) fn portions<E: Scalar, const N: usize>(buffer: &mut Vec<E>, lengths: 
 const KEPT_BYTES: usize = 32 << 20;
 
 macro_rules! impl_scalar {
-    ($($E:ty, $vector:ident, $splat:ident, $fused:ident, $sum:ident);*) => {$(
+    ($($E:ty, $vector:ident, $splat:ident, $plus:ident, $fused:ident, $sum:ident);*) => {$(
         impl Scalar for $E {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -93,6 +96,11 @@ macro_rules! impl_scalar {
             #[inline(always)]
             fn splat<S: Simd>(simd: S, value: Self) -> S::$vector {
                 simd.$splat(value)
+            }
+
+            #[inline(always)]
+            fn plus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$plus(a, b)
             }
 
             #[inline(always)]
@@ -121,6 +129,6 @@ macro_rules! impl_scalar {
 }
 
 impl_scalar!(
-    f32, f32s, splat_f32s, mul_add_e_f32s, reduce_sum_f32s;
-    f64, f64s, splat_f64s, mul_add_e_f64s, reduce_sum_f64s
+    f32, f32s, splat_f32s, add_f32s, mul_add_e_f32s, reduce_sum_f32s;
+    f64, f64s, splat_f64s, add_f64s, mul_add_e_f64s, reduce_sum_f64s
 );

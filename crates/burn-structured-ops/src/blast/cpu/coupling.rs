@@ -301,7 +301,7 @@ pub(super) fn gradient_strip<S: Simd, E: Scalar>(
                 for (i, sums) in sums.iter().enumerate() {
                     for (j, sum) in sums.iter().enumerate() {
                         let ds = &mut ds[(($i + i) * b2 + $j + j) * width + half..];
-                        let total = E::fused(simd, E::splat(simd, E::ONE), *sum, load::<S, E>(ds));
+                        let total = E::plus(simd, *sum, load::<S, E>(ds));
                         store::<S, E>(ds, total);
                     }
                 }

@@ -142,6 +142,18 @@ impl<'a, E: Scalar> Target<'a, E> {
         Self { offset: self.offset + first, landing: self.landing.cols_from(first), ..self }
     }
 
+    /// Where the first row begins, if the next `rows` rows of `cols` columns are to be written from there on.
+    ///
+    /// # Panics
+    ///
+    /// If they are not within the output.
+    #[inline(always)]
+    pub fn start(self, rows: usize, cols: usize) -> *mut E {
+        let last = self.row(rows - 1);
+        assert!(last <= self.out.len && cols <= self.out.len - last, "rows within the output");
+        self.out.start.wrapping_add(self.offset)
+    }
+
     /// Where row `index` begins in the output.
     #[inline(always)]
     pub fn row(self, index: usize) -> usize {

@@ -4,7 +4,7 @@ use super::ahead::Ahead;
 use super::pack::pack;
 use super::tile::{Copied, Terms, tile};
 use super::{Landing, Rows, Target, tile_rows, width};
-use crate::cpu::{Matrix, Scalar, load, store_at};
+use crate::cpu::{Matrix, Scalar, load_at, store_at};
 use pulp::Simd;
 
 /// Terms of a tile between two pauses to ask for what comes next.
@@ -255,28 +255,18 @@ unsafe fn whole<S: Simd, E: Scalar, const R: usize, const V: usize, const COPY: 
     target: Target<'_, E>,
     ahead: &mut Ahead<E>,
 ) {
-    let mut sums = [start::<S, E, V>(simd, target.landing); R];
+    let mut sums = [[E::splat(simd, E::ZERO); V]; R];
     // SAFETY: as the caller says.
     unsafe {
         sum_runs::<S, E, R, V, COPY>(simd, rows, source, copied, &mut sums, ahead);
-        land(simd, &sums, target);
+        land(simd, sums, target);
     }
 }
 
-/// What the sums of the first `V` vectors of a panel begin with.
-#[inline(always)]
-fn start<S: Simd, E: Scalar, const V: usize>(simd: S, landing: Landing<'_, E>) -> [E::Vector<S>; V] {
-    let mut values = [E::splat(simd, E::ZERO); V];
-    if let Landing::Bias(bias) = landing {
-        let lanes = E::lanes::<S>();
-        for (v, value) in values.iter_mut().enumerate() {
-            *value = load::<S, E>(&bias[v * lanes..]);
-        }
-    }
-    values
-}
-
-/// Writes the sums of the first `V` vectors of a panel, which have [started](start) with the bias.
+/// Brings the sums of the first `V` vectors of a panel to their target.
+///
+/// One loop for each kind of landing, and nothing in it that could fail: only then are the sums never spilt. What is spilt waits
+/// behind the rows of the target, which come from memory.
 ///
 /// # Safety
 ///
@@ -284,22 +274,38 @@ fn start<S: Simd, E: Scalar, const V: usize>(simd: S, landing: Landing<'_, E>) -
 #[inline(always)]
 unsafe fn land<S: Simd, E: Scalar, const R: usize, const V: usize>(
     simd: S,
-    sums: &[[E::Vector<S>; V]; R],
+    sums: [[E::Vector<S>; V]; R],
     target: Target<'_, E>,
 ) {
     let lanes = E::lanes::<S>();
-    for (i, sums) in sums.iter().enumerate() {
-        for (v, sum) in sums.iter().enumerate() {
-            // SAFETY: as the caller says, and a vector's worth of elements is in the slice.
-            unsafe {
-                let at = target.row(i) + v * lanes;
-                let sum = match target.landing {
-                    Landing::AddTo => {
-                        E::fused(simd, E::splat(simd, E::ONE), *sum, load::<S, E>(target.out.slice(at, lanes)))
+    let (start, stride) = (target.start(R, V * lanes), target.stride);
+    // SAFETY: the rows are within the output, as just asserted; access to them is exclusive, and what is added to has been written,
+    // as the caller says.
+    unsafe {
+        match target.landing {
+            Landing::Overwrite => {
+                for (i, sums) in sums.into_iter().enumerate() {
+                    for (v, sum) in sums.into_iter().enumerate() {
+                        store_at::<S, E>(start.add(i * stride + v * lanes), sum);
                     }
-                    Landing::Overwrite | Landing::Bias(_) => *sum,
-                };
-                store_at::<S, E>(target.out.vacant(at, lanes).as_mut_ptr().cast(), sum);
+                }
+            }
+            Landing::AddTo => {
+                for (i, sums) in sums.into_iter().enumerate() {
+                    for (v, sum) in sums.into_iter().enumerate() {
+                        let at = start.add(i * stride + v * lanes);
+                        store_at::<S, E>(at, E::plus(simd, sum, load_at::<S, E>(at)));
+                    }
+                }
+            }
+            Landing::Bias(bias) => {
+                let bias = &bias[..V * lanes];
+                for (i, sums) in sums.into_iter().enumerate() {
+                    for (v, sum) in sums.into_iter().enumerate() {
+                        let sum = E::plus(simd, sum, load_at::<S, E>(bias.as_ptr().add(v * lanes)));
+                        store_at::<S, E>(start.add(i * stride + v * lanes), sum);
+                    }
+                }
             }
         }
     }
