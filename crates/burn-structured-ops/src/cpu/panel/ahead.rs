@@ -28,9 +28,11 @@ impl<E> Default for Ahead<E> {
 }
 
 impl<E: Scalar> Ahead<E> {
-    /// The rows of `matrix`, if they are contiguous, in so many steps.
-    pub fn new(matrix: Option<Matrix<'_, E>>, steps: usize) -> Self {
-        let Some(matrix) = matrix.filter(|matrix| matrix.col_stride == 1 && matrix.rows * matrix.cols > 0 && steps > 0)
+    /// The rows of `matrix`, or its columns, whichever are contiguous, in so many steps.
+    pub fn new<'a>(matrix: Option<Matrix<'a, E>>, steps: usize) -> Self {
+        let in_order = |matrix: Matrix<'a, E>| if matrix.col_stride == 1 { matrix } else { matrix.transposed() };
+        let Some(matrix) =
+            matrix.map(in_order).filter(|matrix| matrix.col_stride == 1 && matrix.rows * matrix.cols > 0 && steps > 0)
         else {
             return Self::default();
         };
@@ -112,7 +114,9 @@ mod tests {
             }
             assert!(Ahead::new(Some(matrix), 0).is_empty());
         }
-        assert!(Ahead::new(Some(Matrix::row_major(&values, 3, 4, 4).transposed()), 5).is_empty());
+        let by_columns = Matrix::row_major(&values, 3, 4, 9).transposed();
+        assert!(!Ahead::new(Some(by_columns), 5).is_empty());
+        assert!(Ahead::new(Some(by_columns.every_col(0, 2).transposed().every_col(0, 2)), 5).is_empty());
         assert!(Ahead::<f32>::new(None, 5).is_empty());
     }
 }

@@ -37,18 +37,29 @@ pub(crate) fn side_by_side<'a, E: Scalar>(
     let groups = cols.div_ceil(group);
     let tiles = wanted.div_ceil(2 * blocks * groups).min(tokens.div_ceil(4 * tile_rows)).max(1);
     let tile = tokens.div_ceil(tiles).next_multiple_of(tile_rows);
-    crew.each(blocks * groups * tokens.div_ceil(tile), |task| {
-        let (start, block) = (task / (blocks * groups) * tile, task % (blocks * groups) / groups);
+    let of_factors = blocks * groups;
+    let columns = |task: usize| {
         let first = task % groups * group;
-        let here = group.min(cols - first);
+        (task % of_factors / groups, first, group.min(cols - first))
+    };
+    let tasks = of_factors * tokens.div_ceil(tile);
+    crew.each(tasks, |task| {
+        let start = task / of_factors * tile;
+        let (block, first, here) = columns(task);
         let column = block * cols + first;
         let landing = bias.map_or(Landing::Overwrite, |bias| Landing::Bias(&bias[column..column + here]));
         let rows = rows(block).range(start, tile.min(tokens - start));
+        // What this thread is likely to take next, if it is not one of those columns that another tile of rows has met.
+        let next = task + rayon::current_num_threads();
+        let ahead = (next < of_factors).then(|| {
+            let (block, first, count) = columns(next);
+            factor(block).cols(first, count)
+        });
         let factor = factor(block).cols(first, here);
         E::with_buffer(Slot::Task, |buffer| {
             let stride = blocks * cols;
             let target = Target { out: y, offset: start * stride + column, stride, landing };
-            pulp::Arch::new().dispatch(Group { rows, factor, target, buffer });
+            pulp::Arch::new().dispatch(Group { rows, factor, target, ahead, buffer });
         });
     });
 }
@@ -58,6 +69,8 @@ struct Group<'a, E: Scalar> {
     rows: Rows<'a, E>,
     factor: Matrix<'a, E>,
     target: Target<'a, E>,
+    /// The next factor.
+    ahead: Option<Matrix<'a, E>>,
     buffer: &'a mut Vec<E>,
 }
 
@@ -66,9 +79,9 @@ impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, factor, target, buffer } = self;
+        let Self { rows, factor, target, ahead, buffer } = self;
         let [panels] = portions(buffer, [factor.rows * factor.cols.next_multiple_of(width::<S, E>())]);
         // SAFETY: no other task has these rows and columns.
-        unsafe { pack_and_multiply(simd, rows, factor, panels, factor.cols, target, None) };
+        unsafe { pack_and_multiply(simd, rows, factor, panels, factor.cols, target, ahead) };
     }
 }
