@@ -62,16 +62,24 @@ pub(crate) enum Slot {
     Task,
 }
 
-/// Cuts a buffer, grown if need be, into portions of the given lengths.
+/// Cuts a buffer, grown if need be, into portions of the given lengths, each of which begins with a cache line: a vector that lies
+/// across two lines is read twice.
 pub(crate) fn portions<E: Scalar, const N: usize>(buffer: &mut Vec<E>, lengths: [usize; N]) -> [&mut [E]; N] {
-    let total = lengths.iter().sum();
+    let line = LINE / size_of::<E>();
+    let total = lengths.iter().map(|len| len.next_multiple_of(line)).sum::<usize>() + line;
     if buffer.len() < total {
         buffer.resize(total, E::ZERO);
     }
-    let mut rest = buffer.as_mut_slice();
-    lengths.map(|len| rest.split_off_mut(..len).expect("the buffer holds all portions"))
+    let aligned = buffer.as_ptr().align_offset(LINE).min(line);
+    let mut rest = &mut buffer[aligned..];
+    lengths.map(|len| {
+        let portion = rest.split_off_mut(..len.next_multiple_of(line)).expect("the buffer holds all portions");
+        &mut portion[..len]
+    })
 }
 
+/// Bytes of a cache line, or several.
+const LINE: usize = 64;
 /// A buffer longer than this many bytes is given back after use.
 const KEPT_BYTES: usize = 32 << 20;
 
