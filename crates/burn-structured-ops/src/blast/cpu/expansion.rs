@@ -153,7 +153,7 @@ impl<E: Scalar> pulp::WithSimd for Expand<'_, E> {
             let count = TURNED_ROWS.min(rows.count - first);
             // The same rows a tile later.
             let next = (first + tile_rows::<S>()).min(rows.count);
-            let ahead = Some(factor.rows(next, count.min(rows.count - next)));
+            let ahead = [Some(factor.rows(next, count.min(rows.count - next))), None];
             let out = SharedOutput::new(&mut *products);
             let target = Target { out, offset: 0, stride: padded, landing: Landing::Overwrite };
             // SAFETY: the buffer is this task's alone.

@@ -175,19 +175,14 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
             let tokens = tile.min(span - from);
             let next = if from + tokens < span { Some(of_u) } else { following };
             let dy = operands.dy_rows.range(start + from, tokens);
+            let projected =
+                Matrix::row_major(&operands.z[(start + from) * b2 * r..], tokens * b2, r, r).cols(first, cols);
             // SAFETY: the buffer is this task's alone.
-            unsafe { of_u.project(simd, dy, packed, strip, SharedOutput::new(&mut *dt), next) };
-            for token in 0..tokens {
-                for j in 0..b2 {
-                    let source = &operands.z[((start + from + token) * b2 + j) * r + first..][..cols];
-                    let z = &mut z[token * z_row + j * strip..][..strip];
-                    for (z, value) in z.iter_mut().zip(source) {
-                        *z = *value;
-                    }
-                    for z in &mut z[cols..] {
-                        *z = E::ZERO;
-                    }
-                }
+            unsafe { of_u.project(simd, dy, packed, strip, SharedOutput::new(&mut *dt), next, Some(projected)) };
+            for (row, z) in z.chunks_exact_mut(strip).take(tokens * b2).enumerate() {
+                let (z, padding) = z.split_at_mut(cols);
+                z.copy_from_slice(projected.row_slice(row));
+                padding.fill(E::ZERO);
             }
             for panel in 0..panels {
                 let at =
@@ -271,7 +266,7 @@ impl<E: Scalar> pulp::WithSimd for FactorGradient<'_, E> {
             let cols = width.min(r - first);
             let z = &z[panel * layout.panel_stride()..][..tokens * width];
             // SAFETY: no other task has these rows.
-            unsafe { multiply_panels(simd, rows, z, cols, target.cols_from(first), None) };
+            unsafe { multiply_panels(simd, rows, z, cols, target.cols_from(first), [None, None]) };
         }
     }
 }

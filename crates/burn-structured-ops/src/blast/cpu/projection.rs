@@ -37,7 +37,7 @@ impl<'a> StripOfFactor<'a> {
     /// Multiplies `rows [count, blocks · terms]` by the strip, block by block; `packed` has room for a [run](run_terms) of terms.
     ///
     /// The product has rows of `blocks` strips, whole panels wide; `computed` columns of each are written. Once nothing is left
-    /// to ask for of this strip, the one `following` is.
+    /// to ask for of this strip, the one `following` is; `beside` is asked for on the way, what is needed once the product is there.
     ///
     /// # Safety
     ///
@@ -56,11 +56,14 @@ impl<'a> StripOfFactor<'a> {
         computed: usize,
         out: SharedOutput<'_, E>,
         following: Option<Self>,
+        beside: Option<Matrix<'_, E>>,
     ) {
         let [blocks, terms, _] = self.factor.layout().shape().dims();
         let run = run_terms(terms);
         let strip = self.cols.next_multiple_of(panel::width::<S, E>());
         let first = Run { block: 0, start: 0, terms: run.min(terms) };
+        let runs = blocks * terms.div_ceil(run.max(1));
+        let mut done = 0;
         let mut at = Some(first);
         while let Some(here) = at {
             at = here.next([blocks, terms], run);
@@ -68,12 +71,15 @@ impl<'a> StripOfFactor<'a> {
                 Some(next) => Some(next.of(self)),
                 None => following.map(|following| first.of(following)),
             };
+            let share = |of: usize| beside.map_or(0, |beside| beside.rows * of / runs.max(1));
+            let beside = beside.map(|beside| beside.rows(share(done), share(done + 1) - share(done)));
+            done += 1;
             let rows = rows.terms(here.block * terms + here.start, here.terms);
             let landing = if here.start == 0 { Landing::Overwrite } else { Landing::AddTo };
             let target = Target { out, offset: here.block * strip, stride: blocks * strip, landing };
             let packed = &mut packed[..here.terms * strip];
             // SAFETY: as the caller says; what later runs add to, the first one has written.
-            unsafe { pack_and_multiply(simd, rows, here.of(self), packed, computed, target, ahead) };
+            unsafe { pack_and_multiply(simd, rows, here.of(self), packed, computed, target, [ahead, beside]) };
         }
     }
 }

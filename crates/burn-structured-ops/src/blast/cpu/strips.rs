@@ -138,7 +138,7 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
         let computed = cols.next_multiple_of(E::lanes::<S>());
         let following = of_v.following();
         // SAFETY: the buffer is this task's alone.
-        unsafe { of_v.project(simd, x, packed, computed, SharedOutput::new(projected), following) };
+        unsafe { of_v.project(simd, x, packed, computed, SharedOutput::new(projected), following, None) };
         if let Some(z) = z {
             for token in 0..tokens {
                 for j in 0..b2 {

@@ -5,9 +5,49 @@ use crate::cpu::{Matrix, Scalar};
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Rows that are needed next, asked for a few cache lines at a time: a processor that is asked for many at once stands still
-/// until the first have come.
+/// What is needed next, asked for a few cache lines at a time: a processor that is asked for many at once stands still until the
+/// first have come.
 pub(crate) struct Ahead<E> {
+    at_hand: Lines<E>,
+    /// What comes after it.
+    then: Lines<E>,
+    /// Lines to ask for at a time.
+    lines: usize,
+}
+
+impl<E: Scalar> Ahead<E> {
+    /// The rows of one matrix and then of the other, or the columns of one where they are contiguous, in so many steps.
+    pub fn new(matrices: [Option<Matrix<'_, E>>; 2], steps: usize) -> Self {
+        let [at_hand, then] = matrices.map(|matrix| match matrix {
+            Some(matrix) if steps > 0 => Lines::of(matrix),
+            _ => Lines::none(),
+        });
+        let lines = (at_hand.count() + then.count()).div_ceil(steps.max(1));
+        Self { at_hand, then, lines }
+    }
+
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.at_hand.rows == 0 && self.then.rows == 0
+    }
+
+    /// Asks for the lines of one step.
+    #[inline(always)]
+    pub fn fetch(&mut self) {
+        for _ in 0..self.lines {
+            if self.at_hand.rows == 0 {
+                if self.then.rows == 0 {
+                    return;
+                }
+                self.at_hand = std::mem::replace(&mut self.then, Lines::none());
+            }
+            self.at_hand.fetch();
+        }
+    }
+}
+
+/// Rows of a matrix, line by line.
+struct Lines<E> {
     /// The row being asked for.
     start: *const E,
     row_stride: isize,
@@ -16,54 +56,40 @@ pub(crate) struct Ahead<E> {
     row_bytes: usize,
     /// Where in the row.
     at: usize,
-    /// Lines to ask for at a time.
-    lines: usize,
 }
 
-impl<E> Default for Ahead<E> {
-    /// Nothing.
-    fn default() -> Self {
-        Self { start: std::ptr::null(), row_stride: 0, rows: 0, row_bytes: 0, at: 0, lines: 0 }
+impl<E: Scalar> Lines<E> {
+    fn none() -> Self {
+        Self { start: std::ptr::null(), row_stride: 0, rows: 0, row_bytes: 0, at: 0 }
     }
-}
 
-impl<E: Scalar> Ahead<E> {
-    /// The rows of `matrix`, or its columns, whichever are contiguous, in so many steps.
-    pub fn new<'a>(matrix: Option<Matrix<'a, E>>, steps: usize) -> Self {
-        let in_order = |matrix: Matrix<'a, E>| if matrix.col_stride == 1 { matrix } else { matrix.transposed() };
-        let Some(matrix) =
-            matrix.map(in_order).filter(|matrix| matrix.col_stride == 1 && matrix.rows * matrix.cols > 0 && steps > 0)
-        else {
-            return Self::default();
-        };
+    /// The rows or columns, whichever are contiguous; nothing if neither are.
+    fn of(matrix: Matrix<'_, E>) -> Self {
+        let matrix = if matrix.col_stride == 1 { matrix } else { matrix.transposed() };
+        if matrix.col_stride != 1 || matrix.rows * matrix.cols == 0 {
+            return Self::none();
+        }
         // Rows without a gap between them are a single one.
         let dense = matrix.row_stride == matrix.cols as isize;
         let (rows, cols) = if dense { (1, matrix.rows * matrix.cols) } else { (matrix.rows, matrix.cols) };
-        let row_bytes = cols * size_of::<E>();
-        // A row need not begin with a line.
-        let lines = (rows * (row_bytes.div_ceil(LINE) + 1)).div_ceil(steps);
-        Self { start: matrix.onwards().as_ptr(), row_stride: matrix.row_stride, rows, row_bytes, at: 0, lines }
+        let start = matrix.onwards().as_ptr();
+        Self { start, row_stride: matrix.row_stride, rows, row_bytes: cols * size_of::<E>(), at: 0 }
     }
 
-    #[inline(always)]
-    pub fn is_empty(&self) -> bool {
-        self.rows == 0
+    /// Lines to ask for; a row need not begin with one.
+    fn count(&self) -> usize {
+        self.rows * (self.row_bytes.div_ceil(LINE) + 1)
     }
 
-    /// Asks for the lines of one step.
+    /// Asks for one.
     #[inline(always)]
-    pub fn fetch(&mut self) {
-        for _ in 0..self.lines {
-            if self.rows == 0 {
-                return;
-            }
-            prefetch_line(self.start.cast::<u8>().wrapping_add(self.at.min(self.row_bytes - 1)));
-            self.at += LINE;
-            if self.at >= self.row_bytes + LINE {
-                self.start = self.start.wrapping_offset(self.row_stride);
-                self.rows -= 1;
-                self.at = 0;
-            }
+    fn fetch(&mut self) {
+        prefetch_line(self.start.cast::<u8>().wrapping_add(self.at.min(self.row_bytes - 1)));
+        self.at += LINE;
+        if self.at >= self.row_bytes + LINE {
+            self.start = self.start.wrapping_offset(self.row_stride);
+            self.rows -= 1;
+            self.at = 0;
         }
     }
 }
@@ -106,17 +132,19 @@ mod tests {
         for (rows, cols) in [(1, 1), (7, 16), (40, 33), (3, 900)] {
             let matrix = Matrix::row_major(&values, rows, cols, cols + 3);
             for steps in [1, 2, 9, 1000] {
-                let mut ahead = Ahead::new(Some(matrix), steps);
-                assert!(!ahead.is_empty());
-                (0..steps).for_each(|_| ahead.fetch());
-                assert!(ahead.is_empty(), "{rows} × {cols} in {steps} steps");
-                ahead.fetch();
+                for matrices in [[Some(matrix), None], [None, Some(matrix)], [Some(matrix); 2]] {
+                    let mut ahead = Ahead::new(matrices, steps);
+                    assert!(!ahead.is_empty());
+                    (0..steps).for_each(|_| ahead.fetch());
+                    assert!(ahead.is_empty(), "{rows} × {cols} in {steps} steps");
+                    ahead.fetch();
+                }
             }
-            assert!(Ahead::new(Some(matrix), 0).is_empty());
+            assert!(Ahead::new([Some(matrix); 2], 0).is_empty());
         }
         let by_columns = Matrix::row_major(&values, 3, 4, 9).transposed();
-        assert!(!Ahead::new(Some(by_columns), 5).is_empty());
-        assert!(Ahead::new(Some(by_columns.every_col(0, 2).transposed().every_col(0, 2)), 5).is_empty());
-        assert!(Ahead::<f32>::new(None, 5).is_empty());
+        assert!(!Ahead::new([Some(by_columns), None], 5).is_empty());
+        assert!(Ahead::new([Some(by_columns.every_col(0, 2).transposed().every_col(0, 2)), None], 5).is_empty());
+        assert!(Ahead::<f32>::new([None, None], 5).is_empty());
     }
 }

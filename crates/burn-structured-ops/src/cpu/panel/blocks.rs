@@ -82,6 +82,6 @@ impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
         let Self { rows, factor, target, ahead, buffer } = self;
         let [panels] = portions(buffer, [factor.rows * factor.cols.next_multiple_of(width::<S, E>())]);
         // SAFETY: no other task has these rows and columns.
-        unsafe { pack_and_multiply(simd, rows, factor, panels, factor.cols, target, ahead) };
+        unsafe { pack_and_multiply(simd, rows, factor, panels, factor.cols, target, [ahead, None]) };
     }
 }

@@ -12,8 +12,8 @@ const STEP: usize = 32;
 
 /// `rows · panels` for `cols` columns.
 ///
-/// Meanwhile the rows of `ahead`, which are needed next, are asked for in equal shares, so that memory is at work while the
-/// arithmetic is; rows that are not contiguous are not.
+/// Meanwhile what is `ahead`, which is needed next, is asked for in equal shares, so that memory is at work while the arithmetic
+/// is; a matrix of which neither rows nor columns are contiguous is not.
 ///
 /// # Safety
 ///
@@ -29,7 +29,7 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
     panels: &[E],
     cols: usize,
     target: Target<'_, E>,
-    ahead: Option<Matrix<'_, E>>,
+    ahead: [Option<Matrix<'_, E>>; 2],
 ) {
     if rows.count == 0 || cols == 0 {
         return;
@@ -63,7 +63,7 @@ pub(crate) unsafe fn pack_and_multiply<S: Simd, E: Scalar>(
     panels: &mut [E],
     cols: usize,
     target: Target<'_, E>,
-    ahead: Option<Matrix<'_, E>>,
+    ahead: [Option<Matrix<'_, E>>; 2],
 ) {
     let (width, tile) = (width::<S, E>(), tile_rows::<S>());
     assert!(factor.rows == rows.terms && factor.cols <= cols, "sizes of a product");
@@ -372,7 +372,7 @@ mod tests {
             let Self { x, factor, landing, on_the_way, y } = self;
             let mut panels = vec![E::NAN; factor.cols.div_ceil(width::<S, E>()) * factor.rows * width::<S, E>()];
             let target = Target { out: SharedOutput::new(y), offset: 2, stride: factor.cols + 3, landing };
-            let (rows, ahead) = (Rows::of(x).expect("contiguous rows"), Some(factor));
+            let (rows, ahead) = (Rows::of(x).expect("contiguous rows"), [Some(factor), None]);
             // SAFETY: the output is this test's alone.
             unsafe {
                 if on_the_way {
