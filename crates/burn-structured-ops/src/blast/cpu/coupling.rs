@@ -322,6 +322,12 @@ pub(super) fn gradient_strip<S: Simd, E: Scalar>(
         };
     }
     let mut i = 0;
+    if S::REGISTER_COUNT >= 32 {
+        while b1 - i >= 4 {
+            columns!(4, i);
+            i += 4;
+        }
+    }
     while b1 - i >= 2 {
         columns!(2, i);
         i += 2;

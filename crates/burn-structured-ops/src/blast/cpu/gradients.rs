@@ -14,7 +14,7 @@
 //! ```
 
 use super::coupling::{Couplings, couple_strip, gradient_strip};
-use super::cut::{Cut, Work, enough_tasks};
+use super::cut::{Cut, Piece, Work, enough_tasks};
 use super::expansion;
 use super::layout::CoupledLayout;
 use super::projection::{StripOfFactor, run_terms};
@@ -114,15 +114,17 @@ fn strips<E: Scalar>(
     // A task takes several tiles of tokens, if there are tasks enough. Those of one strip each have a sum of their own.
     let tiles = tokens.div_ceil(tile);
     let spans = enough_tasks().div_ceil(strips).min(tiles);
-    let span = tiles / spans * tile;
-    let mut sums: Vec<Vec<E>> = vec![vec![E::ZERO; ds.len()]; tokens.div_ceil(span)];
+    let spans = Cut { panels, tokens: tiles / spans * tile };
+    let pieces = spans.pieces::<E>(layouts[0], tokens);
+    let before = |task: usize| pieces[..task].iter().filter(|piece| piece.panel == pieces[task].panel).count();
+    let sum_of: Vec<usize> = (0..pieces.len()).map(before).collect();
+    let mut sums: Vec<Vec<E>> = vec![vec![E::ZERO; ds.len()]; sum_of.iter().max().map_or(0, |last| last + 1)];
     let shared: Vec<SharedOutput<'_, E>> = sums.iter_mut().map(|sum| SharedOutput::new(sum)).collect();
-    crew.each(strips * shared.len(), |task| {
-        let (strip, start) = (task % strips, task / strips * span);
-        let first = strip * panels * layouts[0].width;
+    crew.each(pieces.len(), |task| {
+        let Piece { panel, panels, start, tokens: span } = pieces[task];
+        let first = panel * layouts[0].width;
         let cols = (panels * layouts[0].width).min(sizes.r - first);
-        let span = span.min(tokens - start);
-        let ds = shared[task / strips];
+        let ds = shared[sum_of[task]];
         E::with_buffer(Slot::Task, |buffer| {
             let strip = Strip { sizes, operands, layouts, dz, t, ds, first, cols, start, span, tile, buffer };
             pulp::Arch::new().dispatch(strip);
