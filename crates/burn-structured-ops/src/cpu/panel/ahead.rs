@@ -1,5 +1,6 @@
 //! Asking for what is needed next while arithmetic goes on.
 
+use super::Rows;
 use crate::cpu::{Matrix, Scalar};
 
 /// Bytes of a cache line.
@@ -13,6 +14,10 @@ pub(crate) struct Ahead<E> {
     then: Lines<E>,
     /// Lines to ask for at a time.
     lines: usize,
+    /// Beside these, the left operand of the next tile, …
+    next_rows: Lines<E>,
+    /// … so many lines at a time.
+    next_lines: usize,
 }
 
 impl<E: Scalar> Ahead<E> {
@@ -23,17 +28,30 @@ impl<E: Scalar> Ahead<E> {
             _ => Lines::none(),
         });
         let lines = (at_hand.count() + then.count()).div_ceil(steps.max(1));
-        Self { at_hand, then, lines }
+        Self { at_hand, then, lines, next_rows: Lines::none(), next_lines: 0 }
+    }
+
+    /// Asks for these rows as well, within so many steps.
+    #[inline(always)]
+    pub fn rows(&mut self, rows: Rows<'_, E>, steps: usize) {
+        self.next_rows = Lines::of_rows(rows);
+        self.next_lines = self.next_rows.count().div_ceil(steps.max(1));
     }
 
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.at_hand.rows == 0 && self.then.rows == 0
+        self.at_hand.rows == 0 && self.then.rows == 0 && self.next_rows.rows == 0
     }
 
     /// Asks for the lines of one step.
     #[inline(always)]
     pub fn fetch(&mut self) {
+        for _ in 0..self.next_lines {
+            if self.next_rows.rows == 0 {
+                break;
+            }
+            self.next_rows.fetch();
+        }
         for _ in 0..self.lines {
             if self.at_hand.rows == 0 {
                 if self.then.rows == 0 {
@@ -74,6 +92,20 @@ impl<E: Scalar> Lines<E> {
         let (rows, cols) = if dense { (1, matrix.rows * matrix.cols) } else { (matrix.rows, matrix.cols) };
         let start = matrix.onwards().as_ptr();
         Self { start, row_stride: matrix.row_stride, rows, row_bytes: cols * size_of::<E>(), at: 0 }
+    }
+
+    /// The rows of a left operand; where it lies in panels, what lies side by side.
+    #[inline(always)]
+    fn of_rows(rows: Rows<'_, E>) -> Self {
+        let start = rows.data.as_ptr();
+        if rows.count == 0 || rows.terms == 0 {
+            Self::none()
+        } else if rows.row_stride == rows.run && rows.terms > rows.run {
+            let row_bytes = rows.count * rows.run * size_of::<E>();
+            Self { start, row_stride: rows.run_stride as isize, rows: rows.terms.div_ceil(rows.run), row_bytes, at: 0 }
+        } else {
+            Self::none()
+        }
     }
 
     /// Lines to ask for; a row need not begin with one.

@@ -2,16 +2,25 @@
 
 use super::{Landing, Rows, SharedOutput, Target, pack_and_multiply, shape, width};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
+use gemm_common::cache::CACHE_INFO;
 use pulp::Simd;
 
 /// Tasks a thread should have, so that the last one to finish is not long alone.
 const TASKS_PER_THREAD: usize = 8;
-/// Bytes of a task's packed panels: they stay in a second-level cache.
-const GROUP_BYTES: usize = 160 << 10;
+/// Bytes of a task's packed panels at the least and at the most, …
+const GROUP_BYTES: [usize; 2] = [160 << 10, 512 << 10];
+/// … and what part of a second-level cache in between: they stay there, and the next ones beside them.
+const GROUP_SHARE: usize = 4;
 
 /// Tasks that all threads together should have.
 pub(crate) fn tasks_wanted() -> usize {
     TASKS_PER_THREAD * rayon::current_num_threads()
+}
+
+/// Bytes that a task's packed panels may have on this processor.
+fn group_bytes() -> usize {
+    let [least, most] = GROUP_BYTES;
+    (CACHE_INFO[1].cache_bytes / GROUP_SHARE).clamp(least, most)
 }
 
 /// `y = [rows_0 F_0 | rows_1 F_1 | …] + bias`, with `blocks` factors `[terms, cols]` and `tokens` rows each.
@@ -31,7 +40,7 @@ pub(crate) fn side_by_side<'a, E: Scalar>(
     }
     let (width, tile_rows) = shape::<E>();
     let wanted = tasks_wanted();
-    let longest = (GROUP_BYTES / (terms.max(1) * width * size_of::<E>())).clamp(1, cols.div_ceil(width)) * width;
+    let longest = (group_bytes() / (terms.max(1) * width * size_of::<E>())).clamp(1, cols.div_ceil(width)) * width;
     // As even as possible, in whole panels.
     let group = cols.div_ceil(cols.div_ceil(longest)).next_multiple_of(width);
     let groups = cols.div_ceil(group);

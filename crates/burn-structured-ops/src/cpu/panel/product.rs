@@ -108,6 +108,9 @@ unsafe fn tiles<S: Simd, E: Scalar>(
     macro_rules! groups {
         ($rows:literal) => {
             while rows.count - row >= $rows {
+                let next = row + $rows;
+                let steps = cols.div_ceil(width::<S, E>()) * rows.terms.div_ceil(STEP);
+                ahead.rows(rows.range(next, $rows.min(rows.count - next)), steps);
                 let (rows, target) = (rows.range(row, $rows), target.rows_from(row));
                 // SAFETY: as the caller says.
                 unsafe { group::<S, E, $rows>(simd, rows, panels, cols, target, ahead) };
