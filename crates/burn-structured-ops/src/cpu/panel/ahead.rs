@@ -31,7 +31,8 @@ impl<E: Scalar> Ahead<E> {
         Self { at_hand, then, lines, next_rows: Lines::none(), next_lines: 0 }
     }
 
-    /// Asks for these rows as well, within so many steps.
+    /// Asks for these rows as well, within so many steps, if they lie in panels: a processor foresees rows that are a single run, but
+    /// not that a run ends.
     #[inline(always)]
     pub fn rows(&mut self, rows: Rows<'_, E>, steps: usize) {
         self.next_rows = Lines::of_rows(rows);
@@ -94,7 +95,7 @@ impl<E: Scalar> Lines<E> {
         Self { start, row_stride: matrix.row_stride, rows, row_bytes: cols * size_of::<E>(), at: 0 }
     }
 
-    /// The rows of a left operand; where it lies in panels, what lies side by side.
+    /// The rows of a left operand in panels, where they lie side by side; nothing of any other.
     #[inline(always)]
     fn of_rows(rows: Rows<'_, E>) -> Self {
         let start = rows.data.as_ptr();
@@ -178,5 +179,19 @@ mod tests {
         assert!(!Ahead::new([Some(by_columns), None], 5).is_empty());
         assert!(Ahead::new([Some(by_columns.every_col(0, 2).transposed().every_col(0, 2)), None], 5).is_empty());
         assert!(Ahead::<f32>::new([None, None], 5).is_empty());
+    }
+
+    #[test]
+    fn rows_in_panels_are_asked_for_and_others_are_not() {
+        let values = vec![0.0f32; 4000];
+        for steps in [1, 5, 300] {
+            let mut ahead = Ahead::new([None, None], 0);
+            ahead.rows(Rows::in_runs(&values, [12, 70], 32, 32, 600), steps);
+            assert!(!ahead.is_empty());
+            (0..steps).for_each(|_| ahead.fetch());
+            assert!(ahead.is_empty(), "in {steps} steps");
+            ahead.rows(Rows::of(Matrix::row_major(&values, 12, 70, 80)).expect("contiguous rows"), steps);
+            assert!(ahead.is_empty());
+        }
     }
 }
