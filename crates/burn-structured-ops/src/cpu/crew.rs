@@ -8,7 +8,7 @@
 //!
 //! Which of them are awake and on a core of their own is the scheduler's doing, and a thread that shares the calling thread's core
 //! while another core is idle costs a product up to half of its speed. So one helper more is called than there is room for, and
-//! once that many have come, one that finds itself on another's core leaves.
+//! once that many have come, one that finds itself on another's core leaves. Where cores are to spare, none does.
 
 use std::any::Any;
 use std::cell::OnceCell;
@@ -69,6 +69,7 @@ const CALLER: usize = 0;
 const NO_CORE: usize = usize::MAX;
 
 /// Where the calling thread announces its stages.
+#[derive(Default)]
 struct Board {
     /// Threads that there is room for, the calling one included.
     threads: usize,
@@ -88,15 +89,8 @@ struct Board {
 
 impl Board {
     fn new(threads: usize, helpers: usize) -> Self {
-        Self {
-            threads,
-            stage: AtomicPtr::default(),
-            announced: AtomicUsize::new(0),
-            holding: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
-            present: AtomicUsize::new(0),
-            cores: (0..=helpers).map(|_| AtomicUsize::new(NO_CORE)).collect(),
-        }
+        let cores = (0..=helpers).map(|_| AtomicUsize::new(NO_CORE)).collect();
+        Self { threads, cores, ..Self::default() }
     }
 
     /// Announces a stage, works on it, and returns when it is done and no helper holds it any more.

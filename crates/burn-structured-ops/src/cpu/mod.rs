@@ -12,7 +12,7 @@ mod tensor;
 
 pub(crate) use crew::Crew;
 pub(crate) use matrix::{Matrix, Output, multiply, multiply_strided};
-pub(crate) use scalar::{Scalar, Slot, portions};
+pub(crate) use scalar::{LINE, Scalar, Slot, portions};
 pub(crate) use simd::{load, load_at, store, store_at, vectorized};
 pub(crate) use split::{Split, fill_bias};
 pub(crate) use tensor::{contiguous, dense_slice, from_native, in_native, to_native, with_native};

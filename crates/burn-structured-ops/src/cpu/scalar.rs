@@ -78,8 +78,8 @@ pub(crate) fn portions<E: Scalar, const N: usize>(buffer: &mut Vec<E>, lengths: 
     })
 }
 
-/// Bytes of a cache line, or several.
-const LINE: usize = 64;
+/// Bytes of a cache line.
+pub(crate) const LINE: usize = 64;
 /// A buffer longer than this many bytes is given back after use.
 const KEPT_BYTES: usize = 32 << 20;
 

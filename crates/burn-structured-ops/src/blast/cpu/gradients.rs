@@ -111,11 +111,11 @@ fn strips<E: Scalar>(
     let Cut { panels, tokens: tile } = Cut::new::<E>(work, layouts[0]);
     let strips = layouts[0].panels.div_ceil(panels);
     let (dz, t) = (SharedOutput::new(dz), SharedOutput::new(t));
-    // A task takes several tiles of tokens, if there are tasks enough. Those of one strip each have a sum of their own.
+    // A task takes several tiles of tokens, if there are tasks enough.
     let tiles = tokens.div_ceil(tile);
     let spans = enough_tasks().div_ceil(strips).min(tiles);
-    let spans = Cut { panels, tokens: tiles / spans * tile };
-    let pieces = spans.pieces::<E>(layouts[0], tokens);
+    let pieces = Cut { panels, tokens: tiles / spans * tile }.pieces::<E>(layouts[0], tokens);
+    // Those of one strip each have a sum of their own.
     let before = |task: usize| pieces[..task].iter().filter(|piece| piece.panel == pieces[task].panel).count();
     let sum_of: Vec<usize> = (0..pieces.len()).map(before).collect();
     let mut sums: Vec<Vec<E>> = vec![vec![E::ZERO; ds.len()]; sum_of.iter().max().map_or(0, |last| last + 1)];

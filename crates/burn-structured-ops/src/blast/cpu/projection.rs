@@ -8,6 +8,7 @@ use crate::cpu::panel::{self, Landing, Rows, SharedOutput, Target, pack_and_mult
 use crate::cpu::{Matrix, Scalar};
 use burn_flex::FlexTensor;
 use pulp::Simd;
+use std::iter::successors;
 
 /// Terms of a run at most.
 const RUN_TERMS: usize = 256;
@@ -62,18 +63,17 @@ impl<'a> StripOfFactor<'a> {
         let run = run_terms(terms);
         let strip = self.cols.next_multiple_of(panel::width::<S, E>());
         let first = Run { block: 0, start: 0, terms: run.min(terms) };
-        let runs = blocks * terms.div_ceil(run.max(1));
-        let mut done = 0;
-        let mut at = Some(first);
-        while let Some(here) = at {
-            at = here.next([blocks, terms], run);
-            let ahead = match at {
+        let after = |here: &Run| here.next([blocks, terms], run);
+        let runs = blocks * terms.div_ceil(run.max(1)).max(1);
+        for (index, here) in successors(Some(first), after).enumerate() {
+            let ahead = match after(&here) {
                 Some(next) => Some(next.of(self)),
                 None => following.map(|following| first.of(following)),
             };
-            let share = |of: usize| beside.map_or(0, |beside| beside.rows * of / runs.max(1));
-            let beside = beside.map(|beside| beside.rows(share(done), share(done + 1) - share(done)));
-            done += 1;
+            let beside = beside.map(|beside| {
+                let [from, to] = [index, index + 1].map(|run| beside.rows * run / runs);
+                beside.rows(from, to - from)
+            });
             let rows = rows.terms(here.block * terms + here.start, here.terms);
             let landing = if here.start == 0 { Landing::Overwrite } else { Landing::AddTo };
             let target = Target { out, offset: here.block * strip, stride: blocks * strip, landing };

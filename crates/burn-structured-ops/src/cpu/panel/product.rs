@@ -1,6 +1,6 @@
 //! Rows times panels: tile after tile, written where the caller wants them.
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Needed};
 use super::pack::pack;
 use super::tile::{Copied, Terms, tile};
 use super::{Landing, Rows, Target, tile_rows, width};
@@ -37,9 +37,9 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
     let width = width::<S, E>();
     assert!(panels.len() >= cols.div_ceil(width) * rows.terms * width, "panels for every column");
     target.check(rows.count, cols);
-    let mut ahead = Ahead::new(ahead, steps::<S, E>(rows, cols));
+    let mut needed = Needed::new(ahead, steps::<S, E>(rows, cols));
     // SAFETY: sizes as asserted, exclusive access as the caller says.
-    unsafe { tiles(simd, rows, panels, cols, target, &mut ahead) };
+    unsafe { tiles(simd, rows, panels, cols, target, &mut needed) };
 }
 
 /// [`pack`] and [`multiply_panels`] in one: packs `factor` into `panels`, and multiplies rows by it.
@@ -72,15 +72,15 @@ pub(crate) unsafe fn pack_and_multiply<S: Simd, E: Scalar>(
     let in_place = factor.col_stride == 1 && factor.row_stride >= 0 && rows.terms > 0 && rows.count >= tile;
     let packing = rows.range(0, if in_place { tile } else { 0 });
     let others = rows.range(packing.count, rows.count - packing.count);
-    let mut ahead = Ahead::new(ahead, steps::<S, E>(rows, cols));
+    let mut needed = Needed::new(ahead, steps::<S, E>(rows, cols));
     // SAFETY: sizes as asserted, exclusive access as the caller says.
     unsafe {
         match packing.count {
             0 => pack::<S, E>(factor, panels),
-            12 => packing_group::<S, E, 12>(simd, packing, factor, panels, cols, target, &mut ahead),
-            _ => packing_group::<S, E, 6>(simd, packing, factor, panels, cols, target, &mut ahead),
+            12 => packing_group::<S, E, 12>(simd, packing, factor, panels, cols, target, &mut needed),
+            _ => packing_group::<S, E, 6>(simd, packing, factor, panels, cols, target, &mut needed),
         }
-        tiles(simd, others, panels, cols, target.rows_from(packing.count), &mut ahead);
+        tiles(simd, others, panels, cols, target.rows_from(packing.count), &mut needed);
     }
 }
 
@@ -102,19 +102,18 @@ unsafe fn tiles<S: Simd, E: Scalar>(
     panels: &[E],
     cols: usize,
     target: Target<'_, E>,
-    ahead: &mut Ahead<E>,
+    needed: &mut Needed<E>,
 ) {
     let mut row = 0;
     macro_rules! groups {
         ($rows:literal) => {
             while rows.count - row >= $rows {
-                let next = row + $rows;
-                let steps = cols.div_ceil(width::<S, E>()) * rows.terms.div_ceil(STEP);
-                ahead.rows(rows.range(next, $rows.min(rows.count - next)), steps);
-                let (rows, target) = (rows.range(row, $rows), target.rows_from(row));
-                // SAFETY: as the caller says.
-                unsafe { group::<S, E, $rows>(simd, rows, panels, cols, target, ahead) };
+                let (here, target) = (rows.range(row, $rows), target.rows_from(row));
                 row += $rows;
+                let next = rows.range(row, $rows.min(rows.count - row));
+                needed.rows = Ahead::in_panels(next, steps::<S, E>(here, cols));
+                // SAFETY: as the caller says.
+                unsafe { group::<S, E, $rows>(simd, here, panels, cols, target, needed) };
             }
         };
     }
@@ -139,14 +138,14 @@ unsafe fn group<S: Simd, E: Scalar, const R: usize>(
     panels: &[E],
     cols: usize,
     target: Target<'_, E>,
-    ahead: &mut Ahead<E>,
+    needed: &mut Needed<E>,
 ) {
     let width = width::<S, E>();
     for first in (0..cols).step_by(width) {
         // SAFETY: a panel for every column, the rest as the caller says.
         unsafe {
             let panel = panels.as_ptr().add(first * rows.terms);
-            packed_panel::<S, E, R>(simd, rows, panel, width.min(cols - first), target.cols_from(first), ahead);
+            packed_panel::<S, E, R>(simd, rows, panel, width.min(cols - first), target.cols_from(first), needed);
         }
     }
 }
@@ -164,7 +163,7 @@ unsafe fn packing_group<S: Simd, E: Scalar, const R: usize>(
     panels: &mut [E],
     cols: usize,
     target: Target<'_, E>,
-    ahead: &mut Ahead<E>,
+    needed: &mut Needed<E>,
 ) {
     let (width, lanes) = (width::<S, E>(), E::lanes::<S>());
     for (index, panel) in panels.chunks_exact_mut(rows.terms * width).enumerate() {
@@ -175,15 +174,15 @@ unsafe fn packing_group<S: Simd, E: Scalar, const R: usize>(
         let copied = Copied(panel.as_mut_ptr());
         if strip.cols == width {
             // SAFETY: the strip has the rows' terms and a panel's columns, the panel room for them.
-            unsafe { whole::<S, E, R, 2, true>(simd, rows, source, copied, target, ahead) };
+            unsafe { whole::<S, E, R, 2, true>(simd, rows, source, copied, target, needed) };
         } else if strip.cols == lanes && cols == lanes {
             // SAFETY: as above, for half of a panel.
-            unsafe { whole::<S, E, R, 1, true>(simd, rows, source, copied, target, ahead) };
+            unsafe { whole::<S, E, R, 1, true>(simd, rows, source, copied, target, needed) };
             panel.chunks_exact_mut(width).for_each(|term| term[lanes..].fill(E::ZERO));
         } else {
             pack::<S, E>(strip, panel);
             // SAFETY: the panel is packed, the rest as the caller says.
-            unsafe { packed_panel::<S, E, R>(simd, rows, panel.as_ptr(), cols, target, ahead) };
+            unsafe { packed_panel::<S, E, R>(simd, rows, panel.as_ptr(), cols, target, needed) };
         }
     }
 }
@@ -201,29 +200,29 @@ unsafe fn packed_panel<S: Simd, E: Scalar, const R: usize>(
     panel: *const E,
     cols: usize,
     target: Target<'_, E>,
-    ahead: &mut Ahead<E>,
+    needed: &mut Needed<E>,
 ) {
     let (width, lanes) = (width::<S, E>(), E::lanes::<S>());
     let (source, copied) = (Terms { start: panel, stride: width }, Copied::nowhere());
     if cols == width {
         // SAFETY: as the caller says.
-        return unsafe { whole::<S, E, R, 2, false>(simd, rows, source, copied, target, ahead) };
+        return unsafe { whole::<S, E, R, 2, false>(simd, rows, source, copied, target, needed) };
     }
     if cols == lanes {
         // SAFETY: as the caller says.
-        return unsafe { whole::<S, E, R, 1, false>(simd, rows, source, copied, target, ahead) };
+        return unsafe { whole::<S, E, R, 1, false>(simd, rows, source, copied, target, needed) };
     }
     let mut sums = [[E::splat(simd, E::ZERO); 2]; R];
     if cols < lanes {
         let mut halves = [[E::splat(simd, E::ZERO)]; R];
         // SAFETY: as the caller says.
-        unsafe { sum_runs::<S, E, R, 1, false>(simd, rows, source, copied, &mut halves, ahead) };
+        unsafe { sum_runs::<S, E, R, 1, false>(simd, rows, source, copied, &mut halves, needed) };
         for (sum, half) in sums.iter_mut().zip(halves) {
             sum[0] = half[0];
         }
     } else {
         // SAFETY: as the caller says.
-        unsafe { sum_runs::<S, E, R, 2, false>(simd, rows, source, copied, &mut sums, ahead) };
+        unsafe { sum_runs::<S, E, R, 2, false>(simd, rows, source, copied, &mut sums, needed) };
     }
     for (i, sums) in sums.iter().enumerate() {
         let sums: &[E] = &bytemuck::cast_slice(bytemuck::bytes_of(sums))[..cols];
@@ -256,12 +255,12 @@ unsafe fn whole<S: Simd, E: Scalar, const R: usize, const V: usize, const COPY: 
     source: Terms<E>,
     copied: Copied<E>,
     target: Target<'_, E>,
-    ahead: &mut Ahead<E>,
+    needed: &mut Needed<E>,
 ) {
     let mut sums = [[E::splat(simd, E::ZERO); V]; R];
     // SAFETY: as the caller says.
     unsafe {
-        sum_runs::<S, E, R, V, COPY>(simd, rows, source, copied, &mut sums, ahead);
+        sum_runs::<S, E, R, V, COPY>(simd, rows, source, copied, &mut sums, needed);
         land(simd, sums, target);
     }
 }
@@ -326,7 +325,7 @@ unsafe fn sum_runs<S: Simd, E: Scalar, const R: usize, const V: usize, const COP
     source: Terms<E>,
     copied: Copied<E>,
     sums: &mut [[E::Vector<S>; V]; R],
-    ahead: &mut Ahead<E>,
+    needed: &mut Needed<E>,
 ) {
     // A copy that the compiler can keep in registers.
     let mut local = *sums;
@@ -334,10 +333,10 @@ unsafe fn sum_runs<S: Simd, E: Scalar, const R: usize, const V: usize, const COP
     let mut run_data = rows.data.as_ptr();
     while term < rows.terms {
         let run = rows.run.min(rows.terms - term);
-        let step = if ahead.is_empty() { run } else { STEP };
+        let step = if needed.is_empty() { run } else { STEP };
         let mut data = run_data;
         for first in (0..run).step_by(step) {
-            ahead.fetch();
+            needed.fetch();
             let here = step.min(run - first);
             let copied = copied.from::<S>(term + first);
             // SAFETY: rows lie within their data (checked when they are made), the rest as the caller says.
