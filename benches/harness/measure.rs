@@ -39,9 +39,11 @@ pub struct Effort {
     pub fewest: usize,
     /// Rounds at most.
     pub most: usize,
+    /// Calls that a candidate makes in a turn before it waits; times are of one call.
+    pub calls: usize,
 }
 
-/// Work to be timed; a call returns when the device has finished it.
+/// Work to be timed, one turn of it; returns when the device has finished it.
 pub type Work<'a> = Box<dyn FnMut() + 'a>;
 
 /// Times every candidate once a round and returns their times in the order given.
@@ -66,7 +68,7 @@ pub fn measure(candidates: &mut [Work<'_>], effort: Effort) -> Vec<Time> {
         for &index in &order {
             let start = Instant::now();
             candidates[index]();
-            times[index].push(start.elapsed().as_secs_f64());
+            times[index].push(start.elapsed().as_secs_f64() / effort.calls as f64);
         }
     }
     times.into_iter().map(Time::summary).collect()

@@ -33,6 +33,10 @@ pub struct Arguments {
     /// MiB of weights and inputs to rotate through, so that no cache is measured; 0 reuses the same
     #[arg(long, default_value_t = 64, value_name = "MIB")]
     pub rotation: usize,
+    /// Calls in a row before waiting for the device, times being of one: as in a network, where nobody waits after every
+    /// layer [default: 1 on processors, 20 on GPUs]
+    #[arg(long, value_parser = count)]
+    pub calls: Option<usize>,
     /// A tenth of the time and fewer rounds, to see that all is well
     #[arg(long)]
     pub quick: bool,

@@ -17,10 +17,12 @@ use std::rc::Rc;
 type OnDevice = fn(&str) -> bool;
 
 /// The strategies of BLAST besides `Auto` and the plain form, each with the devices on which it is a path of its own.
-const STRATEGIES: [(&str, BlastStrategy, OnDevice); 3] = [
+const STRATEGIES: [(&str, BlastStrategy, OnDevice); 5] = [
     ("staged", BlastStrategy::Staged, |device| device != "ndarray"),
     ("blocked", BlastStrategy::Blocked, |device| device == "flex"),
     ("portable", BlastStrategy::Portable, |device| !matches!(device, "flex" | "ndarray")),
+    ("fused", BlastStrategy::Fused, |device| !is_a_processor(device)),
+    ("decode", BlastStrategy::Decode, |device| !is_a_processor(device)),
 ];
 
 /// Where and how cases are measured.
@@ -45,8 +47,13 @@ pub struct Target {
 impl Target {
     /// Whether the device is the processor, which the libraries called directly run on as well.
     pub fn is_the_processor(&self) -> bool {
-        matches!(self.name.as_str(), "flex" | "ndarray" | "cpu")
+        is_a_processor(&self.name)
     }
+}
+
+/// Whether the device of this name is the processor.
+pub fn is_a_processor(device: &str) -> bool {
+    matches!(device, "flex" | "ndarray" | "cpu")
 }
 
 /// A candidate and the structure it belongs to; dense ones belong to all.
@@ -153,12 +160,13 @@ fn dense<'a>(case: &Case, target: &'a Target, device: &Device, inputs: &Shared<T
     for (name, by_output) in [("Linear, W [n, m]", false), ("Linear, W [m, n]", true)] {
         let bytes = d_input * d_output * target.dtype.size();
         let layers = shared(target.window, bytes, || linear(d_input, d_output, by_output, target.dtype, device));
-        let work = pass(case.pass, device, inputs, &layers, |layer: &Linear, x| layer.forward(x));
+        let work = pass(case.pass, target, inputs, &layers, |layer: &Linear, x| layer.forward(x));
         entries.push(Entry { structure: None, role: Role::Dense, name: name.into(), work });
     }
     if target.is_the_processor() {
         let shape = baseline::Shape { tokens: case.tokens, n: d_input, m: d_output };
         for (name, work) in baseline::candidates(shape, case.pass, target.dtype, target.window) {
+            let work = repeated(work, target.effort.calls);
             entries.push(Entry { structure: None, role: Role::Dense, name, work });
         }
     }
@@ -180,15 +188,15 @@ fn structured<'a>(
     let mut add = |role: Role, name: &str, work: Work<'a>| {
         entries.push(Entry { structure: Some(index), role, name: name.into(), work });
     };
-    let own = pass(case.pass, device, inputs, &layers, |layer: &StructuredLinear, x| layer.forward(x));
+    let own = pass(case.pass, target, inputs, &layers, |layer: &StructuredLinear, x| layer.forward(x));
     add(Role::Structured, "layer", own);
     if let Some(plain) = Plain::of(layer, structure, [case.layer.d_input, case.layer.d_output], device) {
-        let work = pass(case.pass, device, inputs, &layers, move |layer, x| plain.forward(layer, x));
+        let work = pass(case.pass, target, inputs, &layers, move |layer, x| plain.forward(layer, x));
         add(Role::Plain, "Burn operations", work);
     }
     if let (StructuredLinear::Blast(_), true) = (layer, target.strategies) {
         for (name, strategy, _) in STRATEGIES.iter().filter(|(_, _, own_path)| own_path(&target.name)) {
-            let work = pass(case.pass, device, inputs, &layers, move |layer, x| match layer {
+            let work = pass(case.pass, target, inputs, &layers, move |layer, x| match layer {
                 StructuredLinear::Blast(layer) => layer.forward_with(x, *strategy),
                 other => other.forward(x),
             });
@@ -200,39 +208,45 @@ fn structured<'a>(
         let [width, d_output] = layer.z.shape().dims();
         let inputs = draw_inputs(case.tokens, width, target, device);
         let layers = shared(target.window, bytes, || linear(width, d_output, false, target.dtype, device));
-        let work = pass(case.pass, device, &inputs, &layers, |layer: &Linear, x| layer.forward(x));
+        let work = pass(case.pass, target, &inputs, &layers, |layer: &Linear, x| layer.forward(x));
         add(Role::Narrow, "Linear of the sketch's width", work);
     }
     entries
 }
 
-/// One pass; backward computes the gradients of the input and of every parameter.
+/// One turn of a pass; backward computes the gradients of the input and of every parameter.
 fn pass<'a, L: 'a>(
     pass: Pass,
-    device: &Device,
+    target: &Target,
     inputs: &Shared<Tensor<2>>,
     layers: &Shared<L>,
     forward: impl Fn(&L, Tensor<2>) -> Tensor<2> + 'a,
 ) -> Work<'a> {
-    let (device, inputs, layers) = (device.clone(), inputs.clone(), layers.clone());
+    let (device, calls, inputs, layers) =
+        (target.device.clone(), target.effort.calls, inputs.clone(), layers.clone());
     let wait = move || device.sync().expect("the device answers");
     Box::new(move || {
-        let x = inputs.borrow_mut().next().clone();
-        let mut layers = layers.borrow_mut();
+        let (mut inputs, mut layers) = (inputs.borrow_mut(), layers.borrow_mut());
         // Results are held until the device is done, so that no lazy backend drops the work with them.
         match pass {
             Pass::Forward => {
-                let y = forward(layers.next(), x);
+                let results: Vec<_> = (0..calls).map(|_| forward(layers.next(), inputs.next().clone())).collect();
                 wait();
-                drop(std::hint::black_box(y));
+                drop(std::hint::black_box(results));
             }
             Pass::ForwardBackward => {
-                let gradients = forward(layers.next(), x.require_grad()).sum().backward();
+                let mut step = |_| forward(layers.next(), inputs.next().clone().require_grad()).sum().backward();
+                let results: Vec<_> = (0..calls).map(&mut step).collect();
                 wait();
-                drop(std::hint::black_box(gradients));
+                drop(std::hint::black_box(results));
             }
         }
     })
+}
+
+/// Work that waits for itself, as often as a turn has calls.
+fn repeated<'a>(mut work: Work<'a>, calls: usize) -> Work<'a> {
+    Box::new(move || (0..calls).for_each(|_| work()))
 }
 
 fn shared<T>(window: usize, bytes: usize, mut make: impl FnMut() -> T) -> Shared<T> {

@@ -27,7 +27,7 @@ mod harness;
 use arguments::{Arguments, Precision};
 use burn::tensor::DType;
 use burn_structured::ops::device;
-use candidates::{Target, measure_case};
+use candidates::{Target, is_a_processor, measure_case};
 use clap::{Parser, ValueEnum};
 use harness::file::write;
 use harness::machine::Machine;
@@ -41,6 +41,9 @@ use std::process::ExitCode;
 /// Keeps the pages of outputs for the next ones, so that what is timed is not the system's clearing of memory.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// Calls in a row on a GPU: launches wait in its queue, as they do in a network, and waiting for it is shared by all.
+const GPU_CALLS: usize = 20;
 
 fn main() -> ExitCode {
     let outcome = if harness::is_a_test() { test() } else { run(&Arguments::parse()) };
@@ -74,6 +77,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         machine: Machine::here(),
         seconds: if arguments.quick { arguments.seconds / 10.0 } else { arguments.seconds },
         rotation_mib: arguments.rotation,
+        calls: targets.iter().map(|target| target.effort.calls).max().unwrap_or(1),
         peaks: Vec::new(),
         not_run,
         rows: Vec::new(),
@@ -139,10 +143,6 @@ fn targets(arguments: &Arguments) -> Result<(Vec<Target>, Vec<String>), String> 
             names.iter().map(|name| Precision::from_str(name, true)).collect::<Result<_, _>>()?
         }
     };
-    let effort = match arguments.quick {
-        true => Effort { seconds: arguments.seconds / 10.0, fewest: 3, most: 400 },
-        false => Effort { seconds: arguments.seconds, fewest: 7, most: 400 },
-    };
     let (mut targets, mut not_run) = (Vec::new(), Vec::new());
     for name in &arguments.device {
         let device = device::named(name).map_err(|error| error.to_string())?;
@@ -164,7 +164,7 @@ fn targets(arguments: &Arguments) -> Result<(Vec<Target>, Vec<String>), String> 
                 dtype,
                 dtype_name,
                 window: arguments.rotation << 20,
-                effort,
+                effort: effort(arguments, name),
                 strategies: arguments.strategies,
             });
         }
@@ -172,6 +172,14 @@ fn targets(arguments: &Arguments) -> Result<(Vec<Target>, Vec<String>), String> 
     match targets.is_empty() {
         true => Err(format!("nothing to measure:\n{}", not_run.join("\n"))),
         false => Ok((targets, not_run)),
+    }
+}
+
+fn effort(arguments: &Arguments, device: &str) -> Effort {
+    let calls = arguments.calls.unwrap_or(if is_a_processor(device) { 1 } else { GPU_CALLS });
+    match arguments.quick {
+        true => Effort { seconds: arguments.seconds / 10.0, fewest: 3, most: 400, calls },
+        false => Effort { seconds: arguments.seconds, fewest: 7, most: 400, calls },
     }
 }
 

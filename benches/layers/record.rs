@@ -22,12 +22,20 @@ pub struct Results {
     pub seconds: f64,
     /// MiB of weights and inputs rotated through.
     pub rotation_mib: usize,
+    /// Calls in a row before waiting for the device.
+    #[serde(default = "one")]
+    pub calls: usize,
     /// What the devices can do.
     pub peaks: Vec<Peak>,
     /// Pairs of device and dtype that were asked for and that the backend does not have, with the reason.
     pub not_run: Vec<String>,
     /// The figures.
     pub rows: Vec<Row>,
+}
+
+/// Before there was a choice.
+fn one() -> usize {
+    1
 }
 
 /// The most that a device was seen to do.

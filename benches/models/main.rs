@@ -85,8 +85,8 @@ fn run(arguments: &Arguments) -> Result<Results, String> {
         false => arguments.structures.clone(),
     };
     let effort = match arguments.quick {
-        true => Effort { seconds: arguments.seconds / 10.0, fewest: 3, most: 50 },
-        false => Effort { seconds: arguments.seconds, fewest: 5, most: 100 },
+        true => Effort { seconds: arguments.seconds / 10.0, fewest: 3, most: 50, calls: 1 },
+        false => Effort { seconds: arguments.seconds, fewest: 5, most: 100, calls: 1 },
     };
     let mut results = Results { format: FORMAT, machine: Machine::here(), seconds: effort.seconds, rows: Vec::new() };
     print!("{}", record::head(&results));

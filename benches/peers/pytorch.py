@@ -116,22 +116,23 @@ class Rotation:
         return self.values[self.at]
 
 
-def runner(product, factors, inputs, backward, sync):
+def runner(product, factors, inputs, backward, sync, calls):
     def run():
-        x, weights = inputs.next(), factors.next()
-        if backward:
-            y = product(x, *weights)
-            torch.autograd.grad(y.sum(), [x, *weights])
-        else:
-            with torch.no_grad():
-                product(x, *weights)
+        for _ in range(calls):
+            x, weights = inputs.next(), factors.next()
+            if backward:
+                y = product(x, *weights)
+                torch.autograd.grad(y.sum(), [x, *weights])
+            else:
+                with torch.no_grad():
+                    product(x, *weights)
         sync()
 
     return run
 
 
-def measure(runs, seconds, fewest):
-    """Every run once a round, in changing order; the median round and the quartiles, in milliseconds."""
+def measure(runs, seconds, fewest, calls):
+    """Every run once a round, in changing order; the median round and the quartiles, in milliseconds of a call."""
     for _ in range(WARM_UP):
         begin = time.perf_counter()
         for run in runs:
@@ -144,7 +145,7 @@ def measure(runs, seconds, fewest):
         for index in order:
             begin = time.perf_counter()
             runs[index]()
-            times[index].append(1e3 * (time.perf_counter() - begin))
+            times[index].append(1e3 * (time.perf_counter() - begin) / calls)
 
     def summary(values):
         values.sort()
@@ -212,11 +213,11 @@ def measure_case(case, structures, args, dtype, sync, compiles):
         if compiles:
             variants.append(("torch.compile", torch.compile(product, dynamic=False)))
         for variant, call in variants:
-            run = runner(call, rotation, inputs, backward, sync)
+            run = runner(call, rotation, inputs, backward, sync, args.calls)
             role = "dense" if structure == "dense" else "structured"
             runs.append(run)
             labels.append((structure, role, variant))
-    times = measure(runs, args.seconds, 3 if args.quick else 7)
+    times = measure(runs, args.seconds, 3 if args.quick else 7, args.calls)
     dense = [
         {"role": role, "name": f"F.linear, {variant}", **timed}
         for (_, role, variant), timed in zip(labels, times)
@@ -272,11 +273,14 @@ def main():
     parser.add_argument("--pass", dest="direction", choices=PASSES, help="only this pass")
     parser.add_argument("--seconds", type=float, default=0.4, help="for each figure")
     parser.add_argument("--rotation", type=int, default=64, help="MiB of weights and inputs to rotate through")
+    parser.add_argument("--calls", type=int, help="calls in a row before waiting for the device; 1 on cpu, else 20")
     parser.add_argument("--no-compile", action="store_true", help="eager only")
     parser.add_argument("--quick", action="store_true", help="a tenth of the time")
     args = parser.parse_args()
     if args.quick:
         args.seconds /= 10
+    if args.calls is None:
+        args.calls = 1 if args.device == "cpu" else 20
     selected = cases(args)
     if not selected:
         sys.exit("error: nothing to measure")
@@ -298,6 +302,7 @@ def main():
         },
         "seconds": args.seconds,
         "rotation_mib": args.rotation,
+        "calls": args.calls,
         "peaks": [peak(args.device, args.dtype, dtype, sync)],
         "not_run": [],
         "rows": [],

@@ -1,13 +1,16 @@
 //! Host side: one launch or two, strides, sizes.
 
-use super::super::strategy::{DecodePlan, Problem, decode_plan};
-use super::kernel::{DecodeSizesLaunch, decode_couple_kernel, decode_expand_kernel, decode_kernel};
+use super::super::strategy::{self, DecodePlan, Problem, couple_cube, decode_plan, expand_cube};
+use super::couple::decode_couple_kernel;
+use super::expand::decode_expand_kernel;
+use super::kernel::{DecodeSizesLaunch, decode_kernel};
 use crate::Bias;
 use crate::blast::reference;
 use crate::cube::{Limits, accumulator, address_type, empty_like};
 use crate::gemm::StridesLaunch;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Shape;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
@@ -22,7 +25,8 @@ pub(in crate::blast::cube) fn decode(
     problem: Problem,
 ) -> CubeTensor {
     let client = x.client.clone();
-    let plan = decode_plan(problem, Limits::of(&client));
+    let limits = Limits::of(&client);
+    let plan = decode_plan(problem, limits);
     let sizes = problem.sizes;
     let launch_sizes = || DecodeSizesLaunch::new(sizes.tokens, sizes.b2, sizes.b1, sizes.q, sizes.p, sizes.r);
     let dtypes = [x.dtype, accumulator(x.dtype)].map(dtype_to_storage_type);
@@ -69,32 +73,36 @@ pub(in crate::blast::cube) fn decode(
                 );
             }
         }
-        DecodePlan::Two { couple, expand, passes } => {
+        DecodePlan::Two => {
+            let (v, u) = (by_rank(v), by_rank(u));
+            let (v_vector, u_vector) = (vector(&v, limits), vector(&u, limits));
+            let couple = couple_cube(sizes, v_vector, limits);
+            let expand = expand_cube(sizes, u_vector, limits);
             let t = empty_like(&x, Shape::new([sizes.b1, sizes.tokens, sizes.r]), x.dtype);
-            let cubes = sizes.r.div_ceil(couple.lanes);
+            let cubes = sizes.r.div_ceil(couple.cols());
             let cube_dim = CubeDim::new_1d(couple.units() as u32);
             let address = address_type([&x, &v, &s, &t]);
-            // SAFETY: as above, with `t` in the place of `y`.
+            // SAFETY: as above, with `t` in the place of `y`; vectors divide the rank and every stride of `v`.
             unsafe {
                 decode_couple_kernel::launch_unchecked(
                     &client,
                     calculate_cube_count_elemwise(&client, cubes * couple.units(), cube_dim),
                     cube_dim,
                     address,
+                    couple.vector,
                     x.into_tensor_arg(),
-                    v.into_tensor_arg(),
+                    v.clone().into_tensor_arg(),
                     s.into_tensor_arg(),
                     t.clone().into_tensor_arg(),
                     x_strides,
-                    v_strides,
+                    vector_strides(&v, couple.vector),
                     s_strides,
                     launch_sizes(),
                     couple,
-                    sizes.b1,
                     dtypes,
                 );
             }
-            let cubes = sizes.b1 * sizes.p.div_ceil(passes * expand.splits);
+            let cubes = sizes.b1 * sizes.p.div_ceil(expand.height());
             let cube_dim = CubeDim::new_1d(expand.units() as u32);
             let address = address_type([&t, &u, &bias, &y]);
             // SAFETY: as above; `t` is contiguous.
@@ -104,14 +112,14 @@ pub(in crate::blast::cube) fn decode(
                     calculate_cube_count_elemwise(&client, cubes * expand.units(), cube_dim),
                     cube_dim,
                     address,
+                    expand.vector,
                     t.into_tensor_arg(),
-                    u.into_tensor_arg(),
+                    u.clone().into_tensor_arg(),
                     bias.into_tensor_arg(),
                     y.clone().into_tensor_arg(),
-                    u_strides,
+                    vector_strides(&u, expand.vector),
                     bias_stride,
                     launch_sizes(),
-                    passes,
                     cubes,
                     expand,
                     has_bias,
@@ -126,4 +134,27 @@ pub(in crate::blast::cube) fn decode(
 fn strides(tensor: &CubeTensor) -> StridesLaunch {
     let strides = tensor.meta.strides();
     StridesLaunch::new(strides[0], strides[1], strides[2])
+}
+
+/// `factor [b, rows, r]`, copied unless its ranks are neighbours.
+fn by_rank(factor: CubeTensor) -> CubeTensor {
+    if factor.meta.strides()[2] == 1 || factor.meta.shape()[2] == 1 { factor } else { into_contiguous(factor) }
+}
+
+/// Elements that a unit loads at a time of a factor whose ranks are neighbours.
+fn vector(factor: &CubeTensor, limits: Limits) -> usize {
+    let strides = factor.meta.strides();
+    match limits.processor {
+        true => 1,
+        false => {
+            let sizes = factor.client.io_optimized_vector_sizes(factor.dtype.size());
+            strategy::vector_size(sizes, &[factor.meta.shape()[2], strides[0], strides[1]])
+        }
+    }
+}
+
+/// Strides in vectors of `size` elements.
+fn vector_strides(factor: &CubeTensor, size: usize) -> StridesLaunch {
+    let strides = factor.meta.strides();
+    StridesLaunch::new(strides[0] / size, strides[1] / size, 1)
 }
