@@ -42,6 +42,8 @@ pub struct Target {
     pub effort: Effort,
     /// Also time strategies by themselves.
     pub strategies: bool,
+    /// Also time the plain forms.
+    pub plain: bool,
 }
 
 impl Target {
@@ -190,7 +192,8 @@ fn structured<'a>(
     };
     let own = pass(case.pass, target, inputs, &layers, |layer: &StructuredLinear, x| layer.forward(x));
     add(Role::Structured, "layer", own);
-    if let Some(plain) = Plain::of(layer, structure, [case.layer.d_input, case.layer.d_output], device) {
+    let shape = [case.layer.d_input, case.layer.d_output];
+    if let Some(plain) = Plain::of(layer, structure, shape, device).filter(|_| target.plain) {
         let work = pass(case.pass, target, inputs, &layers, move |layer, x| plain.forward(layer, x));
         add(Role::Plain, "Burn operations", work);
     }
@@ -222,8 +225,7 @@ fn pass<'a, L: 'a>(
     layers: &Shared<L>,
     forward: impl Fn(&L, Tensor<2>) -> Tensor<2> + 'a,
 ) -> Work<'a> {
-    let (device, calls, inputs, layers) =
-        (target.device.clone(), target.effort.calls, inputs.clone(), layers.clone());
+    let (device, calls, inputs, layers) = (target.device.clone(), target.effort.calls, inputs.clone(), layers.clone());
     let wait = move || device.sync().expect("the device answers");
     Box::new(move || {
         let (mut inputs, mut layers) = (inputs.borrow_mut(), layers.borrow_mut());
@@ -245,7 +247,7 @@ fn pass<'a, L: 'a>(
 }
 
 /// Work that waits for itself, as often as a turn has calls.
-fn repeated<'a>(mut work: Work<'a>, calls: usize) -> Work<'a> {
+pub fn repeated<'a>(mut work: Work<'a>, calls: usize) -> Work<'a> {
     Box::new(move || (0..calls).for_each(|_| work()))
 }
 

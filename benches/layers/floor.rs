@@ -3,7 +3,7 @@
 //! Data sheets promise what no program sees; a fraction of a measured peak says how much a better kernel could still gain.
 
 use super::baseline;
-use super::candidates::Target;
+use super::candidates::{Target, repeated};
 use super::record::Peak;
 use crate::harness::measure::Work;
 use burn::tensor::{Distribution, FloatDType, Tensor};
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 /// Products double in size until one takes this long.
 const LONG_ENOUGH: Duration = Duration::from_millis(100);
 const SIZES: [usize; 5] = [512, 1024, 2048, 4096, 8192];
+/// What a GPU needs to show all it can do; every size costs a tuning there.
+const GPU_SIZES: [usize; 2] = [4096, 8192];
 const REPEATS: usize = 5;
 
 /// Measures the peaks of `target`, on arrays of `bytes` each.
@@ -31,14 +33,16 @@ pub fn peak(target: &Target, bytes: usize) -> Peak {
 
 fn arithmetic(target: &Target) -> (f64, String) {
     let mut best = (0.0, String::new());
-    for size in SIZES {
+    let sizes: &[usize] = if target.is_the_processor() { &SIZES } else { &GPU_SIZES };
+    for &size in sizes {
         let mut products = vec![("Burn".to_string(), burn_product(size, target))];
         if target.is_the_processor() {
-            products.extend(baseline::square(size, target.dtype));
+            let square = baseline::square(size, target.dtype).into_iter();
+            products.extend(square.map(|(name, work)| (name, repeated(work, target.effort.calls))));
         }
         let mut longest = Duration::ZERO;
         for (name, mut work) in products {
-            let time = fastest(&mut work);
+            let time = fastest(&mut work, target);
             longest = longest.max(time);
             let flops = 2.0 * (size as f64).powi(3) / time.as_secs_f64();
             if flops > best.0 {
@@ -59,7 +63,7 @@ fn burn_product<'a>(size: usize, target: &'a Target) -> Work<'a> {
     };
     let (a, b) = (draw(), draw());
     Box::new(move || {
-        let c = a.clone().matmul(b.clone());
+        let c: Vec<_> = (0..target.effort.calls).map(|_| a.clone().matmul(b.clone())).collect();
         target.device.sync().expect("the device answers");
         drop(std::hint::black_box(c));
     })
@@ -68,7 +72,7 @@ fn burn_product<'a>(size: usize, target: &'a Target) -> Work<'a> {
 fn traffic(target: &Target, bytes: usize) -> (f64, &'static str) {
     let mut best = (0.0, "");
     let mut consider = |name, moved: usize, mut work: Work<'_>| {
-        let rate = moved as f64 / fastest(&mut work).as_secs_f64();
+        let rate = moved as f64 / fastest(&mut work, target).as_secs_f64();
         if rate > best.0 {
             best = (rate, name);
         }
@@ -76,7 +80,7 @@ fn traffic(target: &Target, bytes: usize) -> (f64, &'static str) {
     let count = bytes / target.dtype.size();
     let x = Tensor::<1>::ones([count], &target.device).cast(FloatDType::from(target.dtype));
     let copy = Box::new(|| {
-        let y = x.clone() * 1.0;
+        let y: Vec<_> = (0..target.effort.calls).map(|_| x.clone() * 1.0).collect();
         target.device.sync().expect("the device answers");
         drop(std::hint::black_box(y));
     });
@@ -89,23 +93,23 @@ fn traffic(target: &Target, bytes: usize) -> (f64, &'static str) {
             to.par_chunks_mut(part).zip(from.par_chunks(part)).for_each(|(to, from)| to.copy_from_slice(from));
             std::hint::black_box(&to);
         });
-        consider("copy", 2 * bytes, copy);
+        consider("copy", 2 * bytes, repeated(copy, target.effort.calls));
         let sum = Box::new(|| {
             let sums = from.par_chunks(part).map(|part| part.iter().fold(0u64, |sum, value| sum.wrapping_add(*value)));
             std::hint::black_box(sums.reduce(|| 0, u64::wrapping_add));
         });
-        consider("sum", bytes, sum);
+        consider("sum", bytes, repeated(sum, target.effort.calls));
     }
     best
 }
 
-/// The fastest of a few runs, the first of which warms up: a peak is what is seen at all.
-fn fastest(work: &mut Work<'_>) -> Duration {
+/// A call of the fastest of a few turns, the first of which warms up: a peak is what is seen at all.
+fn fastest(work: &mut Work<'_>, target: &Target) -> Duration {
     work();
     let run = |_| {
         let start = Instant::now();
         work();
         start.elapsed()
     };
-    (0..REPEATS).map(run).min().expect("several repeats")
+    (0..REPEATS).map(run).min().expect("several repeats") / target.effort.calls as u32
 }

@@ -166,6 +166,7 @@ fn targets(arguments: &Arguments) -> Result<(Vec<Target>, Vec<String>), String> 
                 window: arguments.rotation << 20,
                 effort: effort(arguments, name),
                 strategies: arguments.strategies,
+                plain: !arguments.no_plain,
             });
         }
     }

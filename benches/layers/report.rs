@@ -15,11 +15,12 @@ pub fn head(files: &[Results]) -> String {
     for results in files {
         let _ = writeln!(
             text,
-            "{}; {}; {} s for each figure, {} MiB rotated through",
+            "{}; {}; {} s for each figure, {} MiB rotated through{}",
             results.program,
             results.machine.line(),
             results.seconds,
-            results.rotation_mib
+            results.rotation_mib,
+            if results.calls > 1 { format!(", {} calls in a row", results.calls) } else { String::new() }
         );
     }
     text.push('\n');
@@ -93,7 +94,7 @@ pub fn device(results: &Results, row: &Row) -> String {
 
 /// Three digits.
 fn figure(ms: f64) -> String {
-    let decimals = (2 - ms.abs().max(1e-9).log10().floor() as i32).clamp(0, 4) as usize;
+    let decimals = (2 - ms.abs().max(1e-9).log10().floor() as i32).clamp(0, 5) as usize;
     format!("{ms:.decimals$}")
 }
 

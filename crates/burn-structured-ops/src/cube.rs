@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::AddressType;
-use burn_cubecl::ops::numeric::empty_device_dtype;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 /// The type in which products of `dtype` are summed.
@@ -19,9 +19,10 @@ pub(crate) fn address_type<const N: usize>(tensors: [&CubeTensor; N]) -> Address
     tensors.into_iter().map(CubeTensor::required_address_type).max().unwrap_or_default()
 }
 
-/// An uninitialised, contiguous tensor on the device of `tensor`.
+/// An uninitialised, contiguous tensor on the device of `tensor`: what is allocated without asking for that may have its rows
+/// padded, as on CUDA.
 pub(crate) fn empty_like(tensor: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
-    empty_device_dtype(tensor.client.clone(), tensor.device.clone(), shape, dtype)
+    empty_device_contiguous_dtype(tensor.client.clone(), tensor.device.clone(), shape, dtype)
 }
 
 /// What a device allows a kernel to ask for.

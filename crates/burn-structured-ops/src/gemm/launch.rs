@@ -5,10 +5,12 @@ use super::kernel::{Loading, Operand, StridesLaunch, Tile, direct_gemm_kernel, t
 use crate::cube::{Limits, PROCESSOR_UNITS, accumulator, address_type, empty_like};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
+use burn::backend::ops::FloatTensorOps;
 use burn::tensor::Shape;
-use burn_cubecl::cubecl;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 /// What one unit computes by itself.
@@ -19,14 +21,38 @@ const DIRECT_COLS: usize = 8;
 /// launched.
 pub(crate) fn burn_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>) -> CubeTensor {
     let dtype = lhs.dtype;
-    matmul(lhs.clone(), rhs.clone(), out.clone(), MatmulStrategy::default(), dtype)
+    let out = Some(out.unwrap_or_else(|| output(&lhs, &rhs)));
+    let (whole_lhs, whole_rhs) = (batch_by_batch(lhs.clone()), batch_by_batch(rhs.clone()));
+    matmul(whole_lhs, whole_rhs, out.clone(), MatmulStrategy::default(), dtype)
         .unwrap_or_else(|_unavailable| tiled_gemm(lhs, rhs, out))
+}
+
+/// Room for the product, its rows not padded, which Burn's matmul would do where a device likes it.
+fn output(lhs: &CubeTensor, rhs: &CubeTensor) -> CubeTensor {
+    let ([batch, m, _], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
+    empty_like(lhs, Shape::new([batch, m, n]), lhs.dtype)
+}
+
+/// `operand [b, rows, cols]` with one matrix after the other in memory, copied unless it is so already.
+///
+/// Burn's matmul would copy it in any case, but chooses its kernel before, by the strides it was given: for matrices that lie
+/// side by side, without a GPU's copy engine. A transposed operand stays one.
+fn batch_by_batch(operand: CubeTensor) -> CubeTensor {
+    let [batch, row, col] = operand.meta.strides()[..] else { return operand };
+    let one = operand.meta.shape()[0] <= 1;
+    if one || batch >= row.max(col) || batch == 0 {
+        return operand;
+    }
+    if row >= col {
+        return into_contiguous(operand);
+    }
+    let transposed = into_contiguous(CubeBackend::float_swap_dims(operand, 1, 2));
+    CubeBackend::float_swap_dims(transposed, 1, 2)
 }
 
 /// Our own product of `lhs [b, m, k]` and `rhs [b, k, n]`, at any strides, into `out [b, m, n]` if given.
 pub(crate) fn tiled_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>) -> CubeTensor {
-    let ([batch, m, _], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
-    let out = out.unwrap_or_else(|| empty_like(&lhs, Shape::new([batch, m, n]), lhs.dtype));
+    let out = out.unwrap_or_else(|| output(&lhs, &rhs));
     plain(&lhs, &rhs, &out).run(lhs, rhs, &out);
     out
 }

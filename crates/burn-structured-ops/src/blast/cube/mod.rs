@@ -95,10 +95,12 @@ fn forward(
         return (y, keep.then_some(z));
     }
     let problem = Problem { sizes, dtype: x.dtype, keeps_projections: keep };
-    if strategy == BlastStrategy::Tuned || strategy == BlastStrategy::Auto && cfg!(feature = "autotune") {
+    let path = strategy::path(strategy, problem, Limits::of(&x.client));
+    // A handful of tokens is bound by launches, which looking a measurement up would hold back.
+    let tuned = strategy == BlastStrategy::Auto && cfg!(feature = "autotune") && path != Path::Decode;
+    if tuned || strategy == BlastStrategy::Tuned {
         return tune::forward(x, u, s, v, bias, problem);
     }
-    let path = strategy::path(strategy, problem, Limits::of(&x.client));
     run(path, x, u, s, v, bias, problem)
 }
 
