@@ -4,6 +4,7 @@
 
 use burn::tensor::{Device, Tensor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
 
 /// Why a name gives no device.
@@ -106,6 +107,9 @@ pub fn named(name: &str) -> Result<Device, DeviceError> {
 
 /// A missing driver shows only when a device is first used, and then as a panic.
 fn try_out(device: &dyn Fn() -> Device) -> Result<Device, String> {
+    // The hook belongs to the process: of two threads that silence it, one would put the other's silence back for good.
+    static SILENCE: Mutex<()> = Mutex::new(());
+    let _silence = SILENCE.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let tried = catch_unwind(AssertUnwindSafe(|| {

@@ -1,6 +1,20 @@
 //! Bounds on rounding.
 
 use burn::tensor::DType;
+use std::cell::Cell;
+
+thread_local! {
+    /// Whether Burn's f32 matmul may round its operands to TF32 here.
+    static TF32: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `check` with the bounds of a device whose f32 products may go through TF32 tensor cores: on CUDA, Burn takes these
+/// wherever they are measured to be faster.
+pub fn with_tf32(check: impl FnOnce()) {
+    TF32.set(true);
+    check();
+    TF32.set(false);
+}
 
 /// How far a value may be off: standard forward error analysis, no fitted constant.
 ///
@@ -17,7 +31,12 @@ impl Tolerance {
     pub fn of(dtype: DType) -> Self {
         match dtype {
             DType::F64 => Self { sum: f64::EPSILON / 2.0, store: 0.0, smallest: f64::MIN_POSITIVE },
-            DType::F32 => Self { sum: f32::EPSILON as f64 / 2.0, store: 0.0, smallest: f32::MIN_POSITIVE as f64 },
+            DType::F32 => Self {
+                sum: f32::EPSILON as f64 / 2.0,
+                // The operands of each product are rounded as the half-precision types are stored.
+                store: if TF32.get() { 2f64.powi(-11) } else { 0.0 },
+                smallest: f32::MIN_POSITIVE as f64,
+            },
             // The spacing of f16's subnormal numbers.
             DType::F16 => Self { sum: f32::EPSILON as f64 / 2.0, store: 2f64.powi(-11), smallest: 2f64.powi(-24) },
             DType::BF16 => {

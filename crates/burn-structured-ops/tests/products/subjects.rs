@@ -1,5 +1,7 @@
 //! The backends under test.
 
+#[cfg(feature = "cube")]
+use crate::rounding::with_tf32;
 use burn::backend::{Backend, DTypeUsage, Dispatch};
 use burn::tensor::{DType, Device, TensorData};
 use burn_structured_ops::BlastStrategy;
@@ -69,17 +71,20 @@ pub fn every_backend(promise: &impl Promise) {
     }
     #[cfg(feature = "cube")]
     for (name, device) in cube_devices().into_iter().filter(|(name, _)| chosen(name)) {
-        promise.check(&Subject::<burn_cubecl::CubeBackend> {
-            name: name.into(),
-            device: device.clone(),
-            scope: Scope::Kernels,
-        });
-        #[cfg(feature = "fusion")]
-        promise.check(&Subject::<burn_cubecl::Cube> {
-            name: format!("{name} with fusion"),
-            device,
-            scope: Scope::Fused,
-        });
+        let kernels = || {
+            promise.check(&Subject::<burn_cubecl::CubeBackend> {
+                name: name.into(),
+                device: device.clone(),
+                scope: Scope::Kernels,
+            });
+            #[cfg(feature = "fusion")]
+            promise.check(&Subject::<burn_cubecl::Cube> {
+                name: format!("{name} with fusion"),
+                device: device.clone(),
+                scope: Scope::Fused,
+            });
+        };
+        if name == "cuda" { with_tf32(kernels) } else { kernels() }
     }
 }
 

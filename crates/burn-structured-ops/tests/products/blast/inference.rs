@@ -30,8 +30,16 @@ impl<B: StructuredBackend> Subject<B> {
 }
 
 /// One launch and two; more rows and ranks than a cube takes at a time, and fewer; every room for tokens.
-const DECODED: [[usize; 6]; 5] =
-    [[1, 1, 1, 1, 1, 1], [1, 3, 2, 17, 15, 33], [2, 4, 4, 16, 127, 126], [5, 17, 3, 2, 9, 7], [8, 2, 2, 260, 300, 270]];
+const DECODED: [[usize; 6]; 7] = [
+    [1, 1, 1, 1, 1, 1],
+    [1, 3, 2, 17, 15, 33],
+    [2, 4, 4, 16, 127, 126],
+    [5, 17, 3, 2, 9, 7],
+    // Two launches, with vectors along the rank and without.
+    [1, 3, 3, 40, 600, 152],
+    [2, 2, 17, 9, 140, 127],
+    [8, 2, 2, 260, 300, 270],
+];
 
 /// The same for a processor, on which two tokens at most are decoded and every barrier takes milliseconds.
 const DECODED_BY_THREADS: [[usize; 6]; 3] = [[1, 1, 1, 1, 1, 1], [2, 3, 2, 5, 7, 9], [2, 1, 1, 5, 1100, 126]];
