@@ -221,6 +221,20 @@ const TARGET_UNITS: usize = 1 << 16;
 /// Tokens summed by one unit at least.
 const MIN_CHUNK: usize = 64;
 
+/// Elements of a vector at most where several tokens are coupled at once: registers hold fewer of wider ones.
+pub(super) const COUPLING_VECTOR: usize = 4;
+/// Tokens that share a load of `s` at most.
+const MAX_AT_ONCE: usize = 4;
+
+/// Tokens that a unit couples at once: as many as the registers hold, `per_token` values each, while the device has enough
+/// units of `units_per_token` for every token.
+pub(super) fn tokens_at_once(tokens: usize, units_per_token: usize, per_token: usize, bytes: usize) -> usize {
+    let fits = |at_once: &usize| {
+        fits_registers(per_token * at_once, bytes) && tokens.div_ceil(*at_once) * units_per_token >= TARGET_UNITS
+    };
+    [MAX_AT_ONCE, MAX_AT_ONCE / 2].into_iter().find(fits).unwrap_or(1)
+}
+
 /// The largest group of neighbouring output blocks, at most [`MAX_GROUP`], that divides their number.
 pub(super) fn output_group(out_blocks: usize) -> usize {
     (1..=MAX_GROUP.min(out_blocks)).rev().find(|group| out_blocks.is_multiple_of(*group)).unwrap_or(1)
@@ -360,6 +374,15 @@ mod tests {
     #[test]
     fn groups_divide_the_output_blocks() {
         assert_eq!([1, 2, 3, 4, 5, 6, 7, 9, 16].map(output_group), [1, 2, 3, 4, 1, 3, 1, 3, 4]);
+    }
+
+    #[test]
+    fn tokens_are_coupled_together_where_there_are_enough_of_them() {
+        assert_eq!(tokens_at_once(4096, 252, 16, 4), 4);
+        assert_eq!(tokens_at_once(512, 252, 16, 4), 1);
+        assert_eq!(tokens_at_once(4096, 252, 32, 4), 2);
+        assert_eq!(tokens_at_once(4096, 504, 16, 8), 2);
+        assert_eq!(tokens_at_once(1, 1, 64, 8), 1);
     }
 
     #[test]

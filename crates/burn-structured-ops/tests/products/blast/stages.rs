@@ -2,9 +2,30 @@
 
 use super::case::{Case, Sizes};
 use crate::rounding::assert_close;
-use crate::subjects::{Promise, StructuredBackend, Subject, every_backend};
+use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
 use crate::tensors::read;
-use burn::tensor::TensorData;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::{DType, TensorData};
+
+fn upload<B: StructuredBackend>(
+    subject: &Subject<B>,
+    dtype: DType,
+    values: &[f64],
+    shape: [usize; 3],
+) -> FloatTensor<B> {
+    B::float_from_data(TensorData::new(values.to_vec(), shape).convert_dtype(dtype), &subject.device)
+}
+
+/// `t`, and the sums of the absolute values of its terms.
+fn coupled(z: &[f64], s: &[f64], sizes: Sizes) -> (Vec<f64>, Vec<f64>) {
+    let Sizes { tokens, b1, b2, r, .. } = sizes;
+    let indices = (0..b1).flat_map(|i| (0..tokens * r).map(move |position| (i, position)));
+    let sums = indices.map(|(i, position)| {
+        let product = |j: usize| s[(i * b2 + j) * r + position % r] * z[j * tokens * r + position];
+        (0..b2).map(product).fold((0.0, 0.0), |(sum, magnitude), term| (sum + term, magnitude + term.abs()))
+    });
+    sums.unzip()
+}
 
 struct Couplings;
 
@@ -20,28 +41,14 @@ impl Promise for Couplings {
                 };
                 let (z, t_grad) = (draw(b2, 100), draw(b1, 200));
                 let s = Case::random(sizes, seed + 300, dtype).s;
-                let upload = |values: &[f64], shape: [usize; 3]| {
-                    let data = TensorData::new(values.to_vec(), shape).convert_dtype(dtype);
-                    B::float_from_data(data, &subject.device)
-                };
+                let upload = |values: &[f64], shape| upload(subject, dtype, values, shape);
                 let at =
                     |values: &[f64], block: usize, token: usize, k: usize| values[(block * tokens + token) * r + k];
                 let coupling = |i: usize, j: usize, k: usize| s[(i * b2 + j) * r + k];
                 let what = format!("{}, {dtype:?}, {sizes:?}", subject.name);
 
                 let t = B::blast_couple(upload(&z, [b2, tokens, r]), upload(&s, [b1, b2, r]));
-                let terms = |i: usize, token: usize, k: usize| (0..b2).map(move |j| (j, i, token, k));
-                let (mut expected, mut magnitude) = (Vec::new(), Vec::new());
-                for i in 0..b1 {
-                    for token in 0..tokens {
-                        for k in 0..r {
-                            let products =
-                                || terms(i, token, k).map(|(j, i, token, k)| coupling(i, j, k) * at(&z, j, token, k));
-                            expected.push(products().sum::<f64>());
-                            magnitude.push(products().map(f64::abs).sum::<f64>());
-                        }
-                    }
-                }
+                let (expected, magnitude) = coupled(&z, &s, sizes);
                 assert_close(&format!("{what}: t"), dtype, b2, &read::<B>(t), &expected, &magnitude);
 
                 // The transposed coupling, on a view of `s` as the backward pass uses it.
@@ -95,4 +102,32 @@ impl Promise for Couplings {
 #[test]
 fn couplings_and_their_gradients_agree_with_the_oracle() {
     every_backend(&Couplings);
+}
+
+/// So many tokens that a unit couples two or four of them at once, and some are left over.
+const MANY_TOKENS: [[usize; 4]; 2] = [[1301, 17, 2, 24], [4099, 16, 3, 64]];
+
+struct ManyTokens;
+
+impl Promise for ManyTokens {
+    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
+        if subject.scope == Scope::Fused {
+            return;
+        }
+        for [tokens, b1, b2, r] in MANY_TOKENS {
+            let sizes = Sizes { tokens, b1, b2, p: 1, q: 1, r };
+            let z = Case::random(Sizes { tokens: 1, b1: b2, b2: 1, p: tokens, ..sizes }, 1, DType::F32).u;
+            let s = Case::random(Sizes { tokens: 1, ..sizes }, 2, DType::F32).s;
+            let of = |values: &[f64], shape| upload(subject, DType::F32, values, shape);
+            let t = B::blast_couple(of(&z, [b2, tokens, r]), of(&s, [b1, b2, r]));
+            let (expected, magnitude) = coupled(&z, &s, sizes);
+            let what = format!("{}, {sizes:?}: t", subject.name);
+            assert_close(&what, DType::F32, b2, &read::<B>(t), &expected, &magnitude);
+        }
+    }
+}
+
+#[test]
+fn many_tokens_are_coupled_as_few_are() {
+    every_backend(&ManyTokens);
 }

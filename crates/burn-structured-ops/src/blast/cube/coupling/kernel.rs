@@ -5,47 +5,64 @@
 
 use cubecl::prelude::*;
 
-/// `t_i = Σ_j s_ij ∘ z_j` for `group` neighbouring `i`, so that `z_j` is loaded once for all of them.
+/// `t_i = Σ_j s_ij ∘ z_j` for `group` neighbouring `i` and `at_once` neighbouring tokens, so that a load of `z_j` serves all of
+/// the `i` and a load of `s_ij` all of the tokens.
 ///
-/// One unit computes one vector of each of its `t_i`; `plane` is the number of vectors of one `z_j`, and `s_*_stride`
-/// are in vectors too.
+/// One unit computes one vector of each of its `t_i` and tokens. The groups of the same tokens follow each other, while
+/// their `z` is in the cache. `rank` and `s_*_stride` are in vectors.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn couple_kernel<T: Float, A: Float, N: Size>(
     z: &Tensor<Vector<T, N>>,
     s: &Tensor<Vector<T, N>>,
     t: &mut Tensor<Vector<T, N>>,
     in_blocks: usize,
-    plane: usize,
+    tokens: usize,
     rank: usize,
+    groups: usize,
     s_output_stride: usize,
     s_input_stride: usize,
     units: usize,
     #[comptime] group: usize,
+    #[comptime] at_once: usize,
     #[define(T, A)] _dtypes: [ElemType; 2],
 ) {
     if ABSOLUTE_POS >= units {
         terminate!();
     }
-    let position = ABSOLUTE_POS % plane;
-    let first = (ABSOLUTE_POS / plane) * group;
-    let k = position % rank;
+    let k = ABSOLUTE_POS % rank;
+    let first = ABSOLUTE_POS / rank % groups * group;
+    let first_token = ABSOLUTE_POS / (rank * groups) * at_once;
 
-    let mut sums = Array::<Vector<A, N>>::new(group);
+    let mut sums = Array::<Vector<A, N>>::new(comptime!(group * at_once));
     #[unroll]
-    for g in 0..group {
-        sums[g] = Vector::new(A::new(0.0));
+    for i in 0..comptime!(group * at_once) {
+        sums[i] = Vector::new(A::new(0.0));
     }
     for j in 0..in_blocks {
-        let value = Vector::<A, N>::cast_from(z[j * plane + position]);
+        let mut values = Array::<Vector<A, N>>::new(at_once);
+        #[unroll]
+        for i in 0..at_once {
+            // Beyond the last token, the last one again; what it gives is not stored.
+            let token = min(first_token + i, tokens - 1);
+            values[i] = Vector::cast_from(z[(j * tokens + token) * rank + k]);
+        }
         #[unroll]
         for g in 0..group {
             let scale = Vector::<A, N>::cast_from(s[(first + g) * s_output_stride + j * s_input_stride + k]);
-            sums[g] += scale * value;
+            #[unroll]
+            for i in 0..at_once {
+                sums[g * at_once + i] += scale * values[i];
+            }
         }
     }
     #[unroll]
     for g in 0..group {
-        t[(first + g) * plane + position] = Vector::cast_from(sums[g]);
+        #[unroll]
+        for i in 0..at_once {
+            if first_token + i < tokens {
+                t[((first + g) * tokens + first_token + i) * rank + k] = Vector::cast_from(sums[g * at_once + i]);
+            }
+        }
     }
 }
 

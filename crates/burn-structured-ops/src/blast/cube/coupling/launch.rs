@@ -25,18 +25,24 @@ pub(in crate::blast::cube) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor
     let s = if s.meta.strides()[2] == 1 { s } else { into_contiguous(s) };
     let (output_stride, input_stride) = (s.meta.strides()[0], s.meta.strides()[1]);
 
-    let sizes = z.client.io_optimized_vector_sizes(z.dtype.size());
-    let vector = strategy::vector_size(sizes, &[r, output_stride, input_stride]);
+    let bytes = accumulator(z.dtype).size();
+    let vector = |widest| {
+        let sizes = z.client.io_optimized_vector_sizes(z.dtype.size()).filter(|size| *size <= widest);
+        strategy::vector_size(sizes, &[r, output_stride, input_stride])
+    };
     let group = strategy::output_group(out_blocks);
-    let plane = tokens * r / vector;
-    let units = out_blocks / group * plane;
+    let groups = out_blocks / group;
+    let narrow = vector(strategy::COUPLING_VECTOR);
+    let at_once = strategy::tokens_at_once(tokens, groups * r / narrow, group * narrow, bytes);
+    let vector = if at_once > 1 { narrow } else { vector(usize::MAX) };
+    let units = tokens.div_ceil(at_once) * groups * r / vector;
     let cube_dim = CubeDim::new(&z.client, units);
     let cube_count = calculate_cube_count_elemwise(&z.client, units, cube_dim);
     let address = address_type([&z, &s, &t]);
     let dtypes = [z.dtype, accumulator(z.dtype)].map(dtype_to_storage_type);
-    // SAFETY: every unit below `units` reads `z` at `j · plane + position` with `j < in_blocks`, `position < plane`, `s`
-    // at the strides of its own layout below its sizes, and writes `t` at `i · plane + position` with `i < out_blocks`;
-    // `z` and `t` are contiguous with `plane` vectors to a block, and the vector size divides the rank and both strides.
+    // SAFETY: every unit below `units` reads `z`, which is contiguous, at a block below `in_blocks`, a token below `tokens` and
+    // a vector below the rank, `s` at the strides of its own layout below its sizes, and writes `t`, which is contiguous, at
+    // a block below `out_blocks` within the same bounds; the vector size divides the rank and both strides.
     unsafe {
         couple_kernel::launch_unchecked(
             &t.client,
@@ -48,12 +54,14 @@ pub(in crate::blast::cube) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor
             s.into_tensor_arg(),
             t.clone().into_tensor_arg(),
             in_blocks,
-            plane,
+            tokens,
             r / vector,
+            groups,
             output_stride / vector,
             input_stride / vector,
             units,
             group,
+            at_once,
             dtypes,
         );
     }
