@@ -11,7 +11,7 @@
 //! # Features
 //!
 //! One feature per execution backend (`flex`, `ndarray`, `tch`, `remote`, `wgpu`, `vulkan`, `webgpu`, `metal`, `cuda`,
-//! `rocm`, `cpu`), plus `fusion` and `autotune` for the CubeCL ones. A backend that is enabled in Burn but not here
+//! `rocm`, `cpu`), plus `fusion` and `autotune` for the CubeCL ones and `cuda-cpp`, which compiles CUDA kernels by NVRTC. A backend that is enabled in Burn but not here
 //! panics when an operation of this crate reaches it.
 
 // Serving the backends that Burn has deprecated is this crate's job; the extension macro names them in every impl.

@@ -55,7 +55,7 @@ use burn::tensor::Tensor;
 /// | `Fused`     | as `Blocked` | projection and coupling in one kernel | plain Burn       |
 /// | `Decode`    | native, the factors read once as they lie | one or two launches for up to 8 tokens | plain Burn |
 /// | `Tuned`     | as `Auto`   | the fastest of `Staged`, `Portable`, `Fused` and `Decode`, measured on first use | plain Burn |
-/// | `Auto`      | `Decode` for a handful of tokens, `Blocked` for more | with the `autotune` feature `Tuned`, else `Decode` for few tokens on a GPU and `Staged` | plain Burn |
+/// | `Auto`      | `Decode` for a handful of tokens, `Blocked` for more | `Decode` for few tokens on a GPU, else `Tuned` with the `autotune` feature and `Staged` without | plain Burn |
 ///
 /// What cannot run as named goes stage by stage; [`blast_rejection`] says whether and why. The backward pass is staged in
 /// every case but `Reference`, and on Flex a strip at a time where the forward pass would be.

@@ -22,12 +22,6 @@ pub enum BlastRejection {
     /// The backward pass wants `z`, which the decoding kernels never write.
     #[error("the projections have to be kept for the backward pass")]
     KeepsProjections,
-    /// A unit cannot hold a sum for each output block in registers.
-    #[error("{blocks} output blocks are more than a unit has registers for")]
-    OutputBlocks {
-        /// Output blocks of the product.
-        blocks: usize,
-    },
     /// A cube would have more units than the device allows.
     #[error("a cube would have {needed} units, and the device allows {available}")]
     Units {

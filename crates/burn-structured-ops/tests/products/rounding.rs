@@ -10,6 +10,7 @@ thread_local! {
 
 /// Runs `check` with the bounds of a device whose f32 products may go through TF32 tensor cores: on CUDA, Burn takes these
 /// wherever they are measured to be faster.
+#[cfg(feature = "cube")]
 pub fn with_tf32(check: impl FnOnce()) {
     TF32.set(true);
     check();

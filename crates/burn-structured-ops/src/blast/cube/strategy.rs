@@ -9,7 +9,7 @@
 //! - chunks of tokens so short that the partial sums written and read again would outweigh the products;
 //! - more values in one array of a unit than [`fits_registers`] allows.
 
-use super::decode::{CoupleCube, DecodeCube, ExpandCube};
+use super::decode;
 use crate::blast::{BlastRejection, BlastStrategy, Sizes};
 use crate::cube::{Limits, PROCESSOR_UNITS, accumulator, fits_registers};
 use burn::tensor::DType;
@@ -34,9 +34,8 @@ pub(super) enum Path {
 
 /// The path that `strategy` means for `problem`; what is rejected goes stage by stage.
 ///
-/// Without measurements (see `super::tune`), a GPU decodes up to [`DECODE_TOKENS`] tokens by the kernels for that: they
-/// read every weight once and are one or two launches instead of four. Everything else is staged, since Burn's matmul has
-/// the tensor cores.
+/// A GPU decodes up to eight tokens by the kernels for that: they read every weight once and are one or two launches instead of
+/// four. Without measurements (see `super::tune`) everything else is staged, since Burn's matmul has the tensor cores.
 pub(super) fn path(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Path {
     let unless_rejected = |strategy, path| match rejection(strategy, problem, limits) {
         None => path,
@@ -63,24 +62,14 @@ pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limit
             (units_m * units_n, (units_m * rows + units_n * cols) * FUSED_DEPTH * accumulator(problem.dtype).size())
         }
         BlastStrategy::Decode => {
-            let most = decode_tokens(limits);
+            let most = decode::most_tokens(limits);
             if sizes.tokens > most {
                 return Some(BlastRejection::Tokens { tokens: sizes.tokens, most });
-            }
-            if !fits_registers(sizes.b1, accumulator(problem.dtype).size()) {
-                return Some(BlastRejection::OutputBlocks { blocks: sizes.b1 });
             }
             if problem.keeps_projections {
                 return Some(BlastRejection::KeepsProjections);
             }
-            let one = decode_cube(sizes.tokens, limits);
-            // Vectors as wide as they come ask for the most.
-            let vector = (WIDEST_LOAD / problem.dtype.size()).max(1);
-            let couple = couple_cube(sizes, vector, limits);
-            let expand = expand_cube(sizes, vector, limits);
-            let values = one.partials().max(couple.shared()).max(expand.shared());
-            let units = one.units().max(couple.units()).max(expand.units());
-            (units, values * accumulator(problem.dtype).size())
+            decode::needs(problem, limits)
         }
         _ => return None,
     };
@@ -115,91 +104,6 @@ pub(super) fn fused_registers(out_blocks: usize) -> (usize, usize, usize) {
         9..=16 => (2, 2, out_blocks),
         _ => (2, 2, 16),
     }
-}
-
-/// Tokens that are decoded at most.
-const DECODE_TOKENS: usize = 8;
-
-/// Tokens that a decoding cube has units for: along the rank in the first half, along the output rows in the second.
-fn decode_tokens(limits: Limits) -> usize {
-    if limits.processor { PROCESSOR_UNITS } else { DECODE_TOKENS }
-}
-
-/// Units of a decoding cube.
-const DECODE_UNITS: usize = 256;
-/// Units along the rank, so that a plane reads whole lines of memory.
-const LANES: usize = 32;
-/// Bytes that a unit loads at a time at most.
-const WIDEST_LOAD: usize = 16;
-/// Ranks of a cube of the first launch: one or two sectors of memory.
-const SLICE: usize = 16;
-/// Slices that a device should have to work on at least; with fewer, they are half as wide.
-const TARGET_SLICES: usize = 48;
-/// The largest `V` that every cube may read for itself. Reading it from a second-level cache takes about as long as the
-/// launch that it saves.
-const ONE_LAUNCH_BYTES: usize = 512 * 1024;
-/// Cubes of a single launch at most: each reads all of `V`.
-const ONE_LAUNCH_CUBES: usize = 16;
-
-/// How few tokens are decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DecodePlan {
-    /// Every cube computes the `t_i` of its output block, then `passes · splits` rows.
-    One { cube: DecodeCube, passes: usize },
-    /// All `t_i` first, then the output rows.
-    Two,
-}
-
-/// One launch where `V` is small and a cube has room for `t_i`, two otherwise.
-pub(super) fn decode_plan(problem: Problem, limits: Limits) -> DecodePlan {
-    let Sizes { tokens, b1, b2, p, q, r } = problem.sizes;
-    let cube = decode_cube(tokens, limits);
-    let shared = (cube.partials() + cube.tokens * r) * accumulator(problem.dtype).size();
-    if b2 * q * r * problem.dtype.size() <= ONE_LAUNCH_BYTES && shared <= limits.shared_memory {
-        let per_block = (ONE_LAUNCH_CUBES / b1).max(1);
-        return DecodePlan::One { cube, passes: p.div_ceil(per_block).div_ceil(cube.splits) };
-    }
-    DecodePlan::Two
-}
-
-/// A cube of a single launch, with room for `tokens`.
-fn decode_cube(tokens: usize, limits: Limits) -> DecodeCube {
-    let tokens = tokens.next_power_of_two();
-    let (lanes, splits) = match limits.processor {
-        true => (PROCESSOR_UNITS, PROCESSOR_UNITS),
-        false => (LANES, DECODE_UNITS / LANES),
-    };
-    DecodeCube { lanes, splits, tokens }
-}
-
-/// A cube of the first of two launches, which reads `v` in vectors of `vector` elements.
-///
-/// Few slices of the rank, so that each row is read by whole sectors, and therefore many units in each: as many as their
-/// sums leave registers for.
-pub(super) fn couple_cube(sizes: Sizes, vector: usize, limits: Limits) -> CoupleCube {
-    let Sizes { tokens, b2, r, .. } = sizes;
-    let tokens = tokens.next_power_of_two();
-    if limits.processor {
-        let (lanes, splits) = (PROCESSOR_UNITS, PROCESSOR_UNITS);
-        return CoupleCube { lanes, vector: 1, splits, groups: 1, in_blocks: b2, tokens, ahead: 1 };
-    }
-    let slice = if r / SLICE < TARGET_SLICES { SLICE / 2 } else { SLICE };
-    let lanes = (slice / vector).max(1);
-    let units = (2048 / tokens).clamp(256, 1024).min(limits.units);
-    let splits = 1 << (units / lanes).ilog2();
-    let groups = b2.min(splits / vector).max(1);
-    CoupleCube { lanes, vector, splits, groups: 1 << groups.ilog2(), in_blocks: b2, tokens, ahead: 4 }
-}
-
-/// A cube of the second of two launches, which reads `u` in vectors of `vector` elements.
-pub(super) fn expand_cube(sizes: Sizes, vector: usize, limits: Limits) -> ExpandCube {
-    let tokens = sizes.tokens.next_power_of_two();
-    if limits.processor {
-        let (lanes, planes) = (PROCESSOR_UNITS, PROCESSOR_UNITS);
-        return ExpandCube { lanes, vector: 1, planes, rows: 1, tokens, ahead: 1 };
-    }
-    let rows = if tokens <= 4 { 2 } else { 1 };
-    ExpandCube { lanes: LANES, vector, planes: DECODE_UNITS / LANES, rows, tokens, ahead: 2 }
 }
 
 /// Input blocks that a unit takes through the backward coupling at a time, if the registers hold even one.
@@ -252,12 +156,13 @@ pub(super) fn token_chunk(tokens: usize, units_per_chunk: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const DEVICE: Limits = Limits { units: 1024, shared_memory: 48 * 1024, gpu: true, processor: false };
+    pub(in crate::blast::cube) const DEVICE: Limits =
+        Limits { units: 1024, shared_memory: 48 * 1024, gpu: true, processor: false };
 
-    fn problem([tokens, b1, b2, p, q, r]: [usize; 6]) -> Problem {
+    pub(in crate::blast::cube) fn problem([tokens, b1, b2, p, q, r]: [usize; 6]) -> Problem {
         let sizes = Sizes { tokens, b1, b2, p, q, r };
         Problem { sizes, dtype: DType::F32, keeps_projections: false }
     }
@@ -270,12 +175,10 @@ mod tests {
         assert_eq!(rejection(BlastStrategy::Decode, few, DEVICE), None);
         assert_eq!(
             rejection(BlastStrategy::Decode, large, DEVICE),
-            Some(BlastRejection::Tokens { tokens: 512, most: DECODE_TOKENS })
+            Some(BlastRejection::Tokens { tokens: 512, most: decode::most_tokens(DEVICE) })
         );
         let training = Problem { keeps_projections: true, ..few };
         assert_eq!(rejection(BlastStrategy::Decode, training, DEVICE), Some(BlastRejection::KeepsProjections));
-        let blocks = problem([1, 65, 1, 1, 1, 1]);
-        assert_eq!(rejection(BlastStrategy::Decode, blocks, DEVICE), Some(BlastRejection::OutputBlocks { blocks: 65 }));
         let processor = Limits { processor: true, ..DEVICE };
         assert_eq!(rejection(BlastStrategy::Fused, large, processor), None);
         let three = problem([3, 16, 16, 256, 256, 1024]);
@@ -309,47 +212,6 @@ mod tests {
         assert_eq!(path(BlastStrategy::Auto, few, DEVICE), Path::Decode);
         assert_eq!(path(BlastStrategy::Auto, few, Limits { gpu: false, ..DEVICE }), Path::Staged);
         assert_eq!(path(BlastStrategy::Decode, few, Limits { gpu: false, ..DEVICE }), Path::Decode);
-    }
-
-    #[test]
-    fn small_layers_are_decoded_in_one_launch() {
-        let cube = DecodeCube { lanes: 32, splits: 8, tokens: 1 };
-        // 16 cubes, 4 for each output block of 192 rows.
-        let small = problem([1, 4, 4, 192, 192, 96]);
-        assert_eq!(decode_plan(small, DEVICE), DecodePlan::One { cube, passes: 6 });
-        let large = problem([1, 16, 16, 256, 256, 1024]);
-        assert_eq!(decode_plan(large, DEVICE), DecodePlan::Two);
-    }
-
-    #[test]
-    fn every_token_and_lane_has_a_unit() {
-        for limits in [DEVICE, Limits { processor: true, ..DEVICE }] {
-            for tokens in 1..=decode_tokens(limits) {
-                let cube = decode_cube(tokens, limits);
-                let room = cube.splits.min(cube.lanes);
-                assert!(cube.tokens >= tokens && cube.tokens <= room, "{cube:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn two_launches_have_a_unit_for_every_sum_and_row() {
-        let narrow = Limits { units: 256, shared_memory: 16 * 1024, ..DEVICE };
-        for limits in [DEVICE, narrow, Limits { processor: true, ..DEVICE }] {
-            for (tokens, vector) in (1..=decode_tokens(limits)).flat_map(|tokens| [1, 2, 4, 8].map(|v| (tokens, v))) {
-                for (b2, r) in [(1, 8), (3, 304), (4, 1016), (16, 1488), (40, 1024)] {
-                    let sizes = Sizes { tokens, b1: 4, b2, p: 64, q: 64, r };
-                    let couple = couple_cube(sizes, vector, limits);
-                    // What `add_up` counts on.
-                    assert!(couple.splits.is_multiple_of(couple.groups) && couple.groups <= b2, "{couple:?}");
-                    assert!(couple.groups * couple.cols() <= couple.units(), "{couple:?}");
-                    assert!(couple.units() <= limits.units && couple.tokens >= tokens, "{couple:?}");
-                    assert!(fits_registers(couple.tokens * couple.vector, 4), "{couple:?}");
-                    let expand = expand_cube(sizes, vector, limits);
-                    assert!(expand.units() <= limits.units && expand.tokens >= tokens, "{expand:?}");
-                }
-            }
-        }
     }
 
     #[test]

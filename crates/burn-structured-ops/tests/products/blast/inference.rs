@@ -30,7 +30,7 @@ impl<B: StructuredBackend> Subject<B> {
 }
 
 /// One launch and two; more rows and ranks than a cube takes at a time, and fewer; every room for tokens.
-const DECODED: [[usize; 6]; 7] = [
+const DECODED: [[usize; 6]; 8] = [
     [1, 1, 1, 1, 1, 1],
     [1, 3, 2, 17, 15, 33],
     [2, 4, 4, 16, 127, 126],
@@ -38,6 +38,7 @@ const DECODED: [[usize; 6]; 7] = [
     // Two launches, with vectors along the rank and without.
     [1, 3, 3, 40, 600, 152],
     [2, 2, 17, 9, 140, 127],
+    [1, 70, 2, 3, 1100, 64],
     [8, 2, 2, 260, 300, 270],
 ];
 

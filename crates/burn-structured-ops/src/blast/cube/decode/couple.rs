@@ -4,36 +4,36 @@
 //! units are `lanes` along the slice by `splits` that share the rows out, in groups that work on different `j` at once.
 //! What each has of the `z_j` is added up in shared memory, and then coupled.
 
-use super::kernel::DecodeSizes;
+use super::single::DecodeSizes;
 use crate::gemm::Strides;
 use cubecl::prelude::*;
 
 /// How a cube of the first launch is cut: fixed when the kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::blast::cube) struct CoupleCube {
+pub(super) struct CoupleCube {
     /// Units along the rank, of a vector each.
-    pub(in crate::blast::cube) lanes: usize,
+    pub(super) lanes: usize,
     /// Elements of a vector.
-    pub(in crate::blast::cube) vector: usize,
+    pub(super) vector: usize,
     /// Units along the rows.
-    pub(in crate::blast::cube) splits: usize,
+    pub(super) splits: usize,
     /// Input blocks that are worked on at once; divides `splits`.
-    pub(in crate::blast::cube) groups: usize,
+    pub(super) groups: usize,
     /// Input blocks.
-    pub(in crate::blast::cube) in_blocks: usize,
+    pub(super) in_blocks: usize,
     /// Tokens that there is room for; the product may have fewer.
-    pub(in crate::blast::cube) tokens: usize,
+    pub(super) tokens: usize,
     /// Rows that a unit asks memory for at a time.
-    pub(in crate::blast::cube) ahead: usize,
+    pub(super) ahead: usize,
 }
 
 impl CoupleCube {
-    pub(in crate::blast::cube) fn units(&self) -> usize {
+    pub(super) fn units(&self) -> usize {
         self.lanes * self.splits
     }
 
     /// Ranks of a slice.
-    pub(in crate::blast::cube) fn cols(&self) -> usize {
+    pub(super) fn cols(&self) -> usize {
         self.lanes * self.vector
     }
 
@@ -48,7 +48,7 @@ impl CoupleCube {
     }
 
     /// Values in shared memory: a vector of each unit for one token, and the slice of every `z_j`.
-    pub(in crate::blast::cube) fn shared(&self) -> usize {
+    pub(super) fn shared(&self) -> usize {
         self.units() * self.vector + self.projections()
     }
 

@@ -3,39 +3,39 @@
 //! Units are `lanes` along the rank, which read a row of `U_i` in vectors, by `planes` that take rows of their own, a few at a
 //! time so that enough of them are on their way.
 
-use super::kernel::DecodeSizes;
+use super::single::DecodeSizes;
 use crate::gemm::Strides;
 use cubecl::prelude::*;
 
 /// How a cube of the second launch is cut: fixed when the kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::blast::cube) struct ExpandCube {
+pub(super) struct ExpandCube {
     /// Units along the rank, of a vector each.
-    pub(in crate::blast::cube) lanes: usize,
+    pub(super) lanes: usize,
     /// Elements of a vector.
-    pub(in crate::blast::cube) vector: usize,
+    pub(super) vector: usize,
     /// Output rows that are worked on at once.
-    pub(in crate::blast::cube) planes: usize,
+    pub(super) planes: usize,
     /// Output rows of a unit.
-    pub(in crate::blast::cube) rows: usize,
+    pub(super) rows: usize,
     /// Tokens that there is room for; the product may have fewer.
-    pub(in crate::blast::cube) tokens: usize,
+    pub(super) tokens: usize,
     /// Vectors of a row that a unit asks memory for at a time.
-    pub(in crate::blast::cube) ahead: usize,
+    pub(super) ahead: usize,
 }
 
 impl ExpandCube {
-    pub(in crate::blast::cube) fn units(&self) -> usize {
+    pub(super) fn units(&self) -> usize {
         self.lanes * self.planes
     }
 
     /// Output rows of a cube.
-    pub(in crate::blast::cube) fn height(&self) -> usize {
+    pub(super) fn height(&self) -> usize {
         self.planes * self.rows
     }
 
     /// Values in shared memory: what each unit has of its rows.
-    pub(in crate::blast::cube) fn shared(&self) -> usize {
+    pub(super) fn shared(&self) -> usize {
         self.units() * self.rows * self.tokens
     }
 }

@@ -1,9 +1,10 @@
 //! Host side: one launch or two, strides, sizes.
 
-use super::super::strategy::{self, DecodePlan, Problem, couple_cube, decode_plan, expand_cube};
+use super::super::strategy::{self, Problem};
 use super::couple::decode_couple_kernel;
 use super::expand::decode_expand_kernel;
-use super::kernel::{DecodeSizesLaunch, decode_kernel};
+use super::plan::{Plan, couple_cube, expand_cube, plan};
+use super::single::{DecodeSizesLaunch, decode_kernel};
 use crate::Bias;
 use crate::blast::reference;
 use crate::cube::{Limits, accumulator, address_type, empty_like};
@@ -26,7 +27,7 @@ pub(in crate::blast::cube) fn decode(
 ) -> CubeTensor {
     let client = x.client.clone();
     let limits = Limits::of(&client);
-    let plan = decode_plan(problem, limits);
+    let plan = plan(problem, limits);
     let sizes = problem.sizes;
     let launch_sizes = || DecodeSizesLaunch::new(sizes.tokens, sizes.b2, sizes.b1, sizes.q, sizes.p, sizes.r);
     let dtypes = [x.dtype, accumulator(x.dtype)].map(dtype_to_storage_type);
@@ -40,7 +41,7 @@ pub(in crate::blast::cube) fn decode(
     };
     let bias_stride = bias.meta.strides().last().copied().unwrap_or(1);
     match plan {
-        DecodePlan::One { cube, passes } => {
+        Plan::One { cube, passes } => {
             let cubes = sizes.b1 * sizes.p.div_ceil(passes * cube.splits);
             let cube_dim = CubeDim::new_1d(cube.units() as u32);
             let address = address_type([&x, &v, &s, &u, &bias, &y]);
@@ -73,7 +74,7 @@ pub(in crate::blast::cube) fn decode(
                 );
             }
         }
-        DecodePlan::Two => {
+        Plan::Two => {
             let (v, u) = (by_rank(v), by_rank(u));
             let (v_vector, u_vector) = (vector(&v, limits), vector(&u, limits));
             let couple = couple_cube(sizes, v_vector, limits);

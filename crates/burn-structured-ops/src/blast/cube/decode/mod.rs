@@ -2,10 +2,9 @@
 
 mod couple;
 mod expand;
-mod kernel;
 mod launch;
+mod plan;
+mod single;
 
-pub(super) use couple::CoupleCube;
-pub(super) use expand::ExpandCube;
-pub(super) use kernel::DecodeCube;
 pub(super) use launch::decode;
+pub(super) use plan::{most_tokens, needs};

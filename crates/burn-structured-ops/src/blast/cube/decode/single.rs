@@ -1,4 +1,6 @@
-//! A few tokens: every weight is read once, by neighbouring units along the rank, the contiguous axis of `u`, `s` and `v`.
+//! The whole product of a few tokens in one launch, for small layers.
+//!
+//! Every weight is read by neighbouring units along the rank, the contiguous axis of `u`, `s` and `v`.
 //!
 //! A cube is `lanes` units along the rank by `splits` that share the terms of a sum. In the first half they share the features of
 //! `x_j`, and the `z_j` they have in shared memory are coupled as they come; in the second each of the `splits` takes an
@@ -9,20 +11,20 @@ use cubecl::prelude::*;
 
 /// How a cube is cut: fixed when the kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::blast::cube) struct DecodeCube {
-    pub(in crate::blast::cube) lanes: usize,
-    pub(in crate::blast::cube) splits: usize,
+pub(super) struct SingleCube {
+    pub(super) lanes: usize,
+    pub(super) splits: usize,
     /// Tokens that there is room for; the product may have fewer.
-    pub(in crate::blast::cube) tokens: usize,
+    pub(super) tokens: usize,
 }
 
-impl DecodeCube {
-    pub(in crate::blast::cube) fn units(&self) -> usize {
+impl SingleCube {
+    pub(super) fn units(&self) -> usize {
         self.lanes * self.splits
     }
 
     /// Partial sums in shared memory: one of every unit for each token.
-    pub(in crate::blast::cube) fn partials(&self) -> usize {
+    pub(super) fn partials(&self) -> usize {
         self.units() * self.tokens
     }
 }
@@ -40,7 +42,7 @@ pub(super) struct DecodeSizes {
     pub(super) rank: usize,
 }
 
-/// The whole product in one launch: every cube computes all of `t_i` for its output block, and then its output rows.
+/// Every cube computes all of `t_i` for its output block, and then its output rows.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn decode_kernel<T: Float, A: Float>(
     x: &Tensor<T>,
@@ -57,7 +59,7 @@ pub(super) fn decode_kernel<T: Float, A: Float>(
     sizes: &DecodeSizes,
     passes: usize,
     cubes: usize,
-    #[comptime] cube: DecodeCube,
+    #[comptime] cube: SingleCube,
     #[comptime] rank: usize,
     #[comptime] has_bias: bool,
     #[define(T, A)] _dtypes: [ElemType; 2],
@@ -135,7 +137,7 @@ fn couple_slice<T: Float, A: Float>(
     sizes: &DecodeSizes,
     first_k: usize,
     first_block: usize,
-    #[comptime] cube: DecodeCube,
+    #[comptime] cube: SingleCube,
     #[comptime] blocks: usize,
 ) {
     let unit = UNIT_POS as usize;
@@ -197,7 +199,7 @@ fn store_rows<T: Float, A: Float>(
     sizes: &DecodeSizes,
     block: usize,
     first_row: usize,
-    #[comptime] cube: DecodeCube,
+    #[comptime] cube: SingleCube,
     #[comptime] has_bias: bool,
 ) {
     let unit = UNIT_POS as usize;
