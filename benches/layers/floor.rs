@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 /// Products double in size until one takes this long.
 const LONG_ENOUGH: Duration = Duration::from_millis(100);
 const SIZES: [usize; 5] = [512, 1024, 2048, 4096, 8192];
-/// What a GPU needs to show all it can do; every size costs a tuning there.
-const GPU_SIZES: [usize; 2] = [4096, 8192];
+/// Bytes of outputs that may be held at a time.
+const OUTPUTS: usize = 2 << 30;
 const REPEATS: usize = 5;
 
 /// Measures the peaks of `target`, on arrays of `bytes` each.
@@ -22,6 +22,7 @@ pub fn peak(target: &Target, bytes: usize) -> Peak {
     let (flops_per_second, flops_of) = arithmetic(target);
     let (bytes_per_second, bytes_of) = traffic(target, bytes);
     Peak {
+        calls: target.effort.calls,
         device: target.name.clone(),
         dtype: target.dtype_name.clone(),
         flops_per_second,
@@ -33,16 +34,16 @@ pub fn peak(target: &Target, bytes: usize) -> Peak {
 
 fn arithmetic(target: &Target) -> (f64, String) {
     let mut best = (0.0, String::new());
-    let sizes: &[usize] = if target.is_the_processor() { &SIZES } else { &GPU_SIZES };
-    for &size in sizes {
-        let mut products = vec![("Burn".to_string(), burn_product(size, target))];
+    for size in SIZES {
+        let calls = target.effort.calls.min(OUTPUTS / (size * size * target.dtype.size())).max(1);
+        let mut products = vec![("Burn".to_string(), burn_product(size, calls, target))];
         if target.is_the_processor() {
             let square = baseline::square(size, target.dtype).into_iter();
-            products.extend(square.map(|(name, work)| (name, repeated(work, target.effort.calls))));
+            products.extend(square.map(|(name, work)| (name, repeated(work, calls))));
         }
         let mut longest = Duration::ZERO;
         for (name, mut work) in products {
-            let time = fastest(&mut work, target.effort.calls);
+            let time = fastest(&mut work, calls);
             longest = longest.max(time);
             let flops = 2.0 * (size as f64).powi(3) / time.as_secs_f64();
             if flops > best.0 {
@@ -56,14 +57,14 @@ fn arithmetic(target: &Target) -> (f64, String) {
     best
 }
 
-fn burn_product<'a>(size: usize, target: &'a Target) -> Work<'a> {
+fn burn_product<'a>(size: usize, calls: usize, target: &'a Target) -> Work<'a> {
     let draw = || {
         let values = Tensor::<2>::random([size, size], Distribution::Normal(0.0, 1.0), &target.device);
         values.cast(FloatDType::from(target.dtype))
     };
     let (a, b) = (draw(), draw());
     Box::new(move || {
-        let c: Vec<_> = (0..target.effort.calls).map(|_| a.clone().matmul(b.clone())).collect();
+        let c: Vec<_> = (0..calls).map(|_| a.clone().matmul(b.clone())).collect();
         target.device.sync().expect("the device answers");
         drop(std::hint::black_box(c));
     })

@@ -77,7 +77,6 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         machine: Machine::here(),
         seconds: if arguments.quick { arguments.seconds / 10.0 } else { arguments.seconds },
         rotation_mib: arguments.rotation,
-        calls: targets.iter().map(|target| target.effort.calls).max().unwrap_or(1),
         peaks: Vec::new(),
         not_run,
         rows: Vec::new(),

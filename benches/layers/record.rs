@@ -22,9 +22,6 @@ pub struct Results {
     pub seconds: f64,
     /// MiB of weights and inputs rotated through.
     pub rotation_mib: usize,
-    /// Calls in a row before waiting for the device.
-    #[serde(default = "one")]
-    pub calls: usize,
     /// What the devices can do.
     pub peaks: Vec<Peak>,
     /// Pairs of device and dtype that were asked for and that the backend does not have, with the reason.
@@ -49,6 +46,9 @@ pub struct Peak {
     pub flops_per_second: f64,
     /// Which product.
     pub flops_of: String,
+    /// Calls in a row before waiting for the device, in the rows of this device and dtype.
+    #[serde(default = "one")]
+    pub calls: usize,
     /// Of a large copy or a large sum, bytes read and written.
     pub bytes_per_second: f64,
     /// Which of them.

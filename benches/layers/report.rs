@@ -15,12 +15,11 @@ pub fn head(files: &[Results]) -> String {
     for results in files {
         let _ = writeln!(
             text,
-            "{}; {}; {} s for each figure, {} MiB rotated through{}",
+            "{}; {}; {} s for each figure, {} MiB rotated through",
             results.program,
             results.machine.line(),
             results.seconds,
-            results.rotation_mib,
-            if results.calls > 1 { format!(", {} calls in a row", results.calls) } else { String::new() }
+            results.rotation_mib
         );
     }
     text.push('\n');
@@ -99,18 +98,20 @@ fn figure(ms: f64) -> String {
 }
 
 fn peaks(files: &[Results]) -> String {
-    let mut text =
-        String::from("| device | dtype | peak, GFLOP/s | of | peak, GB/s | of |\n|---|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| device | dtype | peak, GFLOP/s | of | peak, GB/s | of | calls in a row |\n|---|---|---|---|---|---|---|\n",
+    );
     for peak in files.iter().flat_map(|results| &results.peaks) {
         let _ = writeln!(
             text,
-            "| {} | {} | {:.0} | {} | {:.1} | {} |",
+            "| {} | {} | {:.0} | {} | {:.1} | {} | {} |",
             peak.device,
             peak.dtype,
             peak.flops_per_second / 1e9,
             peak.flops_of,
             peak.bytes_per_second / 1e9,
-            peak.bytes_of
+            peak.bytes_of,
+            peak.calls
         );
     }
     text.push('\n');

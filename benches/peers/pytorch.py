@@ -302,8 +302,7 @@ def main():
         },
         "seconds": args.seconds,
         "rotation_mib": args.rotation,
-        "calls": args.calls,
-        "peaks": [peak(args.device, args.dtype, dtype, sync)],
+        "peaks": [{**peak(args.device, args.dtype, dtype, sync), "calls": args.calls}],
         "not_run": [],
         "rows": [],
     }

@@ -33,10 +33,10 @@ fn output(lhs: &CubeTensor, rhs: &CubeTensor) -> CubeTensor {
     empty_like(lhs, Shape::new([batch, m, n]), lhs.dtype)
 }
 
-/// `operand [b, rows, cols]` with one matrix after the other in memory, copied unless it is so already.
+/// `operand [b, rows, cols]` with one matrix after the other in memory, copied if they lie side by side.
 ///
-/// Burn's matmul would copy it in any case, but chooses its kernel before, by the strides it was given: for matrices that lie
-/// side by side, without a GPU's copy engine. A transposed operand stays one.
+/// All but the simplest kernel of Burn's matmul would copy it as well, but the kernel is chosen before, by the strides that were
+/// given: for matrices that lie side by side, without a GPU's copy engine. A transposed operand stays one.
 fn batch_by_batch(operand: CubeTensor) -> CubeTensor {
     let [batch, row, col] = operand.meta.strides()[..] else { return operand };
     let one = operand.meta.shape()[0] <= 1;

@@ -12,9 +12,15 @@ thread_local! {
 /// wherever they are measured to be faster.
 #[cfg(feature = "cube")]
 pub fn with_tf32(check: impl FnOnce()) {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            TF32.set(false);
+        }
+    }
     TF32.set(true);
+    let _reset = Reset;
     check();
-    TF32.set(false);
 }
 
 /// How far a value may be off: standard forward error analysis, no fitted constant.

@@ -3,7 +3,7 @@
 //! What is rejected, and why:
 //!
 //! - whole paths, for the reasons in [`BlastRejection`];
-//! - vectors that do not divide the rank, or a stride of `s`: a vector load would cross into the next block;
+//! - vectors that do not divide the rank, or a stride of `s`, `u` or `v`: a vector load would cross into the next block;
 //! - groups of output blocks that do not divide `b1` in the coupling: the last group would need its own kernel, and the
 //!   saving (loading `z_j` once per group) is small for the few blocks concerned;
 //! - chunks of tokens so short that the partial sums written and read again would outweigh the products;
@@ -144,7 +144,7 @@ pub(super) fn output_group(out_blocks: usize) -> usize {
     (1..=MAX_GROUP.min(out_blocks)).rev().find(|group| out_blocks.is_multiple_of(*group)).unwrap_or(1)
 }
 
-/// The widest vector among those the device likes that divides every one of `extents` (the rank and the strides of `s`).
+/// The widest vector among those the device likes that divides every one of `extents` (the rank and the strides of what is read so).
 pub(super) fn vector_size(device_sizes: impl Iterator<Item = usize>, extents: &[usize]) -> usize {
     device_sizes.filter(|size| extents.iter().all(|extent| extent.is_multiple_of(*size))).max().unwrap_or(1)
 }

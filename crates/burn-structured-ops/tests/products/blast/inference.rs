@@ -30,13 +30,15 @@ impl<B: StructuredBackend> Subject<B> {
 }
 
 /// One launch and two; more rows and ranks than a cube takes at a time, and fewer; every room for tokens.
-const DECODED: [[usize; 6]; 8] = [
+const DECODED: [[usize; 6]; 10] = [
     [1, 1, 1, 1, 1, 1],
     [1, 3, 2, 17, 15, 33],
     [2, 4, 4, 16, 127, 126],
     [5, 17, 3, 2, 9, 7],
-    // Two launches, with vectors along the rank and without.
+    // Two launches, with vectors along the rank and without, by narrow slices of it and wide ones.
     [1, 3, 3, 40, 600, 152],
+    [1, 2, 2, 16, 200, 784],
+    [2, 3, 3, 40, 1200, 152],
     [2, 2, 17, 9, 140, 127],
     [1, 70, 2, 3, 1100, 64],
     [8, 2, 2, 260, 300, 270],
@@ -60,11 +62,15 @@ impl Promise for FewTokens {
             }
         }
         for layout in [Layout::Permuted, Layout::Sliced, Layout::Broadcast] {
-            let sizes = match subject.is_processor() {
-                true => Sizes { tokens: 2, b1: 2, b2: 3, p: 3, q: 5, r: 7 },
-                false => Sizes { tokens: 3, b1: 2, b2: 3, p: 17, q: 15, r: 33 },
+            // One launch and two.
+            let sizes: &[[usize; 6]] = match subject.is_processor() {
+                true => &[[2, 2, 3, 3, 5, 7]],
+                false => &[[3, 2, 3, 17, 15, 33], [3, 2, 3, 17, 400, 152]],
             };
-            subject.check_inference(sizes, DType::F32, layout, BlastStrategy::Decode, true);
+            for &[tokens, b1, b2, p, q, r] in sizes {
+                let sizes = Sizes { tokens, b1, b2, p, q, r };
+                subject.check_inference(sizes, DType::F32, layout, BlastStrategy::Decode, true);
+            }
         }
     }
 }

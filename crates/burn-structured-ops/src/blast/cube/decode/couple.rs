@@ -4,7 +4,7 @@
 //! units are `lanes` along the slice by `splits` that share the rows out, in groups that work on different `j` at once.
 //! What each has of the `z_j` is added up in shared memory, and then coupled.
 
-use super::single::DecodeSizes;
+use super::sizes::DecodeSizes;
 use crate::gemm::Strides;
 use cubecl::prelude::*;
 

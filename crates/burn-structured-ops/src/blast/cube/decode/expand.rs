@@ -3,7 +3,7 @@
 //! Units are `lanes` along the rank, which read a row of `U_i` in vectors, by `planes` that take rows of their own, a few at a
 //! time so that enough of them are on their way.
 
-use super::single::DecodeSizes;
+use super::sizes::DecodeSizes;
 use crate::gemm::Strides;
 use cubecl::prelude::*;
 

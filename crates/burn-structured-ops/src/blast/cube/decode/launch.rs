@@ -3,8 +3,9 @@
 use super::super::strategy::{self, Problem};
 use super::couple::decode_couple_kernel;
 use super::expand::decode_expand_kernel;
-use super::plan::{Plan, couple_cube, expand_cube, plan};
-use super::single::{DecodeSizesLaunch, decode_kernel};
+use super::plan::{Plan, WIDEST_LOAD, couple_cube, expand_cube, plan};
+use super::single::decode_kernel;
+use super::sizes::DecodeSizesLaunch;
 use crate::Bias;
 use crate::blast::reference;
 use crate::cube::{Limits, accumulator, address_type, empty_like};
@@ -77,13 +78,14 @@ pub(in crate::blast::cube) fn decode(
         Plan::Two => {
             let (v, u) = (by_rank(v), by_rank(u));
             let (v_vector, u_vector) = (vector(&v, limits), vector(&u, limits));
-            let couple = couple_cube(sizes, v_vector, limits);
-            let expand = expand_cube(sizes, u_vector, limits);
+            let couple = couple_cube(problem, v_vector, limits);
+            let expand = expand_cube(problem, u_vector, limits);
             let t = empty_like(&x, Shape::new([sizes.b1, sizes.tokens, sizes.r]), x.dtype);
             let cubes = sizes.r.div_ceil(couple.cols());
             let cube_dim = CubeDim::new_1d(couple.units() as u32);
             let address = address_type([&x, &v, &s, &t]);
-            // SAFETY: as above, with `t` in the place of `y`; vectors divide the rank and every stride of `v`.
+            // SAFETY: as above, with `t` in the place of `y`; vectors divide the rank and the strides of the blocks and rows of `v`,
+            // along which ranks are neighbours.
             unsafe {
                 decode_couple_kernel::launch_unchecked(
                     &client,
@@ -106,7 +108,7 @@ pub(in crate::blast::cube) fn decode(
             let cubes = sizes.b1 * sizes.p.div_ceil(expand.height());
             let cube_dim = CubeDim::new_1d(expand.units() as u32);
             let address = address_type([&t, &u, &bias, &y]);
-            // SAFETY: as above; `t` is contiguous.
+            // SAFETY: as above, with `u` in the place of `v`; `t` is contiguous, and vectors divide the rank, which is its rows.
             unsafe {
                 decode_expand_kernel::launch_unchecked(
                     &client,
@@ -148,7 +150,8 @@ fn vector(factor: &CubeTensor, limits: Limits) -> usize {
     match limits.processor {
         true => 1,
         false => {
-            let sizes = factor.client.io_optimized_vector_sizes(factor.dtype.size());
+            let bytes = factor.dtype.size();
+            let sizes = factor.client.io_optimized_vector_sizes(bytes).filter(|size| size * bytes <= WIDEST_LOAD);
             strategy::vector_size(sizes, &[factor.meta.shape()[2], strides[0], strides[1]])
         }
     }

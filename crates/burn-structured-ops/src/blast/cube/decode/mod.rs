@@ -5,6 +5,7 @@ mod expand;
 mod launch;
 mod plan;
 mod single;
+mod sizes;
 
 pub(super) use launch::decode;
 pub(super) use plan::{most_tokens, needs};

@@ -7,6 +7,7 @@ use super::single::SingleCube;
 use crate::blast::Sizes;
 use crate::cube::{Limits, PROCESSOR_UNITS, accumulator};
 
+/// More would leave a unit too few registers.
 const DECODE_TOKENS: usize = 8;
 
 /// Tokens that are decoded at most: what a cube has units and registers for.
@@ -19,11 +20,13 @@ const DECODE_UNITS: usize = 256;
 /// Units along the rank, so that a plane reads whole lines of memory.
 const LANES: usize = 32;
 /// Bytes that a unit loads at a time at most.
-const WIDEST_LOAD: usize = 16;
-/// Ranks of a cube of the first launch: one or two sectors of memory.
+pub(super) const WIDEST_LOAD: usize = 16;
+/// Ranks of a cube of the first launch.
 const SLICE: usize = 16;
-/// Slices that a device should have to work on at least; with fewer, they are half as wide.
+/// Slices that a device should have to work on at least; with fewer, they are half as wide, but not narrower than a sector.
 const TARGET_SLICES: usize = 48;
+/// Bytes that come from memory at once.
+const SECTOR: usize = 32;
 /// The largest `V` that every cube may read for itself. Reading it from a second-level cache takes about as long as the
 /// launch that it saves.
 const ONE_LAUNCH_BYTES: usize = 512 * 1024;
@@ -51,15 +54,17 @@ pub(super) fn plan(problem: Problem, limits: Limits) -> Plan {
     Plan::Two
 }
 
-/// Units and bytes of shared memory that a cube may ask for, whichever way is taken.
+/// Units and bytes of shared memory that a cube may ask for.
 pub(in crate::blast::cube) fn needs(problem: Problem, limits: Limits) -> (usize, usize) {
-    let sizes = problem.sizes;
-    let single = single_cube(sizes.tokens, limits);
-    // Vectors as wide as they come ask for the most.
-    let vector = (WIDEST_LOAD / problem.dtype.size()).max(1);
-    let (couple, expand) = (couple_cube(sizes, vector, limits), expand_cube(sizes, vector, limits));
-    let units = single.units().max(couple.units()).max(expand.units());
-    let values = single.partials().max(couple.shared()).max(expand.shared());
+    let (units, values) = match plan(problem, limits) {
+        Plan::One { cube, .. } => (cube.units(), cube.partials() + cube.tokens * problem.sizes.r),
+        Plan::Two => {
+            // Vectors as wide as they come ask for the most.
+            let vector = (WIDEST_LOAD / problem.dtype.size()).max(1);
+            let (couple, expand) = (couple_cube(problem, vector, limits), expand_cube(problem, vector, limits));
+            (couple.units().max(expand.units()), couple.shared().max(expand.shared()))
+        }
+    };
     (units, values * accumulator(problem.dtype).size())
 }
 
@@ -76,25 +81,29 @@ fn single_cube(tokens: usize, limits: Limits) -> SingleCube {
 /// A cube of the first of two launches, which reads `v` in vectors of `vector` elements.
 ///
 /// Few slices of the rank, so that each row is read by whole sectors, and therefore many units in each: as many as their
-/// sums leave registers for.
-pub(super) fn couple_cube(sizes: Sizes, vector: usize, limits: Limits) -> CoupleCube {
-    let Sizes { tokens, b2, r, .. } = sizes;
+/// sums leave registers and shared memory for.
+pub(super) fn couple_cube(problem: Problem, vector: usize, limits: Limits) -> CoupleCube {
+    let Sizes { tokens, b2, r, .. } = problem.sizes;
     let tokens = tokens.next_power_of_two();
     if limits.processor {
         let (lanes, splits) = (PROCESSOR_UNITS, PROCESSOR_UNITS);
         return CoupleCube { lanes, vector: 1, splits, groups: 1, in_blocks: b2, tokens, ahead: 1 };
     }
     let slice = if r / SLICE < TARGET_SLICES { SLICE / 2 } else { SLICE };
-    let lanes = (slice / vector).max(1);
-    let units = (2048 / tokens).clamp(256, 1024).min(limits.units).max(lanes);
-    let splits = 1 << (units / lanes).ilog2();
-    let groups = b2.min(splits / vector).max(1);
-    CoupleCube { lanes, vector, splits, groups: 1 << groups.ilog2(), in_blocks: b2, tokens, ahead: 4 }
+    let lanes = (slice.max(SECTOR / problem.dtype.size()) / vector).max(1);
+    let of = |units: usize| {
+        let splits = 1 << (units / lanes).max(vector).ilog2();
+        let groups = 1 << b2.min(splits / vector).ilog2();
+        CoupleCube { lanes, vector, splits, groups, in_blocks: b2, tokens, ahead: 4 }
+    };
+    let fits = |cube: &CoupleCube| cube.shared() * accumulator(problem.dtype).size() <= limits.shared_memory;
+    let most = (2048 / tokens).clamp(256, 1024).min(limits.units);
+    (0..=most.ilog2()).map(|halvings| of(most >> halvings)).find(fits).unwrap_or_else(|| of(1))
 }
 
 /// A cube of the second of two launches, which reads `u` in vectors of `vector` elements.
-pub(super) fn expand_cube(sizes: Sizes, vector: usize, limits: Limits) -> ExpandCube {
-    let tokens = sizes.tokens.next_power_of_two();
+pub(super) fn expand_cube(problem: Problem, vector: usize, limits: Limits) -> ExpandCube {
+    let tokens = problem.sizes.tokens.next_power_of_two();
     if limits.processor {
         let (lanes, planes) = (PROCESSOR_UNITS, PROCESSOR_UNITS);
         return ExpandCube { lanes, vector: 1, planes, rows: 1, tokens, ahead: 1 };
@@ -108,6 +117,7 @@ mod tests {
     use super::super::super::strategy::tests::{DEVICE, problem};
     use super::*;
     use crate::cube::fits_registers;
+    use burn::tensor::DType;
 
     #[test]
     fn small_layers_are_decoded_in_one_launch() {
@@ -131,19 +141,31 @@ mod tests {
     }
 
     #[test]
+    fn half_precision_is_decoded_where_shared_memory_is_small() {
+        let small = Limits { shared_memory: 32 * 1024, ..DEVICE };
+        for sizes in [[1, 4, 4, 1024, 1024, 1008], [1, 4, 4, 192, 192, 96], [8, 16, 16, 256, 256, 992]] {
+            let half = Problem { dtype: DType::BF16, ..problem(sizes) };
+            let (units, bytes) = needs(half, small);
+            assert!(units <= small.units && bytes <= small.shared_memory, "{sizes:?}: {units}, {bytes}");
+        }
+    }
+
+    #[test]
     fn two_launches_have_a_unit_for_every_sum_and_row() {
+        let small = Limits { shared_memory: 32 * 1024, ..DEVICE };
         let narrow = Limits { units: 256, shared_memory: 16 * 1024, ..DEVICE };
-        for limits in [DEVICE, narrow, Limits { processor: true, ..DEVICE }] {
+        for limits in [DEVICE, small, narrow, Limits { processor: true, ..DEVICE }] {
             for (tokens, vector) in (1..=most_tokens(limits)).flat_map(|tokens| [1, 2, 4, 8].map(|v| (tokens, v))) {
-                for (b2, r) in [(1, 8), (3, 304), (4, 1016), (16, 1488), (40, 1024)] {
-                    let sizes = Sizes { tokens, b1: 4, b2, p: 64, q: 64, r };
-                    let couple = couple_cube(sizes, vector, limits);
+                for (b2, r) in [(1, 8), (3, 304), (4, 1016), (16, 1488), (24, 1024)] {
+                    let problem = problem([tokens, 4, b2, 64, 64, r]);
+                    let couple = couple_cube(problem, vector, limits);
                     // What `add_up` counts on.
                     assert!(couple.splits.is_multiple_of(couple.groups) && couple.groups <= b2, "{couple:?}");
                     assert!(couple.groups * couple.cols() <= couple.units(), "{couple:?}");
                     assert!(couple.units() <= limits.units && couple.tokens >= tokens, "{couple:?}");
                     assert!(fits_registers(couple.tokens * couple.vector, 4), "{couple:?}");
-                    let expand = expand_cube(sizes, vector, limits);
+                    assert!(couple.shared() * 4 <= limits.shared_memory, "{couple:?}");
+                    let expand = expand_cube(problem, vector, limits);
                     assert!(expand.units() <= limits.units && expand.tokens >= tokens, "{expand:?}");
                 }
             }

@@ -6,6 +6,7 @@
 //! `x_j`, and the `z_j` they have in shared memory are coupled as they come; in the second each of the `splits` takes an
 //! output row and the lanes share its rank.
 
+use super::sizes::DecodeSizes;
 use crate::gemm::Strides;
 use cubecl::prelude::*;
 
@@ -27,19 +28,6 @@ impl SingleCube {
     pub(super) fn partials(&self) -> usize {
         self.units() * self.tokens
     }
-}
-
-/// The sizes of the product.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct DecodeSizes {
-    pub(super) tokens: usize,
-    pub(super) in_blocks: usize,
-    pub(super) out_blocks: usize,
-    /// Features of a block, `n / b2`.
-    pub(super) features: usize,
-    /// Output rows of a block, `m / b1`.
-    pub(super) out_rows: usize,
-    pub(super) rank: usize,
 }
 
 /// Every cube computes all of `t_i` for its output block, and then its output rows.
@@ -77,24 +65,10 @@ pub(super) fn decode_kernel<T: Float, A: Float>(
     let slices = comptime!(rank.div_ceil(cube.lanes));
     for slice in 0..slices {
         let first_k = slice * comptime!(cube.lanes);
-        let mut sums = Array::<A>::new(1usize);
-        couple_slice::<T, A>(
-            x,
-            v,
-            s,
-            &mut partials,
-            &mut sums,
-            x_strides,
-            v_strides,
-            s_strides,
-            sizes,
-            first_k,
-            block,
-            cube,
-            1usize,
-        );
+        let sum =
+            couple_slice::<T, A>(x, v, s, &mut partials, x_strides, v_strides, s_strides, sizes, first_k, block, cube);
         if unit < comptime!(cube.tokens * cube.lanes) && first_k + lane < rank {
-            coupled[unit / comptime!(cube.lanes) * rank + first_k + lane] = sums[0];
+            coupled[unit / comptime!(cube.lanes) * rank + first_k + lane] = sum;
         }
     }
     sync_cube();
@@ -120,7 +94,7 @@ pub(super) fn decode_kernel<T: Float, A: Float>(
     }
 }
 
-/// `Σ_j s_ij z_j` for `blocks` output blocks and `lanes` of the rank: unit `token · lanes + lane` ends up with those of its
+/// `Σ_j s_ij z_j` for the output block `i = block` and `lanes` of the rank: unit `token · lanes + lane` ends up with that of its
 /// token and lane.
 ///
 /// All units of a cube must call it together.
@@ -130,24 +104,19 @@ fn couple_slice<T: Float, A: Float>(
     v: &Tensor<T>,
     s: &Tensor<T>,
     partials: &mut Shared<[A]>,
-    sums: &mut Array<A>,
     x_strides: &Strides,
     v_strides: &Strides,
     s_strides: &Strides,
     sizes: &DecodeSizes,
     first_k: usize,
-    first_block: usize,
+    block: usize,
     #[comptime] cube: SingleCube,
-    #[comptime] blocks: usize,
-) {
+) -> A {
     let unit = UNIT_POS as usize;
     // Beyond the rank, its last element again; what it gives is not stored.
     let k = min(first_k + unit % comptime!(cube.lanes), sizes.rank - 1);
     let split = unit / comptime!(cube.lanes);
-    #[unroll]
-    for i in 0..blocks {
-        sums[i] = A::new(0.0);
-    }
+    let mut sum = A::new(0.0);
     for j in 0..sizes.in_blocks {
         let mut terms = Array::<A>::new(comptime!(cube.tokens));
         #[unroll]
@@ -176,14 +145,12 @@ fn couple_slice<T: Float, A: Float>(
             for part in 0..comptime!(cube.splits) {
                 z += partials[part * comptime!(cube.tokens * cube.lanes) + unit];
             }
-            #[unroll]
-            for i in 0..blocks {
-                let scale = s[(first_block + i) * s_strides.batch + j * s_strides.row + k * s_strides.col];
-                sums[i] += A::cast_from(scale) * z;
-            }
+            let scale = s[block * s_strides.batch + j * s_strides.row + k * s_strides.col];
+            sum += A::cast_from(scale) * z;
         }
         sync_cube();
     }
+    sum
 }
 
 /// Adds up the lanes' sums of `splits` output rows, and writes them with their bias.
