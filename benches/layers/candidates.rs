@@ -237,8 +237,8 @@ fn pass<'a, L: 'a>(
                 drop(std::hint::black_box(results));
             }
             Pass::ForwardBackward => {
-                let mut step = |_| forward(layers.next(), inputs.next().clone().require_grad()).sum().backward();
-                let results: Vec<_> = (0..calls).map(&mut step).collect();
+                let step = |_| forward(layers.next(), inputs.next().clone().require_grad()).sum().backward();
+                let results: Vec<_> = (0..calls).map(step).collect();
                 wait();
                 drop(std::hint::black_box(results));
             }

@@ -75,7 +75,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         format: FORMAT,
         program: format!("burn-structured {}", env!("CARGO_PKG_VERSION")),
         machine: Machine::here(),
-        seconds: if arguments.quick { arguments.seconds / 10.0 } else { arguments.seconds },
+        seconds: targets[0].effort.seconds,
         rotation_mib: arguments.rotation,
         peaks: Vec::new(),
         not_run,

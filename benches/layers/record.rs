@@ -30,11 +30,6 @@ pub struct Results {
     pub rows: Vec<Row>,
 }
 
-/// Before there was a choice.
-fn one() -> usize {
-    1
-}
-
 /// The most that a device was seen to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peak {
@@ -53,6 +48,11 @@ pub struct Peak {
     pub bytes_per_second: f64,
     /// Which of them.
     pub bytes_of: String,
+}
+
+/// The calls in files of before there was a choice.
+fn one() -> usize {
+    1
 }
 
 /// A structure on a layer, with everything it is compared to.

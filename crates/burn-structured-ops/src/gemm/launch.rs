@@ -182,6 +182,12 @@ impl Gemm {
     }
 }
 
+/// The strides of `tensor [batch, rows, cols]`, as kernels see them.
+pub(crate) fn strides_of(tensor: &CubeTensor) -> StridesLaunch {
+    let strides = tensor.meta.strides();
+    StridesLaunch::new(strides[0], strides[1], strides[2])
+}
+
 fn strides([batch, row, col]: [usize; 3]) -> StridesLaunch {
     StridesLaunch::new(batch, row, col)
 }

@@ -11,4 +11,4 @@ mod kernel;
 mod launch;
 
 pub(crate) use kernel::{Loading, Operand, Strides, StridesLaunch, Tile, add_product, load_strided};
-pub(crate) use launch::{Gemm, burn_gemm, tiled_gemm};
+pub(crate) use launch::{Gemm, burn_gemm, strides_of, tiled_gemm};

@@ -22,6 +22,7 @@ use crate::Bias;
 use crate::cube::Limits;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 use strategy::{Path, Problem};
@@ -125,6 +126,11 @@ fn run(
         }
     };
     (bias.add_to(stages::expand(t, u, strategy)), z)
+}
+
+/// `factor [.., .., r]`, copied unless its ranks are neighbours.
+fn by_rank(factor: CubeTensor) -> CubeTensor {
+    if factor.meta.strides()[2] == 1 || factor.meta.shape()[2] == 1 { factor } else { into_contiguous(factor) }
 }
 
 /// See [`super::blast_rejection`].

@@ -30,7 +30,13 @@ const SHAPES: [[usize; 6]; 12] = [
 ];
 
 pub fn shapes() -> impl Iterator<Item = Sizes> {
-    SHAPES.into_iter().map(|[tokens, b1, b2, p, q, r]| Sizes { tokens, b1, b2, p, q, r })
+    SHAPES.into_iter().map(Sizes::from)
+}
+
+impl From<[usize; 6]> for Sizes {
+    fn from([tokens, b1, b2, p, q, r]: [usize; 6]) -> Self {
+        Self { tokens, b1, b2, p, q, r }
+    }
 }
 
 impl Sizes {

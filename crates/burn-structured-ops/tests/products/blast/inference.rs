@@ -53,12 +53,11 @@ impl Promise for FewTokens {
     fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
         let decoded = if subject.is_processor() { &DECODED_BY_THREADS[..] } else { &DECODED };
         for dtype in subject.dtypes() {
-            for &[tokens, b1, b2, p, q, r] in decoded {
-                if subject.scope != Scope::Native && dtype != DType::F32 && tokens != 2 {
+            for sizes in decoded.iter().copied().map(Sizes::from) {
+                if subject.scope != Scope::Native && dtype != DType::F32 && sizes.tokens != 2 {
                     continue;
                 }
-                let sizes = Sizes { tokens, b1, b2, p, q, r };
-                subject.check_inference(sizes, dtype, Layout::Contiguous, BlastStrategy::Decode, tokens % 2 == 0);
+                subject.check_inference(sizes, dtype, Layout::Contiguous, BlastStrategy::Decode, sizes.tokens % 2 == 0);
             }
         }
         for layout in [Layout::Permuted, Layout::Sliced, Layout::Broadcast] {
@@ -67,8 +66,7 @@ impl Promise for FewTokens {
                 true => &[[2, 2, 3, 3, 5, 7]],
                 false => &[[3, 2, 3, 17, 15, 33], [3, 2, 3, 17, 400, 152]],
             };
-            for &[tokens, b1, b2, p, q, r] in sizes {
-                let sizes = Sizes { tokens, b1, b2, p, q, r };
+            for sizes in sizes.iter().copied().map(Sizes::from) {
                 subject.check_inference(sizes, DType::F32, layout, BlastStrategy::Decode, true);
             }
         }

@@ -3,18 +3,8 @@
 use super::case::{Case, Sizes};
 use crate::rounding::assert_close;
 use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
-use crate::tensors::read;
-use burn::backend::tensor::FloatTensor;
-use burn::tensor::{DType, TensorData};
-
-fn upload<B: StructuredBackend>(
-    subject: &Subject<B>,
-    dtype: DType,
-    values: &[f64],
-    shape: [usize; 3],
-) -> FloatTensor<B> {
-    B::float_from_data(TensorData::new(values.to_vec(), shape).convert_dtype(dtype), &subject.device)
-}
+use crate::tensors::{Layout, place, read};
+use burn::tensor::DType;
 
 /// `t`, and the sums of the absolute values of its terms.
 fn coupled(z: &[f64], s: &[f64], sizes: Sizes) -> (Vec<f64>, Vec<f64>) {
@@ -41,7 +31,9 @@ impl Promise for Couplings {
                 };
                 let (z, t_grad) = (draw(b2, 100), draw(b1, 200));
                 let s = Case::random(sizes, seed + 300, dtype).s;
-                let upload = |values: &[f64], shape| upload(subject, dtype, values, shape);
+                let upload = |values: &[f64], shape: [usize; 3]| {
+                    place::<B>(values, &shape, dtype, Layout::Contiguous, &subject.device)
+                };
                 let at =
                     |values: &[f64], block: usize, token: usize, k: usize| values[(block * tokens + token) * r + k];
                 let coupling = |i: usize, j: usize, k: usize| s[(i * b2 + j) * r + k];
@@ -118,7 +110,9 @@ impl Promise for ManyTokens {
             let sizes = Sizes { tokens, b1, b2, p: 1, q: 1, r };
             let z = Case::random(Sizes { tokens: 1, b1: b2, b2: 1, p: tokens, ..sizes }, 1, DType::F32).u;
             let s = Case::random(Sizes { tokens: 1, ..sizes }, 2, DType::F32).s;
-            let of = |values: &[f64], shape| upload(subject, DType::F32, values, shape);
+            let of = |values: &[f64], shape: [usize; 3]| {
+                place::<B>(values, &shape, DType::F32, Layout::Contiguous, &subject.device)
+            };
             let t = B::blast_couple(of(&z, [b2, tokens, r]), of(&s, [b1, b2, r]));
             let (expected, magnitude) = coupled(&z, &s, sizes);
             let what = format!("{}, {sizes:?}: t", subject.name);

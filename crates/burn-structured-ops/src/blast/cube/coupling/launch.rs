@@ -1,6 +1,6 @@
 //! Host side of the kernels: shapes, layouts, launch sizes.
 
-use super::super::strategy;
+use super::super::{by_rank, strategy};
 use super::kernel::{couple_kernel, coupling_backward_kernel, coupling_gradient_kernel};
 use crate::blast::reference;
 use crate::cube::{accumulator, address_type, empty_like, fits_registers};
@@ -22,7 +22,7 @@ pub(in crate::blast::cube) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor
         return reference::couple::<CubeBackend>(z, s);
     }
     let z = into_contiguous(z);
-    let s = if s.meta.strides()[2] == 1 { s } else { into_contiguous(s) };
+    let s = by_rank(s);
     let (output_stride, input_stride) = (s.meta.strides()[0], s.meta.strides()[1]);
 
     let bytes = accumulator(z.dtype).size();
@@ -132,7 +132,7 @@ pub(in crate::blast::cube) fn coupling_backward(
         return (couple(t_grad.clone(), s), coupling_gradient(t_grad, z));
     };
     let (t_grad, z) = (into_contiguous(t_grad), into_contiguous(z));
-    let s = if s.meta.strides()[2] == 1 { s } else { into_contiguous(s) };
+    let s = by_rank(s);
     let (output_stride, input_stride) = (s.meta.strides()[0], s.meta.strides()[1]);
     let sizes = z.client.io_optimized_vector_sizes(widest);
     let sizes = sizes.filter(|size| fits_registers(out_blocks * group * size, widest));

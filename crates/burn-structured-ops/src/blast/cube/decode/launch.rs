@@ -1,5 +1,6 @@
 //! Host side: one launch or two, strides, sizes.
 
+use super::super::by_rank;
 use super::super::strategy::{self, Problem};
 use super::couple::decode_couple_kernel;
 use super::expand::decode_expand_kernel;
@@ -9,10 +10,9 @@ use super::sizes::DecodeSizesLaunch;
 use crate::Bias;
 use crate::blast::reference;
 use crate::cube::{Limits, accumulator, address_type, empty_like};
-use crate::gemm::StridesLaunch;
+use crate::gemm::{StridesLaunch, strides_of};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Shape;
-use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
@@ -34,7 +34,7 @@ pub(in crate::blast::cube) fn decode(
     let dtypes = [x.dtype, accumulator(x.dtype)].map(dtype_to_storage_type);
     let y = empty_like(&x, Shape::new([sizes.tokens, sizes.b1 * sizes.p]), x.dtype);
     let x = reference::split::<CubeBackend>(x, sizes.b2);
-    let [x_strides, u_strides, s_strides, v_strides] = [&x, &u, &s, &v].map(strides);
+    let [x_strides, u_strides, s_strides, v_strides] = [&x, &u, &s, &v].map(strides_of);
     // A kernel's arguments are fixed, so an absent bias is a tensor that no unit reads.
     let (bias, has_bias) = match bias {
         Bias::Absent => (u.clone(), false),
@@ -132,16 +132,6 @@ pub(in crate::blast::cube) fn decode(
         }
     }
     y
-}
-
-fn strides(tensor: &CubeTensor) -> StridesLaunch {
-    let strides = tensor.meta.strides();
-    StridesLaunch::new(strides[0], strides[1], strides[2])
-}
-
-/// `factor [b, rows, r]`, copied unless its ranks are neighbours.
-fn by_rank(factor: CubeTensor) -> CubeTensor {
-    if factor.meta.strides()[2] == 1 || factor.meta.shape()[2] == 1 { factor } else { into_contiguous(factor) }
 }
 
 /// Elements that a unit loads at a time of a factor whose ranks are neighbours.

@@ -46,7 +46,7 @@ pub(super) enum Plan {
 pub(super) fn plan(problem: Problem, limits: Limits) -> Plan {
     let Sizes { tokens, b1, b2, p, q, r } = problem.sizes;
     let cube = single_cube(tokens, limits);
-    let shared = (cube.partials() + cube.tokens * r) * accumulator(problem.dtype).size();
+    let shared = cube.shared(r) * accumulator(problem.dtype).size();
     if b2 * q * r * problem.dtype.size() <= ONE_LAUNCH_BYTES && shared <= limits.shared_memory {
         let per_block = (ONE_LAUNCH_CUBES / b1).max(1);
         return Plan::One { cube, passes: p.div_ceil(per_block).div_ceil(cube.splits) };
@@ -57,7 +57,7 @@ pub(super) fn plan(problem: Problem, limits: Limits) -> Plan {
 /// Units and bytes of shared memory that a cube may ask for.
 pub(in crate::blast::cube) fn needs(problem: Problem, limits: Limits) -> (usize, usize) {
     let (units, values) = match plan(problem, limits) {
-        Plan::One { cube, .. } => (cube.units(), cube.partials() + cube.tokens * problem.sizes.r),
+        Plan::One { cube, .. } => (cube.units(), cube.shared(problem.sizes.r)),
         Plan::Two => {
             // Vectors as wide as they come ask for the most.
             let vector = (WIDEST_LOAD / problem.dtype.size()).max(1);

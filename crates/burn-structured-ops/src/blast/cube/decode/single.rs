@@ -24,8 +24,13 @@ impl SingleCube {
         self.lanes * self.splits
     }
 
-    /// Partial sums in shared memory: one of every unit for each token.
-    pub(super) fn partials(&self) -> usize {
+    /// Values in shared memory: the partial sums, and a `t_i` of `rank` for each token.
+    pub(super) fn shared(&self, rank: usize) -> usize {
+        self.partials() + self.tokens * rank
+    }
+
+    /// Partial sums: one of every unit for each token.
+    fn partials(&self) -> usize {
         self.units() * self.tokens
     }
 }

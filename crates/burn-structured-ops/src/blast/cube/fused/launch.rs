@@ -4,7 +4,7 @@ use super::super::strategy;
 use super::kernel::project_couple_kernel;
 use crate::blast::reference;
 use crate::cube::{Limits, accumulator, address_type, empty_like};
-use crate::gemm::{Loading, StridesLaunch, Tile};
+use crate::gemm::{Loading, Tile, strides_of};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Shape;
@@ -44,8 +44,7 @@ pub(in crate::blast::cube) fn project_couple(
     let client = x.client.clone();
     let address = address_type([&x, &factor, &s, &t, &z_or_nothing]);
     let dtypes = [x.dtype, accumulator(x.dtype)].map(dtype_to_storage_type);
-    let strides = [&x, &factor, &s].map(strides);
-    let [x_strides, factor_strides, s_strides] = strides;
+    let [x_strides, factor_strides, s_strides] = [&x, &factor, &s].map(strides_of);
     // SAFETY: a unit reads `x`, `factor` and `s` at the strides of their own layouts, at tokens, features, ranks and blocks
     // below their numbers; it writes `t`, and `z` where that is kept, both contiguous, within the same bounds. Vectors divide the extent they lie along and every
     // other stride.
@@ -84,9 +83,4 @@ pub(in crate::blast::cube) fn project_couple(
 fn loading(tensor: &CubeTensor, [along, depth]: [usize; 2]) -> Loading {
     let (shape, strides) = (tensor.shape(), tensor.meta.strides());
     Loading::of(tensor, strides[0], (&[shape[along]], strides[along]), (shape[depth], strides[depth]))
-}
-
-fn strides(tensor: &CubeTensor) -> StridesLaunch {
-    let strides = tensor.meta.strides();
-    StridesLaunch::new(strides[0], strides[1], strides[2])
 }
