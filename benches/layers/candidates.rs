@@ -17,10 +17,11 @@ use std::rc::Rc;
 type OnDevice = fn(&str) -> bool;
 
 /// The strategies of BLAST besides `Auto` and the plain form, each with the devices on which it is a path of its own.
-const STRATEGIES: [(&str, BlastStrategy, OnDevice); 5] = [
+const STRATEGIES: [(&str, BlastStrategy, OnDevice); 6] = [
     ("staged", BlastStrategy::Staged, |device| device != "ndarray"),
     ("blocked", BlastStrategy::Blocked, |device| device == "flex"),
     ("portable", BlastStrategy::Portable, |device| !matches!(device, "flex" | "ndarray")),
+    ("tensor core", BlastStrategy::TensorCore, |device| device == "cuda"),
     ("fused", BlastStrategy::Fused, |device| !is_a_processor(device)),
     ("decode", BlastStrategy::Decode, |device| !is_a_processor(device)),
 ];

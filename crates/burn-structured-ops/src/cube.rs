@@ -1,5 +1,6 @@
 //! What the launch code of every operation on CubeCL devices shares.
 
+use crate::gemm::has_tensor_cores;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::AddressType;
@@ -36,6 +37,26 @@ pub(crate) struct Limits {
     pub(crate) gpu: bool,
     /// Whether it is CubeCL's CPU.
     pub(crate) processor: bool,
+    /// The types of which it multiplies tiles.
+    pub(crate) tensor_cores: TensorCores,
+}
+
+/// The types of half precision that a device has tensor cores for, as far as kernels can fill their registers themselves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TensorCores {
+    pub(crate) f16: bool,
+    pub(crate) bf16: bool,
+}
+
+impl TensorCores {
+    /// Whether they multiply `dtype`.
+    pub(crate) fn multiply(self, dtype: DType) -> bool {
+        match dtype {
+            DType::F16 => self.f16,
+            DType::BF16 => self.bf16,
+            _ => false,
+        }
+    }
 }
 
 /// Units that a cube shares its work between on a processor, where its kernel has barriers. Each is a thread there that spins at
@@ -56,6 +77,10 @@ impl Limits {
             shared_memory: hardware.max_shared_memory_size,
             gpu: hardware.plane_size_max >= SMALLEST_GPU_PLANE,
             processor,
+            tensor_cores: TensorCores {
+                f16: has_tensor_cores(client, DType::F16),
+                bf16: has_tensor_cores(client, DType::BF16),
+            },
         }
     }
 }

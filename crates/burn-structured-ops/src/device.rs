@@ -3,8 +3,9 @@
 //! Only this crate knows which backends were compiled in, so only here can the error list them.
 
 use burn::tensor::{Device, Tensor};
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
 /// Why a name gives no device.
@@ -110,8 +111,14 @@ fn try_out(device: &dyn Fn() -> Device) -> Result<Device, String> {
     // The hook belongs to the process: of two threads that silence it, one would put the other's silence back for good.
     static SILENCE: Mutex<()> = Mutex::new(());
     let _silence = SILENCE.lock().unwrap_or_else(PoisonError::into_inner);
+    // What fails first is often another thread, and the panic that arrives here only says that it is gone.
+    let first = Arc::new(Mutex::new(None));
     let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    let heard = first.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.get_or_insert_with(|| reason(panic.payload()));
+    }));
     let tried = catch_unwind(AssertUnwindSafe(|| {
         let device = device();
         let sum = Tensor::<1>::ones([2], &device).sum().into_scalar::<f32>();
@@ -122,9 +129,15 @@ fn try_out(device: &dyn Fn() -> Device) -> Result<Device, String> {
         Ok((device, 2.0)) => Ok(device),
         Ok((_, sum)) => Err(format!("1 + 1 gave {sum}")),
         Err(panic) => {
-            let message = panic.downcast_ref::<String>().map(String::as_str);
-            let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(message.unwrap_or("it gave no reason").lines().next().unwrap_or_default().to_string())
+            let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Err(first.unwrap_or_else(|| reason(panic.as_ref())))
         }
     }
+}
+
+/// The first line of a panic's message.
+fn reason(panic: &dyn Any) -> String {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+    message.unwrap_or("it gave no reason").lines().next().unwrap_or_default().to_string()
 }

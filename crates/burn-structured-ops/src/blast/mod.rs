@@ -52,10 +52,11 @@ use burn::tensor::Tensor;
 /// | `Staged`    | native, one stage after the other | coupling kernel between Burn's matmuls | plain Burn |
 /// | `Blocked`   | native, a strip of the rank and a tile of tokens through projection and coupling | as `Staged` | plain Burn |
 /// | `Portable`  | as `Staged` | coupling kernel between our own tiled GEMMs | plain Burn |
+/// | `TensorCore` | as `Staged` | coupling kernel between our own GEMMs on tensor cores, for f16 and bf16 | plain Burn |
 /// | `Fused`     | as `Blocked` | projection and coupling in one kernel | plain Burn       |
 /// | `Decode`    | native, the factors read once as they lie | one or two launches for up to 8 tokens | plain Burn |
-/// | `Tuned`     | as `Auto`   | the fastest of `Staged`, `Portable`, `Fused` and `Decode`, measured on first use | plain Burn |
-/// | `Auto`      | `Decode` for a handful of tokens, `Blocked` for more | `Decode` for few tokens on a GPU, else `Tuned` with the `autotune` feature and `Staged` without | plain Burn |
+/// | `Tuned`     | as `Auto`   | the fastest of `Staged`, `TensorCore`, `Portable`, `Fused` and `Decode`, measured on first use | plain Burn |
+/// | `Auto`      | `Decode` for a handful of tokens, `Blocked` for more | `Decode` for few tokens on a GPU, `TensorCore` where it can be, else `Tuned` with the `autotune` feature and `Staged` without | plain Burn |
 ///
 /// What cannot run as named goes stage by stage; [`blast_rejection`] says whether and why. The backward pass is staged in
 /// every case but `Reference`, and on Flex a strip at a time where the forward pass would be.
@@ -73,6 +74,8 @@ pub enum BlastStrategy {
     Blocked,
     /// Staged, with no kernel but this crate's: for devices on which Burn's matmul cannot run, or is wrong.
     Portable,
+    /// Staged, by our own GEMMs on tensor cores: for half precision on a GPU whose matrix instructions kernels can feed.
+    TensorCore,
     /// The projections are coupled as they are computed, and written to memory only for the backward pass.
     Fused,
     /// Few tokens: every weight is read once, in as few launches as possible.

@@ -1,7 +1,7 @@
 //! Why a path cannot compute a product: for whoever compares them, and for the tests.
 
 use super::{BlastStrategy, Sizes};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use thiserror::Error;
 
 /// Why a [`BlastStrategy`] cannot run as named.
@@ -22,6 +22,20 @@ pub enum BlastRejection {
     /// The backward pass wants `z`, which the decoding kernels never write.
     #[error("the projections have to be kept for the backward pass")]
     KeepsProjections,
+    /// The device has no matrix instructions for the dtype whose registers a kernel can fill itself.
+    #[error("the device has no tensor cores for {dtype:?} that kernels can feed themselves")]
+    TensorCores {
+        /// The product's type.
+        dtype: DType,
+    },
+    /// Vectors would cross from one block into the next.
+    #[error("the sides of the blocks and the rank must be multiples of {multiple}, and one of them is {size}")]
+    Alignment {
+        /// The side of a block, or the rank.
+        size: usize,
+        /// What it should be a multiple of.
+        multiple: usize,
+    },
     /// A cube would have more units than the device allows.
     #[error("a cube would have {needed} units, and the device allows {available}")]
     Units {
@@ -65,6 +79,7 @@ pub fn blast_rejection(
     v: &Tensor<3>,
     strategy: BlastStrategy,
 ) -> Option<BlastRejection> {
+    use BlastStrategy::{Decode, Fused, TensorCore, Tuned};
     let ([tokens, n], [b1, p, r], [b2, q, _]) = (x.dims(), u.dims(), v.dims());
     super::check_operands(n, u, s, v, None);
     let sizes = Sizes { tokens, b1, b2, p, q, r };
@@ -75,8 +90,7 @@ pub fn blast_rejection(
     let _ = sizes;
     #[cfg(feature = "flex")]
     if let burn::backend::DispatchDevice::Flex(_) = x.device().as_dispatch() {
-        return (strategy == BlastStrategy::Tuned).then_some(BlastRejection::Backend);
+        return matches!(strategy, TensorCore | Tuned).then_some(BlastRejection::Backend);
     }
-    matches!(strategy, BlastStrategy::Fused | BlastStrategy::Decode | BlastStrategy::Tuned)
-        .then_some(BlastRejection::Backend)
+    matches!(strategy, Fused | Decode | TensorCore | Tuned).then_some(BlastRejection::Backend)
 }

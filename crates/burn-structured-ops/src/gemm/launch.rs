@@ -28,7 +28,7 @@ pub(crate) fn burn_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor
 }
 
 /// Room for the product, its rows not padded, which Burn's matmul would do where a device likes it.
-fn output(lhs: &CubeTensor, rhs: &CubeTensor) -> CubeTensor {
+pub(super) fn output(lhs: &CubeTensor, rhs: &CubeTensor) -> CubeTensor {
     let ([batch, m, _], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
     empty_like(lhs, Shape::new([batch, m, n]), lhs.dtype)
 }

@@ -11,12 +11,13 @@ use burn_structured_ops::spd::SpdBackend;
 use burn_structured_ops::ss1::Ss1Backend;
 
 /// Every way to compute a BLAST product.
-pub const EVERY_STRATEGY: [BlastStrategy; 8] = [
+pub const EVERY_STRATEGY: [BlastStrategy; 9] = [
     BlastStrategy::Auto,
     BlastStrategy::Reference,
     BlastStrategy::Staged,
     BlastStrategy::Blocked,
     BlastStrategy::Portable,
+    BlastStrategy::TensorCore,
     BlastStrategy::Fused,
     BlastStrategy::Decode,
     BlastStrategy::Tuned,

@@ -4,7 +4,8 @@
 //!
 //! - **staged**: two batched GEMMs around the coupling kernel. The GEMMs are Burn's, with tensor cores where the device
 //!   has them, and read the blocks of `x` and write the blocks of `y` through strides;
-//! - **portable**: the same around the GEMM of `crate::gemm`, where Burn's cannot run;
+//! - **tensor core**: the same around the half-precision GEMM of `crate::gemm`, which adds the bias as well;
+//! - **portable**: the same around the GEMM of `crate::gemm` that runs anywhere;
 //! - **fused**: projection and coupling in one kernel that keeps `z` in registers, then the second GEMM;
 //! - **decode**: a few tokens in one or two launches that read every weight once.
 //!
@@ -60,7 +61,7 @@ impl BlastBackend for CubeBackend {
     }
 
     fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
-        stages::expand(t, factor, strategy)
+        stages::expand(t, factor, Bias::Absent, strategy)
     }
 
     fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -98,7 +99,8 @@ fn forward(
     let problem = Problem { sizes, dtype: x.dtype, keeps_projections: keep };
     let path = strategy::path(strategy, problem, Limits::of(&x.client));
     // A handful of tokens is bound by launches, which looking a measurement up would hold back.
-    let tuned = strategy == BlastStrategy::Auto && cfg!(feature = "autotune") && path != Path::Decode;
+    let known = matches!(path, Path::Decode | Path::TensorCore);
+    let tuned = strategy == BlastStrategy::Auto && cfg!(feature = "autotune") && !known;
     if tuned || strategy == BlastStrategy::Tuned {
         return tune::forward(x, u, s, v, bias, problem);
     }
@@ -116,16 +118,20 @@ fn run(
     problem: Problem,
 ) -> (CubeTensor, Option<CubeTensor>) {
     let keep = problem.keeps_projections;
-    let strategy = if path == Path::Portable { BlastStrategy::Portable } else { BlastStrategy::Staged };
+    let gemms = match path {
+        Path::Portable => BlastStrategy::Portable,
+        Path::TensorCore => BlastStrategy::TensorCore,
+        _ => BlastStrategy::Staged,
+    };
     let (t, z) = match path {
         Path::Decode => return (decode::decode(x, u, s, v, bias, problem), None),
         Path::Fused => fused::project_couple(x, v, s, keep),
-        Path::Staged | Path::Portable => {
-            let z = stages::project(x, v, strategy);
+        Path::Staged | Path::TensorCore | Path::Portable => {
+            let z = stages::project(x, v, gemms);
             (coupling::couple(z.clone(), s), keep.then_some(z))
         }
     };
-    (bias.add_to(stages::expand(t, u, strategy)), z)
+    (stages::expand(t, u, bias, gemms), z)
 }
 
 /// `factor [.., .., r]`, copied unless its ranks are neighbours.

@@ -1,26 +1,36 @@
 //! The batched GEMMs on either side of the coupling, by Burn's matmul or our own.
 
+use crate::Bias;
 use crate::blast::{BlastStrategy, reference};
 use crate::cube::empty_like;
-use crate::gemm::{burn_gemm, tiled_gemm};
+use crate::gemm::{burn_gemm, on_tensor_cores, tensor_core_gemm, tiled_gemm};
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::Shape;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
-/// `y_i = t_i F_iᵀ`, each block written into its columns of `y [tokens, b p]` by the GEMM itself.
-pub(super) fn expand(t: CubeTensor, factor: CubeTensor, strategy: BlastStrategy) -> CubeTensor {
+/// `y_i = t_i F_iᵀ + bias_i`, each block written into its columns of `y [tokens, b p]` by the GEMM itself.
+pub(super) fn expand(
+    t: CubeTensor,
+    factor: CubeTensor,
+    bias: Bias<CubeBackend>,
+    strategy: BlastStrategy,
+) -> CubeTensor {
     let [blocks, p, _] = factor.shape().dims();
     let tokens = t.shape()[1];
     let y = empty_like(&t, Shape::new([tokens, blocks * p]), t.dtype);
     if y.meta.num_elements() == 0 || t.meta.num_elements() == 0 {
-        return reference::expand::<CubeBackend>(t, factor);
+        return bias.add_to(reference::expand::<CubeBackend>(t, factor));
     }
     let by_block = reference::split::<CubeBackend>(y.clone(), blocks);
     let factor = CubeBackend::float_swap_dims(factor, 1, 2);
+    if to_tensor_cores(&t, &factor, strategy) {
+        tensor_core_gemm(t, factor, bias, Some(by_block));
+        return y;
+    }
     gemm(t, factor, Some(by_block), strategy);
-    y
+    bias.add_to(y)
 }
 
 /// `z_j = x_j F_j`, each block read from its columns of `x [tokens, b q]`.
@@ -42,7 +52,16 @@ pub(super) fn factor_gradient(x: CubeTensor, z: CubeTensor, strategy: BlastStrat
     gemm(by_block, z, None, strategy)
 }
 
+/// Whether `strategy` gives a product of these operands to our own kernel for tensor cores.
+fn to_tensor_cores(lhs: &CubeTensor, rhs: &CubeTensor, strategy: BlastStrategy) -> bool {
+    let wanted = matches!(strategy, BlastStrategy::TensorCore | BlastStrategy::Auto | BlastStrategy::Tuned);
+    wanted && on_tensor_cores(lhs, rhs)
+}
+
 fn gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>, strategy: BlastStrategy) -> CubeTensor {
+    if to_tensor_cores(&lhs, &rhs, strategy) {
+        return tensor_core_gemm(lhs, rhs, Bias::Absent, out);
+    }
     match strategy {
         BlastStrategy::Portable => tiled_gemm(lhs, rhs, out),
         _ => burn_gemm(lhs, rhs, out),

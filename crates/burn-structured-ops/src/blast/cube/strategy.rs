@@ -12,6 +12,7 @@
 use super::decode;
 use crate::blast::{BlastRejection, BlastStrategy, Sizes};
 use crate::cube::{Limits, PROCESSOR_UNITS, accumulator, fits_registers};
+use crate::gemm::ALIGNMENT;
 use burn::tensor::DType;
 
 /// One product, as far as the choice of its path goes.
@@ -27,6 +28,7 @@ pub(super) struct Problem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Path {
     Staged,
+    TensorCore,
     Portable,
     Fused,
     Decode,
@@ -35,19 +37,18 @@ pub(super) enum Path {
 /// The path that `strategy` means for `problem`; what is rejected goes stage by stage.
 ///
 /// A GPU decodes up to eight tokens by the kernels for that: they read every weight once and are one or two launches instead of
-/// four. Without measurements (see `super::tune`) everything else is staged, since Burn's matmul has the tensor cores.
+/// four. More tokens in half precision go to our own tensor-core kernels where the device and the sizes let them. Without
+/// measurements (see `super::tune`) everything else is staged, since Burn's matmul has tensor cores for more types.
 pub(super) fn path(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Path {
-    let unless_rejected = |strategy, path| match rejection(strategy, problem, limits) {
-        None => path,
-        Some(_) => Path::Staged,
-    };
+    let rejected = |strategy| rejection(strategy, problem, limits).is_some();
+    let unless_rejected = |strategy, path| if rejected(strategy) { Path::Staged } else { path };
     match strategy {
         BlastStrategy::Portable => Path::Portable,
+        BlastStrategy::TensorCore => unless_rejected(BlastStrategy::TensorCore, Path::TensorCore),
         BlastStrategy::Fused => unless_rejected(BlastStrategy::Fused, Path::Fused),
         BlastStrategy::Decode => unless_rejected(BlastStrategy::Decode, Path::Decode),
-        BlastStrategy::Auto | BlastStrategy::Tuned if limits.gpu => {
-            unless_rejected(BlastStrategy::Decode, Path::Decode)
-        }
+        BlastStrategy::Auto | BlastStrategy::Tuned if limits.gpu && !rejected(BlastStrategy::Decode) => Path::Decode,
+        BlastStrategy::Auto | BlastStrategy::Tuned => unless_rejected(BlastStrategy::TensorCore, Path::TensorCore),
         _ => Path::Staged,
     }
 }
@@ -56,6 +57,7 @@ pub(super) fn path(strategy: BlastStrategy, problem: Problem, limits: Limits) ->
 pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Option<BlastRejection> {
     let sizes = problem.sizes;
     let (units, bytes) = match strategy {
+        BlastStrategy::TensorCore => return without_tensor_cores(problem, limits),
         BlastStrategy::Fused => {
             let (units_m, units_n) = fused_units(sizes.tokens, limits);
             let (rows, cols, _) = fused_registers(sizes.b1);
@@ -80,6 +82,16 @@ pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limit
         return Some(BlastRejection::SharedMemory { needed: bytes, available: limits.shared_memory });
     }
     None
+}
+
+/// Why `problem` is none for tensor cores, if it is not.
+fn without_tensor_cores(problem: Problem, limits: Limits) -> Option<BlastRejection> {
+    let Problem { sizes, dtype, .. } = problem;
+    if !limits.tensor_cores.multiply(dtype) {
+        return Some(BlastRejection::TensorCores { dtype });
+    }
+    let odd = [sizes.p, sizes.q, sizes.r].into_iter().find(|size| !size.is_multiple_of(ALIGNMENT));
+    odd.map(|size| BlastRejection::Alignment { size, multiple: ALIGNMENT })
 }
 
 /// Terms of the projection that the fused kernel has in shared memory at a time.
@@ -127,6 +139,8 @@ const MIN_CHUNK: usize = 64;
 
 /// Elements of a vector at most where several tokens are coupled at once: registers hold fewer of wider ones.
 pub(super) const COUPLING_VECTOR: usize = 4;
+/// Units that couple neighbouring vectors of the rank.
+pub(super) const COUPLING_LANES: usize = 32;
 /// Tokens that share a load of `s` at most.
 const MAX_AT_ONCE: usize = 4;
 
@@ -158,9 +172,12 @@ pub(super) fn token_chunk(tokens: usize, units_per_chunk: usize) -> usize {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::cube::TensorCores;
+
+    const TENSOR_CORES: TensorCores = TensorCores { f16: true, bf16: true };
 
     pub(in crate::blast::cube) const DEVICE: Limits =
-        Limits { units: 1024, shared_memory: 48 * 1024, gpu: true, processor: false };
+        Limits { units: 1024, shared_memory: 48 * 1024, gpu: true, processor: false, tensor_cores: TENSOR_CORES };
 
     pub(in crate::blast::cube) fn problem([tokens, b1, b2, p, q, r]: [usize; 6]) -> Problem {
         let sizes = Sizes { tokens, b1, b2, p, q, r };
@@ -204,6 +221,24 @@ pub(super) mod tests {
         assert_eq!(path(BlastStrategy::Decode, large, DEVICE), Path::Staged);
         assert_eq!(path(BlastStrategy::Fused, large, DEVICE), Path::Fused);
         assert_eq!(path(BlastStrategy::Auto, large, DEVICE), Path::Staged);
+    }
+
+    #[test]
+    fn tensor_cores_take_whole_vectors_of_half_precision() {
+        let half = |sizes| Problem { dtype: DType::BF16, ..problem(sizes) };
+        let many = half([512, 4, 4, 192, 192, 288]);
+        assert_eq!(path(BlastStrategy::Auto, many, DEVICE), Path::TensorCore);
+        assert_eq!(path(BlastStrategy::Staged, many, DEVICE), Path::Staged);
+        assert_eq!(path(BlastStrategy::Auto, Problem { keeps_projections: true, ..many }, DEVICE), Path::TensorCore);
+        assert_eq!(path(BlastStrategy::Auto, half([8, 4, 4, 192, 192, 288]), DEVICE), Path::Decode);
+        let single = problem([512, 4, 4, 192, 192, 288]);
+        let rejected = |problem, limits| rejection(BlastStrategy::TensorCore, problem, limits);
+        assert_eq!(rejected(single, DEVICE), Some(BlastRejection::TensorCores { dtype: DType::F32 }));
+        let without = Limits { tensor_cores: TensorCores::default(), ..DEVICE };
+        assert_eq!(rejected(many, without), Some(BlastRejection::TensorCores { dtype: DType::BF16 }));
+        assert_eq!(path(BlastStrategy::Auto, many, without), Path::Staged);
+        let odd = half([512, 4, 4, 192, 192, 284]);
+        assert_eq!(rejected(odd, DEVICE), Some(BlastRejection::Alignment { size: 284, multiple: 8 }));
     }
 
     #[test]

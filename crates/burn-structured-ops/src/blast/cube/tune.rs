@@ -16,8 +16,9 @@ use burn_cubecl::{CubeBackend, CubeTuneId};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The candidates, the one that can always run first.
-const CANDIDATES: [(&str, Path, BlastStrategy); 4] = [
+const CANDIDATES: [(&str, Path, BlastStrategy); 5] = [
     ("staged", Path::Staged, BlastStrategy::Staged),
+    ("tensor core", Path::TensorCore, BlastStrategy::TensorCore),
     ("fused", Path::Fused, BlastStrategy::Fused),
     ("portable", Path::Portable, BlastStrategy::Portable),
     ("decode", Path::Decode, BlastStrategy::Decode),

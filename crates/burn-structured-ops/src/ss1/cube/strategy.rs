@@ -45,9 +45,16 @@ pub(super) fn gradient_tile(fold: Fold, sums: DType, limits: Limits) -> Option<G
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cube::TensorCores;
     use crate::ss1::Rotations;
 
-    const DEVICE: Limits = Limits { units: 1024, shared_memory: 16 * 1024, gpu: true, processor: false };
+    const DEVICE: Limits = Limits {
+        units: 1024,
+        shared_memory: 16 * 1024,
+        gpu: true,
+        processor: false,
+        tensor_cores: TensorCores { f16: false, bf16: false },
+    };
 
     fn fold(reduction: usize, block_k: usize) -> Fold {
         let rotations = Rotations::Drawn { seed: 1, signs: true };

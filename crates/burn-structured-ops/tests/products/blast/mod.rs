@@ -10,3 +10,4 @@ mod run;
 mod special_cases;
 mod stages;
 mod table;
+mod tensor_cores;

@@ -5,5 +5,6 @@
 
 mod kernel;
 mod launch;
+mod tiles;
 
 pub(super) use launch::{couple, coupling_backward, coupling_gradient};

@@ -1,0 +1,167 @@
+//! How a product is cut into tiles for the matrix instructions, and when it cannot be.
+
+/// Rows, columns and terms of one matrix instruction, whose operands are of 16 bits and whose sums are of 32.
+pub(super) const TILE_ROWS: usize = 16;
+pub(super) const TILE_COLS: usize = 8;
+pub(super) const TILE_TERMS: usize = 16;
+/// Units that execute it together.
+pub(super) const PLANE: usize = 32;
+/// Steps that are in shared memory at a time: the one that is multiplied, the one after it and the one that is being stored.
+pub(super) const STAGES: usize = 3;
+/// Elements of a vector: 16 bytes, the most that a unit moves at a time and what a unit addresses of a tile.
+pub(super) const VECTOR: usize = 8;
+/// Bytes of an element.
+const ELEMENT: usize = 2;
+/// What the extent of every contiguous axis has to be a multiple of.
+pub(crate) const ALIGNMENT: usize = VECTOR;
+
+/// Which axis of an operand is contiguous in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Contiguous {
+    /// The summed one.
+    Terms,
+    /// The other: rows of the left operand, columns of the right.
+    Across,
+}
+
+/// How a cube is cut: fixed when the kernel is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Cut {
+    pub(super) planes_m: usize,
+    pub(super) planes_n: usize,
+    /// Tiles of a plane down the rows.
+    pub(super) rows: usize,
+    /// Tiles of a plane along the columns, an even number.
+    pub(super) cols: usize,
+    /// Terms of the sums that go through shared memory in one step: 32 or 64. With more of them, what is read has longer to
+    /// arrive, and takes more registers until then.
+    pub(super) depth: usize,
+}
+
+impl Cut {
+    pub(super) fn units(&self) -> usize {
+        self.planes_m * self.planes_n * PLANE
+    }
+
+    pub(super) fn height(&self) -> usize {
+        self.planes_m * self.rows * TILE_ROWS
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.planes_n * self.cols * TILE_COLS
+    }
+
+    /// The part of the left operand that a cube has at a time.
+    pub(super) fn lhs(&self, contiguous: Contiguous) -> Side {
+        Side { extent: self.height(), depth: self.depth, units: self.units(), contiguous }
+    }
+
+    /// The part of the right operand that a cube has at a time.
+    pub(super) fn rhs(&self, contiguous: Contiguous) -> Side {
+        Side { extent: self.width(), depth: self.depth, units: self.units(), contiguous }
+    }
+
+    /// Columns of shared memory in which a plane lays out its results, with a gap so that rows begin at different banks.
+    pub(super) fn pitch(&self) -> usize {
+        self.cols * TILE_COLS + VECTOR
+    }
+
+    /// Bytes of shared memory.
+    pub(super) fn shared(&self) -> usize {
+        let stages = STAGES * (self.height() + self.width()) * self.depth;
+        (stages + self.units() / PLANE * TILE_ROWS * self.pitch()) * ELEMENT
+    }
+}
+
+/// What a cube has of one operand in one step: so much of its rows or columns, by so many terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Side {
+    pub(super) extent: usize,
+    pub(super) depth: usize,
+    /// Units that bring it into shared memory.
+    pub(super) units: usize,
+    pub(super) contiguous: Contiguous,
+}
+
+impl Side {
+    /// Vectors of it.
+    pub(super) fn vectors(&self) -> usize {
+        self.extent * self.depth / VECTOR
+    }
+
+    /// Vectors of each unit.
+    pub(super) fn each(&self) -> usize {
+        self.vectors() / self.units
+    }
+}
+
+/// The tiles there are, the largest first; each was the fastest of many on an H100 for some number of tokens.
+pub(super) const CUTS: [Cut; 3] = [
+    Cut { planes_m: 2, planes_n: 4, rows: 4, cols: 8, depth: 32 },
+    Cut { planes_m: 2, planes_n: 4, rows: 4, cols: 4, depth: 64 },
+    Cut { planes_m: 2, planes_n: 2, rows: 2, cols: 4, depth: 32 },
+];
+
+/// Multiprocessors of a device that does not tell.
+const MULTIPROCESSORS: u32 = 64;
+
+/// Elements of a tile's product that take as long as loading a row or column of it.
+const LOADING: usize = 32;
+
+/// The cut of `batch` products of `m × n` that takes a device of so many multiprocessors the least time.
+pub(super) fn cut(batch: usize, m: usize, n: usize, multiprocessors: Option<u32>, shared_memory: usize) -> Cut {
+    let multiprocessors = multiprocessors.unwrap_or(MULTIPROCESSORS).max(1) as usize;
+    // Rounds of one cube each, by what a round takes. A smaller tile loads more for each product.
+    let time = |cut: &Cut| {
+        let (height, width) = (cut.height(), cut.width());
+        let rounds = (batch * m.div_ceil(height) * n.div_ceil(width)).div_ceil(multiprocessors);
+        rounds * (height * width + LOADING * (height + width))
+    };
+    let fits = CUTS.into_iter().filter(|cut| cut.shared() <= shared_memory);
+    fits.min_by_key(time).unwrap_or(CUTS[CUTS.len() - 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An H100's.
+    const SHARED: usize = 227 * 1024;
+
+    #[test]
+    fn units_share_out_what_they_bring() {
+        for cut in CUTS {
+            for contiguous in [Contiguous::Terms, Contiguous::Across] {
+                for side in [cut.lhs(contiguous), cut.rhs(contiguous)] {
+                    assert_eq!(side.each() * side.units, side.vectors(), "{side:?}");
+                    // What the places in shared memory count on.
+                    assert!(side.extent.is_multiple_of(8 * VECTOR) && 8 % (side.depth / VECTOR) == 0, "{side:?}");
+                }
+            }
+            // Right tiles come in pairs, and every part of a step has its share of left tiles to load.
+            assert!(cut.cols.is_multiple_of(2) && (TILE_ROWS * cut.cols).is_multiple_of(PLANE), "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn the_cuts_are_those_that_were_measured_to_be_the_fastest() {
+        let of = |batch, m, n| {
+            let cut = cut(batch, m, n, Some(132), SHARED);
+            [cut.height(), cut.width()]
+        };
+        assert_eq!(of(4, 4096, 1016), [128, 256]);
+        assert_eq!(of(16, 4096, 992), [128, 256]);
+        assert_eq!(of(16, 512, 992), [128, 256]);
+        assert_eq!(of(4, 512, 1016), [128, 128]);
+        assert_eq!(of(16, 512, 256), [128, 128]);
+        assert_eq!(of(4, 64, 1016), [64, 64]);
+    }
+
+    #[test]
+    fn small_shared_memory_gets_small_tiles() {
+        for kilobytes in [48, 64, 99, 227] {
+            let cut = cut(4, 4096, 1016, Some(40), kilobytes * 1024);
+            assert!(cut.shared() <= kilobytes * 1024, "{kilobytes}: {cut:?}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The kernel: a cube's planes multiply tiles that lie in shared memory, while the next ones are on their way.
+
+use super::cut::{Contiguous, Cut, PLANE, STAGES, Side, TILE_COLS, TILE_ROWS, TILE_TERMS, VECTOR};
+use super::stage::{fetch, lhs_position, rhs_position, starts, store};
+use crate::gemm::Strides;
+use cubecl::cmma::{MatrixIdent, MmaDefinition};
+use cubecl::prelude::*;
+
+/// The sizes of a product, and of the batches of it.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(super) struct ProductSizes {
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) terms: usize,
+    pub(super) cubes: usize,
+}
+
+/// `out_b = lhs_b rhs_b + bias_b` for `[m, k] × [k, n]`, sums in f32.
+///
+/// Each plane has the sums of its part of the cube's tile in the registers of its units, where the device's matrix
+/// instructions want them. What it multiplies is always on its way: a step of [`Cut::depth`] terms is read from memory into registers
+/// three steps ahead, stored to one of [`STAGES`] parts of shared memory two steps ahead, and loaded from there into the
+/// registers of the matrix instructions one [`TILE_TERMS`] ahead, so that one barrier a step is enough and nobody waits behind it.
+///
+/// Strides are in elements, all of them multiples of [`VECTOR`] but those along the contiguous axes; `bias` has a row of `n`
+/// for each batch.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
+    lhs: &Tensor<Vector<T, N>>,
+    rhs: &Tensor<Vector<T, N>>,
+    bias: &Tensor<T>,
+    out: &mut Tensor<Vector<T, N>>,
+    lhs_strides: &Strides,
+    rhs_strides: &Strides,
+    out_strides: &Strides,
+    bias_stride: usize,
+    sizes: &ProductSizes,
+    #[comptime] cut: Cut,
+    #[comptime] contiguous: [Contiguous; 2],
+    #[comptime] has_bias: bool,
+    #[define(T)] _dtype: ElemType,
+) {
+    // The same for all units of a cube, which therefore all reach the barriers below or none.
+    if CUBE_POS >= sizes.cubes {
+        terminate!();
+    }
+    let (height, width, units) = comptime!((cut.height(), cut.width(), cut.units()));
+    let (lhs_side, rhs_side) = comptime!((cut.lhs(contiguous[0]), cut.rhs(contiguous[1])));
+    let (lhs_vectors, rhs_vectors, depth) = comptime!((lhs_side.vectors(), rhs_side.vectors(), cut.depth));
+    let across = sizes.cols.div_ceil(width);
+    let down = sizes.rows.div_ceil(height);
+    let first_col = (CUBE_POS % across) * width;
+    let first_row = (CUBE_POS / across % down) * height;
+    let batch = CUBE_POS / (across * down);
+
+    let mut lhs_stages = Shared::<[Vector<T, N>]>::new_aligned_slice(comptime!(STAGES * lhs_vectors), 128usize);
+    let mut rhs_stages = Shared::<[Vector<T, N>]>::new_aligned_slice(comptime!(STAGES * rhs_vectors), 128usize);
+    let mut lhs_next = Array::<Vector<T, N>>::new(comptime!(lhs_vectors / units));
+    let mut rhs_next = Array::<Vector<T, N>>::new(comptime!(rhs_vectors / units));
+    let mut lhs_at =
+        starts(batch * lhs_strides.batch, lhs_strides.row, lhs_strides.col, first_row, sizes.rows, lhs_side);
+    let mut rhs_at =
+        starts(batch * rhs_strides.batch, rhs_strides.col, rhs_strides.row, first_col, sizes.cols, rhs_side);
+    let (lhs_step, rhs_step) = (depth * lhs_strides.col / VECTOR, depth * rhs_strides.row / VECTOR);
+
+    let definition = MmaDefinition::<T, T, f32>::new(TILE_ROWS, TILE_COLS, TILE_TERMS);
+    let size!(A) = definition.vector_size(MatrixIdent::A);
+    let size!(B) = definition.vector_size(MatrixIdent::B);
+    let size!(C) = definition.vector_size(MatrixIdent::Accumulator);
+    let mut sums = Sequence::<Array<Vector<f32, C>>>::new();
+    #[unroll]
+    for _ in 0..comptime!(cut.rows * cut.cols) {
+        let mut zeros = Array::<Vector<f32, C>>::new(2usize);
+        zeros[0] = Vector::new(0.0f32);
+        zeros[1] = Vector::new(0.0f32);
+        sums.push(zeros);
+    }
+    let mut lhs_tiles = Sequence::<Array<Vector<T, A>>>::new();
+    #[unroll]
+    for _ in 0..comptime!(2 * cut.rows) {
+        lhs_tiles.push(Array::<Vector<T, A>>::new(4usize));
+    }
+    let mut rhs_tiles = Sequence::<Array<Vector<T, B>>>::new();
+    #[unroll]
+    for _ in 0..4usize {
+        rhs_tiles.push(Array::<Vector<T, B>>::new(2usize));
+    }
+
+    let plane = UNIT_POS as usize / PLANE;
+    let plane_row = plane / comptime!(cut.planes_n) * comptime!(cut.rows * TILE_ROWS);
+    let plane_col = plane % comptime!(cut.planes_n) * comptime!(cut.cols * TILE_COLS);
+
+    #[unroll]
+    for step in 0..2usize {
+        fetch::<T, N>(
+            lhs,
+            &mut lhs_next,
+            &mut lhs_at,
+            lhs_step,
+            comptime!(step * depth).runtime(),
+            sizes.terms,
+            lhs_side,
+        );
+        fetch::<T, N>(
+            rhs,
+            &mut rhs_next,
+            &mut rhs_at,
+            rhs_step,
+            comptime!(step * depth).runtime(),
+            sizes.terms,
+            rhs_side,
+        );
+        store::<T, N>(&lhs_next, &mut lhs_stages, comptime!(step * lhs_vectors).runtime(), lhs_side);
+        store::<T, N>(&rhs_next, &mut rhs_stages, comptime!(step * rhs_vectors).runtime(), rhs_side);
+    }
+    fetch::<T, N>(lhs, &mut lhs_next, &mut lhs_at, lhs_step, comptime!(2 * depth).runtime(), sizes.terms, lhs_side);
+    fetch::<T, N>(rhs, &mut rhs_next, &mut rhs_at, rhs_step, comptime!(2 * depth).runtime(), sizes.terms, rhs_side);
+    sync_cube();
+    #[unroll]
+    for i in 0..comptime!(cut.rows) {
+        load_lhs::<T, N, A>(
+            &definition,
+            &lhs_stages,
+            &mut lhs_tiles,
+            0usize.runtime(),
+            plane_row,
+            0usize,
+            i,
+            cut,
+            lhs_side,
+        );
+    }
+    load_rhs::<T, N, B>(&definition, &rhs_stages, &mut rhs_tiles, 0usize.runtime(), plane_col, 0usize, cut, rhs_side);
+
+    let (parts, pairs) = comptime!((depth / TILE_TERMS, cut.cols / 2));
+    let steps = sizes.terms.div_ceil(depth);
+    let mut stage = 0usize.runtime();
+    for step in 0..steps {
+        let following = select(stage == comptime!(STAGES - 1), 0, stage + 1);
+        let last = select(following == comptime!(STAGES - 1), 0, following + 1);
+        #[unroll]
+        for turn in 0..comptime!(parts * pairs) {
+            let (part, pair) = comptime!((turn / pairs, turn % pairs));
+            // The pair of right tiles that comes next, and a share of the left tiles of the next part.
+            let then = if comptime!(turn + 1 == parts * pairs) { following } else { stage };
+            load_rhs::<T, N, B>(
+                &definition,
+                &rhs_stages,
+                &mut rhs_tiles,
+                then,
+                plane_col,
+                comptime!((turn + 1) % (parts * pairs)),
+                cut,
+                rhs_side,
+            );
+            let then = if comptime!(part + 1 == parts) { following } else { stage };
+            #[unroll]
+            for i in comptime!(cut.rows * pair / pairs)..comptime!(cut.rows * (pair + 1) / pairs) {
+                load_lhs::<T, N, A>(
+                    &definition,
+                    &lhs_stages,
+                    &mut lhs_tiles,
+                    then,
+                    plane_row,
+                    comptime!((part + 1) % parts),
+                    i,
+                    cut,
+                    lhs_side,
+                );
+            }
+            if comptime!(turn == 1) {
+                store::<T, N>(&lhs_next, &mut lhs_stages, last * lhs_vectors, lhs_side);
+                store::<T, N>(&rhs_next, &mut rhs_stages, last * rhs_vectors, rhs_side);
+                let next = (step + comptime!(STAGES)) * depth;
+                if next < sizes.terms {
+                    fetch::<T, N>(lhs, &mut lhs_next, &mut lhs_at, lhs_step, next, sizes.terms, lhs_side);
+                    fetch::<T, N>(rhs, &mut rhs_next, &mut rhs_at, rhs_step, next, sizes.terms, rhs_side);
+                }
+            }
+            #[unroll]
+            for side in 0..2usize {
+                #[unroll]
+                for i in 0..comptime!(cut.rows) {
+                    definition.execute_inplace(
+                        &lhs_tiles[comptime!(part % 2 * cut.rows + i)],
+                        &rhs_tiles[comptime!(turn % 2 * 2 + side)],
+                        sums.index_mut(comptime!(i * cut.cols + 2 * pair + side)),
+                    );
+                }
+            }
+        }
+        sync_cube();
+        stage = following;
+    }
+
+    // A unit has two neighbouring columns of two rows of each tile: too little to write at a time. Each plane lays its rows out
+    // in shared memory, a tile high, and takes them from there in whole vectors.
+    let pitch = comptime!(cut.pitch());
+    let mut landings =
+        Shared::<[Vector<T, N>]>::new_aligned_slice(comptime!(units / PLANE * TILE_ROWS * pitch / VECTOR), 128usize);
+    let plane_start = plane * comptime!(TILE_ROWS * pitch);
+    let lane = UNIT_POS as usize % PLANE;
+    #[unroll]
+    for i in 0..comptime!(cut.rows) {
+        #[unroll]
+        for j in 0..comptime!(cut.cols) {
+            let across = comptime!(j * TILE_COLS).runtime() + lane % 4 * 2;
+            let mut added = Vector::<f32, C>::new(0.0f32);
+            if comptime!(has_bias) {
+                let col = min(first_col + plane_col + across, sizes.cols - 2);
+                let start = (batch * sizes.cols + col) * bias_stride;
+                added.insert(0usize, f32::cast_from(bias[start]));
+                added.insert(1usize, f32::cast_from(bias[start + bias_stride]));
+            }
+            #[unroll]
+            for part in 0..2usize {
+                let values = sums[comptime!(i * cut.cols + j)][part] + added;
+                let mut pair = Vector::<T, P>::new(T::new(0.0));
+                pair.insert(0usize, T::cast_from(values.extract(0usize)));
+                pair.insert(1usize, T::cast_from(values.extract(1usize)));
+                let row = comptime!(part * (TILE_ROWS / 2)).runtime() + lane / 4;
+                let pairs = landings.with_vector_size_mut::<P>();
+                pairs[(plane_start + row * pitch + across) / 2] = pair;
+            }
+        }
+        sync_plane();
+        #[unroll]
+        for turn in 0..comptime!(TILE_ROWS * cut.cols / PLANE) {
+            let index = lane + comptime!(turn * PLANE);
+            let (down, vector) = (index / comptime!(cut.cols), index % comptime!(cut.cols));
+            let row = first_row + plane_row + comptime!(i * TILE_ROWS) + down;
+            let col = first_col + plane_col + vector * VECTOR;
+            if row < sizes.rows && col < sizes.cols {
+                let start = batch * out_strides.batch + row * out_strides.row + col;
+                out[start / VECTOR] = landings[(plane_start + down * pitch) / VECTOR + vector];
+            }
+        }
+        sync_plane();
+    }
+}
+
+/// Loads left tile `i` of part `part` of a step into one of the two sets of registers, by turns.
+#[cube]
+fn load_lhs<T: Float, N: Size, A: Size>(
+    definition: &MmaDefinition<T, T, f32>,
+    stages: &Shared<[Vector<T, N>]>,
+    tiles: &mut Sequence<Array<Vector<T, A>>>,
+    stage: usize,
+    plane_row: usize,
+    #[comptime] part: usize,
+    #[comptime] i: usize,
+    #[comptime] cut: Cut,
+    #[comptime] side: Side,
+) {
+    let position = stage * comptime!(side.vectors()) + lhs_position(plane_row + comptime!(i * TILE_ROWS), part, side);
+    let slice = &stages[position..position + 1];
+    let transposed = comptime!(side.contiguous == Contiguous::Across);
+    let tile = definition.load_matrix::<_, A>(slice, MatrixIdent::A, 4usize, transposed);
+    let into = tiles.index_mut(comptime!(part % 2 * cut.rows + i));
+    #[unroll]
+    for register in 0..4usize {
+        into[register] = tile[register];
+    }
+}
+
+/// Loads the right tiles of turn `turn` of a step, two side by side, into one of the two sets of registers, by turns.
+#[cube]
+fn load_rhs<T: Float, N: Size, B: Size>(
+    definition: &MmaDefinition<T, T, f32>,
+    stages: &Shared<[Vector<T, N>]>,
+    tiles: &mut Sequence<Array<Vector<T, B>>>,
+    stage: usize,
+    plane_col: usize,
+    #[comptime] turn: usize,
+    #[comptime] cut: Cut,
+    #[comptime] side: Side,
+) {
+    let (part, pair) = comptime!((turn / (cut.cols / 2), turn % (cut.cols / 2)));
+    let position =
+        stage * comptime!(side.vectors()) + rhs_position(plane_col + comptime!(pair * 2 * TILE_COLS), part, side);
+    let slice = &stages[position..position + 1];
+    let transposed = comptime!(side.contiguous == Contiguous::Across);
+    let both = definition.load_matrix::<_, B>(slice, MatrixIdent::B, 4usize, transposed);
+    #[unroll]
+    for side in 0..2usize {
+        let into = tiles.index_mut(comptime!(turn % 2 * 2 + side));
+        into[0] = both[comptime!(2 * side)];
+        into[1] = both[comptime!(2 * side + 1)];
+    }
+}

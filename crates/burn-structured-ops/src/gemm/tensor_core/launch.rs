@@ -1,0 +1,189 @@
+//! Host side: which products the kernel can compute, alignment, launch sizes.
+
+use super::cut::{Contiguous, Cut, TILE_COLS, TILE_ROWS, TILE_TERMS, VECTOR, cut};
+use super::kernel::{ProductSizesLaunch, tensor_core_gemm_kernel};
+use crate::Bias;
+use crate::cube::address_type;
+use crate::gemm::launch::{output, strides_of};
+use burn::backend::TensorMetadata;
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::DType;
+use burn_cubecl::cubecl::client::Client;
+use burn_cubecl::cubecl::features::MmaConfig;
+use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, cubecl};
+use cubecl::{CubeDim, calculate_cube_count_elemwise};
+
+/// Whether the device multiplies tiles of `dtype`, sums in f32, by instructions whose registers a kernel can fill itself.
+pub(crate) fn has_tensor_cores(client: &Client, dtype: DType) -> bool {
+    if !matches!(dtype, DType::F16 | DType::BF16) {
+        return false;
+    }
+    let kind = dtype_to_storage_type(dtype);
+    let tile = MmaConfig {
+        a_type: kind,
+        b_type: kind,
+        cd_type: ElemType::Float(FloatKind::F32),
+        m: TILE_ROWS as u32,
+        n: TILE_COLS as u32,
+        k: TILE_TERMS as u32,
+    };
+    let matmul = &client.features().matmul;
+    matmul.mma.contains(&tile) && matmul.ldmatrix.contains(&kind)
+}
+
+/// Whether [`tensor_core_gemm`] can multiply these operands `[b, m, k]` and `[b, k, n]`.
+///
+/// The device must have tensor cores for their dtype, and rows of the product and of either operand, as it lies in memory, must
+/// consist of whole vectors.
+pub(crate) fn on_tensor_cores(lhs: &CubeTensor, rhs: &CubeTensor) -> bool {
+    let n = rhs.shape()[2];
+    has_tensor_cores(&lhs.client, lhs.dtype) && n.is_multiple_of(VECTOR) && is_whole(lhs) && is_whole(rhs)
+}
+
+/// Whether the contiguous axis of `operand [b, rows, cols]`, or the last if there is none, consists of whole vectors.
+fn is_whole(operand: &CubeTensor) -> bool {
+    let [_, rows, cols] = operand.shape().dims();
+    if is_transposed(operand) { rows.is_multiple_of(VECTOR) } else { cols.is_multiple_of(VECTOR) }
+}
+
+/// Whether the rows of a matrix are neighbours, and its columns are not.
+fn is_transposed(operand: &CubeTensor) -> bool {
+    matches!(operand.meta.strides()[..], [_, 1, col] if col != 1)
+}
+
+/// `lhs [b, m, k] × rhs [b, k, n] + bias` on tensor cores, into `out [b, m, n]` if given; `bias` is `[b n]`.
+///
+/// The operands must be [`on_tensor_cores`]. Those whose rows do not begin at whole vectors are copied.
+pub(crate) fn tensor_core_gemm(
+    lhs: CubeTensor,
+    rhs: CubeTensor,
+    bias: Bias<CubeBackend>,
+    out: Option<CubeTensor>,
+) -> CubeTensor {
+    let out = out.unwrap_or_else(|| output(&lhs, &rhs));
+    let ([batch, m, _], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
+    let hardware = &out.client.properties().hardware;
+    let cut = cut(batch, m, n, hardware.num_streaming_multiprocessors, hardware.max_shared_memory_size);
+    launch(lhs, rhs, bias, &out, cut);
+    out
+}
+
+/// [`tensor_core_gemm`] by a given cut.
+pub(super) fn launch(lhs: CubeTensor, rhs: CubeTensor, bias: Bias<CubeBackend>, out: &CubeTensor, cut: Cut) {
+    let ([batch, m, k], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
+    let (lhs, rhs) = (in_vectors(lhs), in_vectors(rhs));
+    let along = |tensor: &CubeTensor, terms: usize| match tensor.meta.strides()[terms] {
+        1 => Contiguous::Terms,
+        _ => Contiguous::Across,
+    };
+    let contiguous = [along(&lhs, 2), along(&rhs, 1)];
+    let client = out.client.clone();
+    let cubes = batch * m.div_ceil(cut.height()) * n.div_ceil(cut.width());
+    let cube_dim = CubeDim::new_1d(cut.units() as u32);
+    let address = address_type([&lhs, &rhs, out]);
+    // A kernel's arguments are fixed, so an absent bias is a tensor that no unit reads.
+    let (bias, has_bias) = match bias {
+        Bias::Absent => (rhs.clone(), false),
+        Bias::Added(bias) => (bias, true),
+    };
+    let bias_stride = bias.meta.strides().last().copied().unwrap_or(1);
+    let (lhs_strides, rhs_strides, out_strides) = (strides_of(&lhs), strides_of(&rhs), strides_of(out));
+    let dtype = dtype_to_storage_type(lhs.dtype);
+    // SAFETY: a cube below `cubes` reads vectors of `lhs` and `rhs` that begin at rows below `m`, columns below `n`, terms
+    // below `k` and batches below `batch`, at the strides of their own layouts; a vector divides the extent of the axis it lies
+    // along and every stride of the others, so it is within the tensor. It reads `bias` at a batch's columns, and writes
+    // vectors of `out` within the same bounds, which divide `n` and the strides of `out`.
+    unsafe {
+        tensor_core_gemm_kernel::launch_unchecked(
+            &client,
+            calculate_cube_count_elemwise(&client, cubes * cut.units(), cube_dim),
+            cube_dim,
+            address,
+            VECTOR,
+            2,
+            lhs.into_tensor_arg(),
+            rhs.into_tensor_arg(),
+            bias.into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            lhs_strides,
+            rhs_strides,
+            out_strides,
+            bias_stride,
+            ProductSizesLaunch::new(m, n, k, cubes),
+            cut,
+            contiguous,
+            has_bias,
+            dtype,
+        );
+    }
+}
+
+/// `operand [b, rows, cols]`, copied unless one of its last axes is contiguous and its other strides are whole vectors.
+fn in_vectors(operand: CubeTensor) -> CubeTensor {
+    let [batch, row, col] = operand.meta.strides()[..] else { return into_contiguous(operand) };
+    let [batches, rows, cols] = operand.shape().dims();
+    let whole = |stride: usize| stride.is_multiple_of(VECTOR);
+    let apart = batches <= 1 || whole(batch);
+    if apart && ((col == 1 && whole(row) && whole(cols)) || (row == 1 && whole(col) && whole(rows))) {
+        return operand;
+    }
+    if !is_transposed(&operand) {
+        return into_contiguous(operand);
+    }
+    // What is transposed stays so.
+    CubeBackend::float_swap_dims(into_contiguous(CubeBackend::float_swap_dims(operand, 1, 2)), 1, 2)
+}
+
+#[cfg(all(test, feature = "cuda"))]
+mod tests {
+    use super::super::cut::CUTS;
+    use super::*;
+    use crate::cube::empty_like;
+    use crate::gemm::tiled_gemm;
+    use burn::backend::DispatchDevice;
+    use burn::tensor::{Shape, TensorData};
+
+    /// A batch of two matrices of small whole numbers, so that the order of the sums does not matter.
+    fn upload(
+        [rows, cols]: [usize; 2],
+        transposed: bool,
+        dtype: DType,
+        device: &burn_cubecl::CubeDevice,
+    ) -> CubeTensor {
+        let values: Vec<f32> = (0..2 * rows * cols).map(|index| ((index * 5) % 7) as f32 - 3.0).collect();
+        let dims = if transposed { [2, cols, rows] } else { [2, rows, cols] };
+        let tensor = CubeBackend::float_from_data(TensorData::new(values, dims).convert_dtype(dtype), device);
+        if transposed { CubeBackend::float_swap_dims(tensor, 1, 2) } else { tensor }
+    }
+
+    fn read(tensor: CubeTensor) -> Vec<f32> {
+        let data = burn::tensor::read_sync(CubeBackend::float_into_data(tensor)).expect("readable");
+        data.convert_dtype(DType::F32).try_into_vec::<f32>().expect("f32 values")
+    }
+
+    #[test]
+    fn every_cut_is_the_tiled_product() {
+        let device = crate::device::named("cuda").expect("a device");
+        let DispatchDevice::Cube(device) = device.as_dispatch() else { panic!("{device:?} is no CubeCL device") };
+        for dtype in [DType::BF16, DType::F16] {
+            assert!(has_tensor_cores(&device.client(), dtype), "{dtype:?}");
+            for [m, n, k] in [[8, 8, 8], [16, 24, 40], [136, 264, 72], [256, 512, 96], [328, 40, 1000]] {
+                for (lhs_transposed, rhs_transposed) in [(false, false), (false, true), (true, false), (true, true)] {
+                    let lhs = upload([m, k], lhs_transposed, dtype, device);
+                    let rhs = upload([k, n], rhs_transposed, dtype, device);
+                    let expected = read(tiled_gemm(lhs.clone(), rhs.clone(), None));
+                    for cut in CUTS {
+                        let out = empty_like(&lhs, Shape::new([2, m, n]), dtype);
+                        launch(lhs.clone(), rhs.clone(), Bias::Absent, &out, cut);
+                        let what = format!("{dtype:?}, {m} × {n} × {k}, {lhs_transposed}, {rhs_transposed}, {cut:?}");
+                        assert_eq!(read(out), expected, "{what}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Products in half precision on tensor cores, by the matrix instructions whose registers a kernel fills itself.
+//!
+//! Burn's matmul has tensor cores too, but chooses among kernels that leave two thirds of an H100 idle on these shapes, copies
+//! operands whose matrices lie side by side, and leaves the bias to a pass of its own. The kernel here reads the blocks of `x`
+//! as they lie, in vectors, and adds the bias before it stores.
+
+mod cut;
+mod kernel;
+mod launch;
+mod stage;
+
+pub(crate) use cut::ALIGNMENT;
+pub(crate) use launch::{has_tensor_cores, on_tensor_cores, tensor_core_gemm};

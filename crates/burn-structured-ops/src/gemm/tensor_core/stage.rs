@@ -1,0 +1,125 @@
+//! The way of an operand into shared memory, and where its elements lie there.
+
+use super::cut::{Contiguous, PLANE, Side, TILE_TERMS, VECTOR};
+use cubecl::prelude::*;
+
+/// The vectors of an operand at which this unit's share of the first tile begins; beyond the end of the other axis, the last ones.
+#[cube]
+pub(super) fn starts(
+    start: usize,
+    across_stride: usize,
+    term_stride: usize,
+    first: usize,
+    end: usize,
+    #[comptime] side: Side,
+) -> Array<usize> {
+    let mut at = Array::<usize>::new(comptime!(side.each()));
+    #[unroll]
+    for turn in 0..comptime!(side.each()) {
+        let index = UNIT_POS as usize + turn * comptime!(side.units);
+        let (across, term) = place(index, side);
+        let last = if comptime!(side.contiguous == Contiguous::Terms) { end - 1 } else { end - VECTOR };
+        at[turn] = (start + min(first + across, last) * across_stride + term * term_stride) / VECTOR;
+    }
+    at
+}
+
+/// Reads this unit's share of the next tile of an operand, zeros beyond the terms, and moves on to the one after it.
+#[cube]
+pub(super) fn fetch<T: Float, N: Size>(
+    matrix: &Tensor<Vector<T, N>>,
+    values: &mut Array<Vector<T, N>>,
+    at: &mut Array<usize>,
+    step: usize,
+    first_term: usize,
+    terms: usize,
+    #[comptime] side: Side,
+) {
+    if first_term + comptime!(side.depth) <= terms {
+        #[unroll]
+        for turn in 0..comptime!(side.each()) {
+            values[turn] = matrix[at[turn]];
+            at[turn] += step;
+        }
+    } else {
+        #[unroll]
+        for turn in 0..comptime!(side.each()) {
+            let (_, term) = place(UNIT_POS as usize + turn * comptime!(side.units), side);
+            let mut value = Vector::<T, N>::new(T::new(0.0));
+            if first_term + term < terms {
+                value = matrix[at[turn]];
+            }
+            values[turn] = value;
+        }
+    }
+}
+
+/// Stores to shared memory what [`fetch`] has read.
+#[cube]
+pub(super) fn store<T: Float, N: Size>(
+    values: &Array<Vector<T, N>>,
+    stage: &mut Shared<[Vector<T, N>]>,
+    start: usize,
+    #[comptime] side: Side,
+) {
+    #[unroll]
+    for turn in 0..comptime!(side.each()) {
+        let index = UNIT_POS as usize + turn * comptime!(side.units);
+        let (across, term) = place(index, side);
+        stage[start + staged(across, term, side)] = values[turn];
+    }
+}
+
+/// Where in a tile of `extent` by [`Cut::depth`] vector `index` begins: across and along the terms.
+#[cube]
+fn place(index: usize, #[comptime] side: Side) -> (usize, usize) {
+    if comptime!(side.contiguous == Contiguous::Terms) {
+        let vectors = comptime!(side.depth / VECTOR);
+        (index / vectors, index % vectors * VECTOR)
+    } else {
+        let vectors = comptime!(side.extent / VECTOR);
+        (index % vectors * VECTOR, index / vectors)
+    }
+}
+
+/// The vector of shared memory in which the element `(across, term)` of a tile lies.
+///
+/// Eight neighbouring rows are read at once at one place of each. The places are permuted from row to row so that these lie
+/// in different banks.
+#[cube]
+fn staged(across: usize, term: usize, #[comptime] side: Side) -> usize {
+    if comptime!(side.contiguous == Contiguous::Terms) {
+        let vectors = comptime!(side.depth / VECTOR);
+        // Rows of 128 bytes meet the same banks, and of shorter ones every second.
+        across * vectors + ((term / VECTOR) ^ (across / comptime!(8 / vectors) % vectors))
+    } else {
+        let vectors = comptime!(side.extent / VECTOR);
+        term * vectors + ((across / VECTOR) ^ (term % 8))
+    }
+}
+
+/// The vector that this unit of a plane addresses when the plane loads the left tile at `row` and term tile `part`.
+#[cube]
+pub(super) fn lhs_position(row: usize, #[comptime] part: usize, #[comptime] side: Side) -> usize {
+    let lane = UNIT_POS as usize % PLANE;
+    // Four matrices of eight by eight: the rows first, then the terms.
+    let (matrix, line) = (lane / 8, lane % 8);
+    if comptime!(side.contiguous == Contiguous::Terms) {
+        staged(row + matrix % 2 * 8 + line, part * TILE_TERMS + matrix / 2 * 8, side)
+    } else {
+        staged(row + matrix % 2 * 8, part * TILE_TERMS + matrix / 2 * 8 + line, side)
+    }
+}
+
+/// The same for two right tiles side by side at `col`.
+#[cube]
+pub(super) fn rhs_position(col: usize, #[comptime] part: usize, #[comptime] side: Side) -> usize {
+    let lane = UNIT_POS as usize % PLANE;
+    // Four matrices of eight by eight: the terms first, then the columns.
+    let (matrix, line) = (lane / 8, lane % 8);
+    if comptime!(side.contiguous == Contiguous::Terms) {
+        staged(col + matrix / 2 * 8 + line, part * TILE_TERMS + matrix % 2 * 8, side)
+    } else {
+        staged(col + matrix / 2 * 8, part * TILE_TERMS + matrix % 2 * 8 + line, side)
+    }
+}
