@@ -1,11 +1,11 @@
 //! How a product is cut into tiles for the matrix instructions, and when it cannot be.
 
 /// Rows, columns and terms of one matrix instruction, whose operands are of 16 bits and whose sums are of 32.
-pub(super) const TILE_ROWS: usize = 16;
-pub(super) const TILE_COLS: usize = 8;
-pub(super) const TILE_TERMS: usize = 16;
+pub(crate) const TILE_ROWS: usize = 16;
+pub(crate) const TILE_COLS: usize = 8;
+pub(crate) const TILE_TERMS: usize = 16;
 /// Units that execute it together.
-pub(super) const PLANE: usize = 32;
+pub(crate) const PLANE: usize = 32;
 /// Steps that are in shared memory at a time: the one that is multiplied, the one after it and the one that is being stored.
 pub(super) const STAGES: usize = 3;
 /// Elements of a vector: 16 bytes, the most that a unit moves at a time and what a unit addresses of a tile.

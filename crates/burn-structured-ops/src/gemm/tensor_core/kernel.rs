@@ -1,7 +1,8 @@
 //! The kernel: a cube's planes multiply tiles that lie in shared memory, while the next ones are on their way.
 
 use super::cut::{Contiguous, Cut, PLANE, STAGES, Side, TILE_COLS, TILE_ROWS, TILE_TERMS, VECTOR};
-use super::stage::{fetch, lhs_position, rhs_position, starts, store};
+use super::multiply::Multiply;
+use super::stage::{element, fetch, lhs_position, rhs_position, starts, store};
 use crate::gemm::Strides;
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::prelude::*;
@@ -38,6 +39,7 @@ pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
     #[comptime] cut: Cut,
     #[comptime] contiguous: [Contiguous; 2],
     #[comptime] has_bias: bool,
+    #[comptime] multiply: Multiply,
     #[define(T)] _dtype: ElemType,
 ) {
     // The same for all units of a cube, which therefore all reach the barriers below or none.
@@ -63,27 +65,23 @@ pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
         starts(batch * rhs_strides.batch, rhs_strides.col, rhs_strides.row, first_col, sizes.cols, rhs_side);
     let (lhs_step, rhs_step) = (depth * lhs_strides.col / VECTOR, depth * rhs_strides.row / VECTOR);
 
-    let definition = MmaDefinition::<T, T, f32>::new(TILE_ROWS, TILE_COLS, TILE_TERMS);
-    let size!(A) = definition.vector_size(MatrixIdent::A);
-    let size!(B) = definition.vector_size(MatrixIdent::B);
-    let size!(C) = definition.vector_size(MatrixIdent::Accumulator);
-    let mut sums = Sequence::<Array<Vector<f32, C>>>::new();
+    let mut sums = Sequence::<Array<Vector<f32, Const<2>>>>::new();
     #[unroll]
     for _ in 0..comptime!(cut.rows * cut.cols) {
-        let mut zeros = Array::<Vector<f32, C>>::new(2usize);
+        let mut zeros = Array::<Vector<f32, Const<2>>>::new(2usize);
         zeros[0] = Vector::new(0.0f32);
         zeros[1] = Vector::new(0.0f32);
         sums.push(zeros);
     }
-    let mut lhs_tiles = Sequence::<Array<Vector<T, A>>>::new();
+    let mut lhs_tiles = Sequence::<Array<Vector<T, Const<2>>>>::new();
     #[unroll]
     for _ in 0..comptime!(2 * cut.rows) {
-        lhs_tiles.push(Array::<Vector<T, A>>::new(4usize));
+        lhs_tiles.push(Array::<Vector<T, Const<2>>>::new(4usize));
     }
-    let mut rhs_tiles = Sequence::<Array<Vector<T, B>>>::new();
+    let mut rhs_tiles = Sequence::<Array<Vector<T, Const<2>>>>::new();
     #[unroll]
     for _ in 0..4usize {
-        rhs_tiles.push(Array::<Vector<T, B>>::new(2usize));
+        rhs_tiles.push(Array::<Vector<T, Const<2>>>::new(2usize));
     }
 
     let plane = UNIT_POS as usize / PLANE;
@@ -118,20 +116,11 @@ pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
     sync_cube();
     #[unroll]
     for i in 0..comptime!(cut.rows) {
-        load_lhs::<T, N, A>(
-            &definition,
-            &lhs_stages,
-            &mut lhs_tiles,
-            0usize.runtime(),
-            plane_row,
-            0usize,
-            i,
-            cut,
-            lhs_side,
-        );
+        load_lhs::<T, N>(&lhs_stages, &mut lhs_tiles, 0usize.runtime(), plane_row, 0usize, i, cut, lhs_side, multiply);
     }
-    load_rhs::<T, N, B>(&definition, &rhs_stages, &mut rhs_tiles, 0usize.runtime(), plane_col, 0usize, cut, rhs_side);
+    load_rhs::<T, N>(&rhs_stages, &mut rhs_tiles, 0usize.runtime(), plane_col, 0usize, cut, rhs_side, multiply);
 
+    let definition = MmaDefinition::<T, T, f32>::new(TILE_ROWS, TILE_COLS, TILE_TERMS);
     let (parts, pairs) = comptime!((depth / TILE_TERMS, cut.cols / 2));
     let steps = sizes.terms.div_ceil(depth);
     let mut stage = 0usize.runtime();
@@ -143,8 +132,7 @@ pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
             let (part, pair) = comptime!((turn / pairs, turn % pairs));
             // The pair of right tiles that comes next, and a share of the left tiles of the next part.
             let then = if comptime!(turn + 1 == parts * pairs) { following } else { stage };
-            load_rhs::<T, N, B>(
-                &definition,
+            load_rhs::<T, N>(
                 &rhs_stages,
                 &mut rhs_tiles,
                 then,
@@ -152,12 +140,12 @@ pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
                 comptime!((turn + 1) % (parts * pairs)),
                 cut,
                 rhs_side,
+                multiply,
             );
             let then = if comptime!(part + 1 == parts) { following } else { stage };
             #[unroll]
             for i in comptime!(cut.rows * pair / pairs)..comptime!(cut.rows * (pair + 1) / pairs) {
-                load_lhs::<T, N, A>(
-                    &definition,
+                load_lhs::<T, N>(
                     &lhs_stages,
                     &mut lhs_tiles,
                     then,
@@ -166,6 +154,7 @@ pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
                     i,
                     cut,
                     lhs_side,
+                    multiply,
                 );
             }
             if comptime!(turn == 1) {
@@ -181,11 +170,15 @@ pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
             for side in 0..2usize {
                 #[unroll]
                 for i in 0..comptime!(cut.rows) {
-                    definition.execute_inplace(
-                        &lhs_tiles[comptime!(part % 2 * cut.rows + i)],
-                        &rhs_tiles[comptime!(turn % 2 * 2 + side)],
-                        sums.index_mut(comptime!(i * cut.cols + 2 * pair + side)),
-                    );
+                    let tile = sums.index_mut(comptime!(i * cut.cols + 2 * pair + side));
+                    if comptime!(multiply == Multiply::Instruction) {
+                        let (left, right) = comptime!((part % 2 * cut.rows + i, turn % 2 * 2 + side));
+                        definition.execute_inplace(&lhs_tiles[left], &rhs_tiles[right], tile);
+                    } else {
+                        let row = plane_row + comptime!(i * TILE_ROWS);
+                        let col = plane_col + comptime!((2 * pair + side) * TILE_COLS);
+                        emulate::<T, N>(&lhs_stages, &rhs_stages, tile, stage, row, col, part, lhs_side, rhs_side);
+                    }
                 }
             }
         }
@@ -205,7 +198,7 @@ pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
         #[unroll]
         for j in 0..comptime!(cut.cols) {
             let across = comptime!(j * TILE_COLS).runtime() + lane % 4 * 2;
-            let mut added = Vector::<f32, C>::new(0.0f32);
+            let mut added = Vector::<f32, Const<2>>::new(0.0f32);
             if comptime!(has_bias) {
                 let col = min(first_col + plane_col + across, sizes.cols - 2);
                 let start = (batch * sizes.cols + col) * bias_stride;
@@ -223,7 +216,7 @@ pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
                 pairs[(plane_start + row * pitch + across) / 2] = pair;
             }
         }
-        sync_plane();
+        sync_units(multiply);
         #[unroll]
         for turn in 0..comptime!(TILE_ROWS * cut.cols / PLANE) {
             let index = lane + comptime!(turn * PLANE);
@@ -235,56 +228,107 @@ pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
                 out[start / VECTOR] = landings[(plane_start + down * pitch) / VECTOR + vector];
             }
         }
-        sync_plane();
+        sync_units(multiply);
     }
 }
 
-/// Loads left tile `i` of part `part` of a step into one of the two sets of registers, by turns.
+/// Loads left tile `i` of part `part` of a step into one of the two sets of registers, by turns, for the matrix instruction.
 #[cube]
-fn load_lhs<T: Float, N: Size, A: Size>(
-    definition: &MmaDefinition<T, T, f32>,
+fn load_lhs<T: Float, N: Size>(
     stages: &Shared<[Vector<T, N>]>,
-    tiles: &mut Sequence<Array<Vector<T, A>>>,
+    tiles: &mut Sequence<Array<Vector<T, Const<2>>>>,
     stage: usize,
     plane_row: usize,
     #[comptime] part: usize,
     #[comptime] i: usize,
     #[comptime] cut: Cut,
     #[comptime] side: Side,
+    #[comptime] multiply: Multiply,
 ) {
-    let position = stage * comptime!(side.vectors()) + lhs_position(plane_row + comptime!(i * TILE_ROWS), part, side);
-    let slice = &stages[position..position + 1];
-    let transposed = comptime!(side.contiguous == Contiguous::Across);
-    let tile = definition.load_matrix::<_, A>(slice, MatrixIdent::A, 4usize, transposed);
-    let into = tiles.index_mut(comptime!(part % 2 * cut.rows + i));
-    #[unroll]
-    for register in 0..4usize {
-        into[register] = tile[register];
+    if comptime!(multiply == Multiply::Instruction) {
+        let row = plane_row + comptime!(i * TILE_ROWS);
+        let into = tiles.index_mut(comptime!(part % 2 * cut.rows + i));
+        let position = stage * comptime!(side.vectors()) + lhs_position(row, part, side);
+        let slice = &stages[position..position + 1];
+        let transposed = comptime!(side.contiguous == Contiguous::Across);
+        let definition = MmaDefinition::<T, T, f32>::new(TILE_ROWS, TILE_COLS, TILE_TERMS);
+        let tile = definition.load_matrix::<_, Const<2>>(slice, MatrixIdent::A, 4usize, transposed);
+        #[unroll]
+        for register in 0..4usize {
+            into[register] = tile[register];
+        }
     }
 }
 
-/// Loads the right tiles of turn `turn` of a step, two side by side, into one of the two sets of registers, by turns.
+/// Loads the right tiles of turn `turn` of a step, two side by side, into one of the two sets of registers, by turns, for the
+/// matrix instruction.
 #[cube]
-fn load_rhs<T: Float, N: Size, B: Size>(
-    definition: &MmaDefinition<T, T, f32>,
+fn load_rhs<T: Float, N: Size>(
     stages: &Shared<[Vector<T, N>]>,
-    tiles: &mut Sequence<Array<Vector<T, B>>>,
+    tiles: &mut Sequence<Array<Vector<T, Const<2>>>>,
     stage: usize,
     plane_col: usize,
     #[comptime] turn: usize,
     #[comptime] cut: Cut,
     #[comptime] side: Side,
+    #[comptime] multiply: Multiply,
 ) {
-    let (part, pair) = comptime!((turn / (cut.cols / 2), turn % (cut.cols / 2)));
-    let position =
-        stage * comptime!(side.vectors()) + rhs_position(plane_col + comptime!(pair * 2 * TILE_COLS), part, side);
-    let slice = &stages[position..position + 1];
-    let transposed = comptime!(side.contiguous == Contiguous::Across);
-    let both = definition.load_matrix::<_, B>(slice, MatrixIdent::B, 4usize, transposed);
+    if comptime!(multiply == Multiply::Instruction) {
+        let (part, pair) = comptime!((turn / (cut.cols / 2), turn % (cut.cols / 2)));
+        let col = plane_col + comptime!(pair * 2 * TILE_COLS);
+        let position = stage * comptime!(side.vectors()) + rhs_position(col, part, side);
+        let slice = &stages[position..position + 1];
+        let transposed = comptime!(side.contiguous == Contiguous::Across);
+        let definition = MmaDefinition::<T, T, f32>::new(TILE_ROWS, TILE_COLS, TILE_TERMS);
+        let both = definition.load_matrix::<_, Const<2>>(slice, MatrixIdent::B, 4usize, transposed);
+        #[unroll]
+        for which in 0..2usize {
+            let into = tiles.index_mut(comptime!(turn % 2 * 2 + which));
+            into[0] = both[comptime!(2 * which)];
+            into[1] = both[comptime!(2 * which + 1)];
+        }
+    }
+}
+
+/// Adds what the instruction would have added to the sums of a unit, straight out of shared memory.
+#[cube]
+fn emulate<T: Float, N: Size>(
+    lhs_stages: &Shared<[Vector<T, N>]>,
+    rhs_stages: &Shared<[Vector<T, N>]>,
+    sums: &mut Array<Vector<f32, Const<2>>>,
+    stage: usize,
+    row: usize,
+    col: usize,
+    #[comptime] part: usize,
+    #[comptime] lhs_side: Side,
+    #[comptime] rhs_side: Side,
+) {
+    let lane = UNIT_POS as usize % PLANE;
     #[unroll]
-    for side in 0..2usize {
-        let into = tiles.index_mut(comptime!(turn % 2 * 2 + side));
-        into[0] = both[comptime!(2 * side)];
-        into[1] = both[comptime!(2 * side + 1)];
+    for half in 0..2usize {
+        let mut both = sums[half];
+        #[unroll]
+        for which in 0..2usize {
+            let mut sum = both.extract(which);
+            for step in 0..TILE_TERMS {
+                let term = comptime!(part * TILE_TERMS).runtime() + step;
+                let row = row + lane / 4 + comptime!(half * (TILE_ROWS / 2));
+                let left = element::<T, N>(lhs_stages, stage, row, term, lhs_side);
+                let right = element::<T, N>(rhs_stages, stage, col + lane % 4 * 2 + which, term, rhs_side);
+                sum += f32::cast_from(left) * f32::cast_from(right);
+            }
+            both.insert(which, sum);
+        }
+        sums[half] = both;
+    }
+}
+
+/// Waits for the other units of a plane.
+#[cube]
+fn sync_units(#[comptime] multiply: Multiply) {
+    if comptime!(multiply == Multiply::Instruction) {
+        sync_plane();
+    } else {
+        sync_cube();
     }
 }

@@ -2,6 +2,7 @@
 
 use super::cut::{Contiguous, Cut, TILE_COLS, TILE_ROWS, TILE_TERMS, VECTOR, cut};
 use super::kernel::{ProductSizesLaunch, tensor_core_gemm_kernel};
+use super::multiply::Multiply;
 use crate::Bias;
 use crate::cube::address_type;
 use crate::gemm::launch::{output, strides_of};
@@ -68,12 +69,12 @@ pub(crate) fn tensor_core_gemm(
     let ([batch, m, _], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
     let hardware = &out.client.properties().hardware;
     let cut = cut(batch, m, n, hardware.num_streaming_multiprocessors, hardware.max_shared_memory_size);
-    launch(lhs, rhs, bias, &out, cut);
+    launch(lhs, rhs, bias, &out, cut, Multiply::Instruction);
     out
 }
 
 /// [`tensor_core_gemm`] by a given cut.
-pub(super) fn launch(lhs: CubeTensor, rhs: CubeTensor, bias: Bias<CubeBackend>, out: &CubeTensor, cut: Cut) {
+fn launch(lhs: CubeTensor, rhs: CubeTensor, bias: Bias<CubeBackend>, out: &CubeTensor, cut: Cut, multiply: Multiply) {
     let ([batch, m, k], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
     let (lhs, rhs) = (in_vectors(lhs), in_vectors(rhs));
     let along = |tensor: &CubeTensor, terms: usize| match tensor.meta.strides()[terms] {
@@ -117,6 +118,7 @@ pub(super) fn launch(lhs: CubeTensor, rhs: CubeTensor, bias: Bias<CubeBackend>, 
             cut,
             contiguous,
             has_bias,
+            multiply,
             dtype,
         );
     }
@@ -138,9 +140,8 @@ fn in_vectors(operand: CubeTensor) -> CubeTensor {
     CubeBackend::float_swap_dims(into_contiguous(CubeBackend::float_swap_dims(operand, 1, 2)), 1, 2)
 }
 
-#[cfg(all(test, feature = "cuda"))]
+#[cfg(all(test, any(feature = "cuda", feature = "cpu")))]
 mod tests {
-    use super::super::cut::CUTS;
     use super::*;
     use crate::cube::empty_like;
     use crate::gemm::tiled_gemm;
@@ -165,25 +166,54 @@ mod tests {
         data.convert_dtype(DType::F32).try_into_vec::<f32>().expect("f32 values")
     }
 
-    #[test]
-    fn every_cut_is_the_tiled_product() {
-        let device = crate::device::named("cuda").expect("a device");
+    /// The products of operands that are transposed, either or not, by every cut.
+    fn compare(
+        device: &str,
+        dtype: DType,
+        sizes: &[[usize; 3]],
+        layouts: &[[bool; 2]],
+        cuts: &[Cut],
+        multiply: Multiply,
+    ) {
+        let device = crate::device::named(device).expect("a device");
         let DispatchDevice::Cube(device) = device.as_dispatch() else { panic!("{device:?} is no CubeCL device") };
-        for dtype in [DType::BF16, DType::F16] {
-            assert!(has_tensor_cores(&device.client(), dtype), "{dtype:?}");
-            for [m, n, k] in [[8, 8, 8], [16, 24, 40], [136, 264, 72], [256, 512, 96], [328, 40, 1000]] {
-                for (lhs_transposed, rhs_transposed) in [(false, false), (false, true), (true, false), (true, true)] {
-                    let lhs = upload([m, k], lhs_transposed, dtype, device);
-                    let rhs = upload([k, n], rhs_transposed, dtype, device);
-                    let expected = read(tiled_gemm(lhs.clone(), rhs.clone(), None));
-                    for cut in CUTS {
-                        let out = empty_like(&lhs, Shape::new([2, m, n]), dtype);
-                        launch(lhs.clone(), rhs.clone(), Bias::Absent, &out, cut);
-                        let what = format!("{dtype:?}, {m} × {n} × {k}, {lhs_transposed}, {rhs_transposed}, {cut:?}");
-                        assert_eq!(read(out), expected, "{what}");
-                    }
+        for [m, n, k] in sizes.iter().copied() {
+            for [lhs_transposed, rhs_transposed] in layouts.iter().copied() {
+                let lhs = upload([m, k], lhs_transposed, dtype, device);
+                let rhs = upload([k, n], rhs_transposed, dtype, device);
+                let bias =
+                    CubeBackend::float_from_data(TensorData::ones::<f32, _>([2 * n]).convert_dtype(dtype), device);
+                let expected =
+                    read(CubeBackend::float_add_scalar(tiled_gemm(lhs.clone(), rhs.clone(), None), 1.into()));
+                for cut in cuts {
+                    let out = empty_like(&lhs, Shape::new([2, m, n]), dtype);
+                    launch(lhs.clone(), rhs.clone(), Bias::Added(bias.clone()), &out, *cut, multiply);
+                    let what = format!("{dtype:?}, {m} × {n} × {k}, {lhs_transposed}, {rhs_transposed}, {cut:?}");
+                    assert_eq!(read(out), expected, "{what}");
                 }
             }
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn every_cut_is_the_tiled_product() {
+        let sizes = [[8, 8, 8], [16, 24, 40], [136, 264, 72], [256, 512, 96], [328, 40, 1000]];
+        let layouts = [[false, false], [false, true], [true, false], [true, true]];
+        for dtype in [DType::BF16, DType::F16] {
+            compare("cuda", dtype, &sizes, &layouts, &super::super::cut::CUTS, Multiply::Instruction);
+        }
+    }
+
+    /// Without tensor cores: all but the instructions themselves, by a single plane, since every unit is a thread.
+    #[cfg(feature = "cpu")]
+    #[test]
+    fn a_plane_computes_the_tiled_product() {
+        let cut = |depth| Cut { planes_m: 1, planes_n: 1, rows: 4, cols: 8, depth };
+        // Fewer terms than a step has, and more than there is room for; rows and columns beyond the tile.
+        let layouts = ([[false, false], [true, true]], [[false, true], [true, false]]);
+        for (depth, size, layouts) in [(32, [8, 72, 136], layouts.0), (64, [72, 40, 72], layouts.1)] {
+            compare("cpu", DType::F32, &[size], &layouts, &[cut(depth)], Multiply::Emulated);
         }
     }
 }

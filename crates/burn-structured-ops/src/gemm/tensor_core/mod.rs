@@ -7,7 +7,9 @@
 mod cut;
 mod kernel;
 mod launch;
+mod multiply;
 mod stage;
 
-pub(crate) use cut::ALIGNMENT;
+pub(crate) use cut::{ALIGNMENT, PLANE, TILE_COLS, TILE_ROWS, TILE_TERMS};
 pub(crate) use launch::{has_tensor_cores, on_tensor_cores, tensor_core_gemm};
+pub(crate) use multiply::Multiply;

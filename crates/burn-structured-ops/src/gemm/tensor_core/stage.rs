@@ -98,6 +98,20 @@ fn staged(across: usize, term: usize, #[comptime] side: Side) -> usize {
     }
 }
 
+/// An element of a tile.
+#[cube]
+pub(super) fn element<T: Float, N: Size>(
+    stages: &Shared<[Vector<T, N>]>,
+    stage: usize,
+    across: usize,
+    term: usize,
+    #[comptime] side: Side,
+) -> T {
+    let along = if comptime!(side.contiguous == Contiguous::Terms) { term } else { across };
+    let vector = stage * comptime!(side.vectors()) + staged(across, term, side);
+    stages.with_vector_size::<Const<1>>()[vector * VECTOR + along % VECTOR].extract(0usize)
+}
+
 /// The vector that this unit of a plane addresses when the plane loads the left tile at `row` and term tile `part`.
 #[cube]
 pub(super) fn lhs_position(row: usize, #[comptime] part: usize, #[comptime] side: Side) -> usize {

@@ -4,38 +4,18 @@
 //! token. With sixteen blocks either way it has as many multiplications as the instructions that ordinary arithmetic can issue in
 //! the time that memory needs for `z` and `t`; as tiles of 16 × 16 by 16 × 8 tokens there are a tenth as many instructions.
 
+use crate::gemm::{Multiply, PLANE, TILE_COLS, TILE_ROWS, TILE_TERMS};
 use cubecl::cmma::MmaDefinition;
 use cubecl::prelude::*;
 
 /// Blocks of a tile, on either side.
-pub(super) const TILE_BLOCKS: usize = 16;
+pub(super) const TILE_BLOCKS: usize = if TILE_ROWS < TILE_TERMS { TILE_ROWS } else { TILE_TERMS };
 /// Tokens of a tile.
-pub(super) const TILE_TOKENS: usize = 8;
-/// Units that multiply a tile together.
-pub(super) const PLANE: usize = 32;
+pub(super) const TILE_TOKENS: usize = TILE_COLS;
+/// Elements of shared memory in which a plane has its two tiles, where there is no instruction for them.
+const SCRATCH: usize = (TILE_ROWS + TILE_COLS) * TILE_TERMS;
 /// Ranks of a plane: a vector of 16 bytes.
 pub(super) const VECTOR: usize = 8;
-
-/// Who multiplies the tiles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Multiply {
-    /// The device's matrix instruction.
-    Instruction,
-    /// The kernel itself, out of shared memory, as the instruction would: a stand-in by which devices without one can test what is
-    /// around it.
-    #[cfg_attr(not(all(test, feature = "cpu")), allow(dead_code, reason = "only tests need the stand-in"))]
-    Emulated,
-}
-
-impl Multiply {
-    /// Elements of shared memory that a plane needs for it.
-    fn scratch(self) -> usize {
-        match self {
-            Self::Instruction => 1,
-            Self::Emulated => TILE_BLOCKS * TILE_BLOCKS + TILE_BLOCKS * TILE_TOKENS,
-        }
-    }
-}
 
 /// `t_i = Σ_j s_ij ∘ z_j` for at most [`TILE_BLOCKS`] blocks on either side.
 ///
@@ -104,7 +84,8 @@ pub(super) fn couple_tiles_kernel<T: Float, N: Size>(
 
     let mut landing =
         Shared::<[Vector<T, N>]>::new_aligned_slice(comptime!(TILE_BLOCKS * TILE_TOKENS * planes), 128usize);
-    let mut scratch = Shared::<[T]>::new_slice(comptime!(multiply.scratch() * planes));
+    let mut scratch =
+        Shared::<[T]>::new_slice(comptime!(if multiply == Multiply::Emulated { SCRATCH * planes } else { 1 }));
     let mut next = Array::<Vector<T, N>>::new(4usize);
     load_tile::<T, N>(z, &mut next, first_tile, row, pair, k, in_blocks, tokens, rank);
     for tile in first_tile..end_tile {
@@ -129,7 +110,10 @@ pub(super) fn couple_tiles_kernel<T: Float, N: Size>(
                 pair.insert(1usize, loaded[comptime!(2 * register + 1)].extract(element));
                 values[register] = pair;
             }
-            let sums = multiply_tile::<T>(&scales[element], &values, &mut scratch, multiply);
+            let mut sums = Array::<Vector<f32, Const<2>>>::new(2usize);
+            sums[0] = Vector::new(0.0f32);
+            sums[1] = Vector::new(0.0f32);
+            multiply_tiles::<T>(&scales[element], &values, &mut sums, &mut scratch, multiply);
             #[unroll]
             for i in 0..4usize {
                 let value = T::cast_from(sums[comptime!(i / 2)].extract(comptime!(i % 2)));
@@ -160,56 +144,57 @@ pub(super) fn couple_tiles_kernel<T: Float, N: Size>(
     }
 }
 
-/// The product of a tile of `s` and one of `z`, of which a unit has its share, as the matrix instruction of CUDA wants it.
+/// Adds the product of a left and a right tile to the sums of a plane, of which each unit has its share.
+///
+/// With `g` a fourth of the unit's place in its plane and `p` twice the rest, a unit has of the left tile rows `g` and `g + 8`, by turns, at
+/// terms `p` and `p + 1`, then the same at terms eight further; of the right tile terms `p` and `p + 1`, then eight further, at
+/// column `g`; of the sums rows `g` and `g + 8` at columns `p` and `p + 1` (NVIDIA, *PTX ISA*, §9.7.14, `mma.m16n8k16`).
 #[cube]
-fn multiply_tile<T: Float>(
-    scales: &Array<Vector<T, Const<2>>>,
-    values: &Array<Vector<T, Const<2>>>,
+fn multiply_tiles<T: Float>(
+    lhs: &Array<Vector<T, Const<2>>>,
+    rhs: &Array<Vector<T, Const<2>>>,
+    sums: &mut Array<Vector<f32, Const<2>>>,
     scratch: &mut Shared<[T]>,
     #[comptime] multiply: Multiply,
-) -> Array<Vector<f32, Const<2>>> {
-    let mut zeros = Array::<Vector<f32, Const<2>>>::new(2usize);
-    zeros[0] = Vector::new(0.0f32);
-    zeros[1] = Vector::new(0.0f32);
+) {
     if comptime!(multiply == Multiply::Instruction) {
-        let definition = MmaDefinition::<T, T, f32>::new(TILE_BLOCKS, TILE_TOKENS, TILE_BLOCKS);
-        definition.execute(scales, values, &zeros)
+        MmaDefinition::<T, T, f32>::new(TILE_ROWS, TILE_COLS, TILE_TERMS).execute_inplace(lhs, rhs, sums);
     } else {
         let lane = UNIT_POS as usize % PLANE;
         let (row, pair) = (lane / 4, lane % 4 * 2);
-        let lhs = UNIT_POS as usize / PLANE * comptime!(multiply.scratch());
-        let rhs = lhs + TILE_BLOCKS * TILE_BLOCKS;
+        let lhs_tile = UNIT_POS as usize / PLANE * SCRATCH;
+        let rhs_tile = lhs_tile + comptime!(TILE_ROWS * TILE_TERMS);
         #[unroll]
         for side in 0..2usize {
             #[unroll]
             for register in 0..4usize {
-                let i = row + comptime!(register % 2 * 8);
-                let j = pair + comptime!(register / 2 * 8 + side);
-                scratch[lhs + i * TILE_BLOCKS + j] = scales[register].extract(side);
+                let place =
+                    (row + comptime!(register % 2 * 8)) * TILE_TERMS + pair + comptime!(register / 2 * 8 + side);
+                scratch[lhs_tile + place] = lhs[register].extract(side);
             }
             #[unroll]
             for register in 0..2usize {
-                let j = pair + comptime!(register * 8 + side);
-                scratch[rhs + j * TILE_TOKENS + row] = values[register].extract(side);
+                let place = (pair + comptime!(register * 8 + side)) * TILE_COLS + row;
+                scratch[rhs_tile + place] = rhs[register].extract(side);
             }
         }
         sync_cube();
         #[unroll]
         for half in 0..2usize {
+            let mut both = sums[half];
             #[unroll]
             for side in 0..2usize {
-                let mut sum = 0.0f32;
-                for j in 0..TILE_BLOCKS {
-                    let scale = f32::cast_from(scratch[lhs + (row + comptime!(half * 8)) * TILE_BLOCKS + j]);
-                    sum += scale * f32::cast_from(scratch[rhs + j * TILE_TOKENS + pair + side]);
+                let mut sum = both.extract(side);
+                for term in 0..TILE_TERMS {
+                    let left = scratch[lhs_tile + (row + comptime!(half * 8)) * TILE_TERMS + term];
+                    let right = scratch[rhs_tile + term * TILE_COLS + pair + side];
+                    sum += f32::cast_from(left) * f32::cast_from(right);
                 }
-                let mut sums = zeros[half];
-                sums.insert(side, sum);
-                zeros[half] = sums;
+                both.insert(side, sum);
             }
+            sums[half] = both;
         }
         sync_cube();
-        zeros
     }
 }
 
