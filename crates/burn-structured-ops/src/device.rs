@@ -106,6 +106,9 @@ pub fn named(name: &str) -> Result<Device, DeviceError> {
     try_out(device.as_ref()).map_err(|reason| DeviceError::Unavailable { name: name.to_string(), reason })
 }
 
+/// What a panic says of which the cause is in another thread: nobody is left to answer.
+const LOST_THREAD: &str = "RecvError";
+
 /// A missing driver shows only when a device is first used, and then as a panic.
 fn try_out(device: &dyn Fn() -> Device) -> Result<Device, String> {
     // The hook belongs to the process: of two threads that silence it, one would put the other's silence back for good.
@@ -129,8 +132,9 @@ fn try_out(device: &dyn Fn() -> Device) -> Result<Device, String> {
         Ok((device, 2.0)) => Ok(device),
         Ok((_, sum)) => Err(format!("1 + 1 gave {sum}")),
         Err(panic) => {
+            let own = reason(panic.as_ref());
             let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-            Err(first.unwrap_or_else(|| reason(panic.as_ref())))
+            Err(first.filter(|_| own.contains(LOST_THREAD)).unwrap_or(own))
         }
     }
 }

@@ -128,7 +128,8 @@ fn run(
         Path::Fused => fused::project_couple(x, v, s, keep),
         Path::Staged | Path::TensorCore | Path::Portable => {
             let z = stages::project(x, v, gemms);
-            (coupling::couple(z.clone(), s), keep.then_some(z))
+            let couple = if path == Path::TensorCore { coupling::couple } else { coupling::couple_plainly };
+            (couple(z.clone(), s), keep.then_some(z))
         }
     };
     (stages::expand(t, u, bias, gemms), z)

@@ -12,7 +12,7 @@
 use super::decode;
 use crate::blast::{BlastRejection, BlastStrategy, Sizes};
 use crate::cube::{Limits, PROCESSOR_UNITS, accumulator, fits_registers};
-use crate::gemm::ALIGNMENT;
+use crate::gemm::{ALIGNMENT, LEAST_SHARED_MEMORY};
 use burn::tensor::DType;
 
 /// One product, as far as the choice of its path goes.
@@ -89,6 +89,10 @@ fn without_tensor_cores(problem: Problem, limits: Limits) -> Option<BlastRejecti
     let Problem { sizes, dtype, .. } = problem;
     if !limits.tensor_cores.multiply(dtype) {
         return Some(BlastRejection::TensorCores { dtype });
+    }
+    if limits.shared_memory < LEAST_SHARED_MEMORY {
+        let (needed, available) = (LEAST_SHARED_MEMORY, limits.shared_memory);
+        return Some(BlastRejection::SharedMemory { needed, available });
     }
     let odd = [sizes.p, sizes.q, sizes.r].into_iter().find(|size| !size.is_multiple_of(ALIGNMENT));
     odd.map(|size| BlastRejection::Alignment { size, multiple: ALIGNMENT })
@@ -237,6 +241,8 @@ pub(super) mod tests {
         let without = Limits { tensor_cores: TensorCores::default(), ..DEVICE };
         assert_eq!(rejected(many, without), Some(BlastRejection::TensorCores { dtype: DType::BF16 }));
         assert_eq!(path(BlastStrategy::Auto, many, without), Path::Staged);
+        let small = Limits { shared_memory: 16 * 1024, ..DEVICE };
+        assert!(matches!(rejected(many, small), Some(BlastRejection::SharedMemory { available: 16384, .. })));
         let odd = half([512, 4, 4, 192, 192, 284]);
         assert_eq!(rejected(odd, DEVICE), Some(BlastRejection::Alignment { size: 284, multiple: 8 }));
     }

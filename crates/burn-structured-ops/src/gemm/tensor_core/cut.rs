@@ -39,15 +39,15 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    pub(super) fn units(&self) -> usize {
+    pub(super) const fn units(&self) -> usize {
         self.planes_m * self.planes_n * PLANE
     }
 
-    pub(super) fn height(&self) -> usize {
+    pub(super) const fn height(&self) -> usize {
         self.planes_m * self.rows * TILE_ROWS
     }
 
-    pub(super) fn width(&self) -> usize {
+    pub(super) const fn width(&self) -> usize {
         self.planes_n * self.cols * TILE_COLS
     }
 
@@ -62,12 +62,12 @@ impl Cut {
     }
 
     /// Columns of shared memory in which a plane lays out its results, with a gap so that rows begin at different banks.
-    pub(super) fn pitch(&self) -> usize {
+    pub(super) const fn pitch(&self) -> usize {
         self.cols * TILE_COLS + VECTOR
     }
 
     /// Bytes of shared memory.
-    pub(super) fn shared(&self) -> usize {
+    pub(super) const fn shared(&self) -> usize {
         let stages = STAGES * (self.height() + self.width()) * self.depth;
         (stages + self.units() / PLANE * TILE_ROWS * self.pitch()) * ELEMENT
     }
@@ -101,6 +101,9 @@ pub(super) const CUTS: [Cut; 3] = [
     Cut { planes_m: 2, planes_n: 4, rows: 4, cols: 4, depth: 64 },
     Cut { planes_m: 2, planes_n: 2, rows: 2, cols: 4, depth: 32 },
 ];
+
+/// Bytes of shared memory that the smallest tile needs.
+pub(crate) const LEAST_SHARED_MEMORY: usize = CUTS[CUTS.len() - 1].shared();
 
 /// Multiprocessors of a device that does not tell.
 const MULTIPROCESSORS: u32 = 64;

@@ -21,7 +21,7 @@ pub(super) struct ProductSizes {
 /// Each plane has the sums of its part of the cube's tile in the registers of its units, where the device's matrix
 /// instructions want them. What it multiplies is always on its way: a step of [`Cut::depth`] terms is read from memory into registers
 /// three steps ahead, stored to one of [`STAGES`] parts of shared memory two steps ahead, and loaded from there into the
-/// registers of the matrix instructions one [`TILE_TERMS`] ahead, so that one barrier a step is enough and nobody waits behind it.
+/// registers of the matrix instructions a few of them ahead, so that one barrier a step is enough.
 ///
 /// Strides are in elements, all of them multiples of [`VECTOR`] but those along the contiguous axes; `bias` has a row of `n`
 /// for each batch.

@@ -38,22 +38,12 @@ pub(crate) fn has_tensor_cores(client: &Client, dtype: DType) -> bool {
 
 /// Whether [`tensor_core_gemm`] can multiply these operands `[b, m, k]` and `[b, k, n]`.
 ///
-/// The device must have tensor cores for their dtype, and rows of the product and of either operand, as it lies in memory, must
-/// consist of whole vectors.
+/// The device must have tensor cores for their dtype, and the rows of the product and one axis of each operand must consist of
+/// whole vectors.
 pub(crate) fn on_tensor_cores(lhs: &CubeTensor, rhs: &CubeTensor) -> bool {
+    let whole = |operand: &CubeTensor| operand.shape()[1..].iter().any(|extent| extent.is_multiple_of(VECTOR));
     let n = rhs.shape()[2];
-    has_tensor_cores(&lhs.client, lhs.dtype) && n.is_multiple_of(VECTOR) && is_whole(lhs) && is_whole(rhs)
-}
-
-/// Whether the contiguous axis of `operand [b, rows, cols]`, or the last if there is none, consists of whole vectors.
-fn is_whole(operand: &CubeTensor) -> bool {
-    let [_, rows, cols] = operand.shape().dims();
-    if is_transposed(operand) { rows.is_multiple_of(VECTOR) } else { cols.is_multiple_of(VECTOR) }
-}
-
-/// Whether the rows of a matrix are neighbours, and its columns are not.
-fn is_transposed(operand: &CubeTensor) -> bool {
-    matches!(operand.meta.strides()[..], [_, 1, col] if col != 1)
+    has_tensor_cores(&lhs.client, lhs.dtype) && n.is_multiple_of(VECTOR) && whole(lhs) && whole(rhs)
 }
 
 /// `lhs [b, m, k] × rhs [b, k, n] + bias` on tensor cores, into `out [b, m, n]` if given; `bias` is `[b n]`.
@@ -76,28 +66,26 @@ pub(crate) fn tensor_core_gemm(
 /// [`tensor_core_gemm`] by a given cut.
 fn launch(lhs: CubeTensor, rhs: CubeTensor, bias: Bias<CubeBackend>, out: &CubeTensor, cut: Cut, multiply: Multiply) {
     let ([batch, m, k], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
-    let (lhs, rhs) = (in_vectors(lhs), in_vectors(rhs));
-    let along = |tensor: &CubeTensor, terms: usize| match tensor.meta.strides()[terms] {
-        1 => Contiguous::Terms,
-        _ => Contiguous::Across,
-    };
-    let contiguous = [along(&lhs, 2), along(&rhs, 1)];
+    let ((lhs, lhs_axis), (rhs, rhs_axis)) = (in_vectors(lhs), in_vectors(rhs));
+    let along = |axis, terms| if axis == terms { Contiguous::Terms } else { Contiguous::Across };
+    let contiguous = [along(lhs_axis, Axis::Cols), along(rhs_axis, Axis::Rows)];
     let client = out.client.clone();
     let cubes = batch * m.div_ceil(cut.height()) * n.div_ceil(cut.width());
     let cube_dim = CubeDim::new_1d(cut.units() as u32);
-    let address = address_type([&lhs, &rhs, out]);
     // A kernel's arguments are fixed, so an absent bias is a tensor that no unit reads.
     let (bias, has_bias) = match bias {
         Bias::Absent => (rhs.clone(), false),
         Bias::Added(bias) => (bias, true),
     };
+    let address = address_type([&lhs, &rhs, &bias, out]);
     let bias_stride = bias.meta.strides().last().copied().unwrap_or(1);
     let (lhs_strides, rhs_strides, out_strides) = (strides_of(&lhs), strides_of(&rhs), strides_of(out));
     let dtype = dtype_to_storage_type(lhs.dtype);
     // SAFETY: a cube below `cubes` reads vectors of `lhs` and `rhs` that begin at rows below `m`, columns below `n`, terms
     // below `k` and batches below `batch`, at the strides of their own layouts; a vector divides the extent of the axis it lies
-    // along and every stride of the others, so it is within the tensor. It reads `bias` at a batch's columns, and writes
-    // vectors of `out` within the same bounds, which divide `n` and the strides of `out`.
+    // along and the strides of the others (but of axes of one element, whose index is 0), so it is within the tensor. It reads `bias` at a batch's columns, and writes
+    // vectors of `out` within the same bounds, which divide `n` and, as the caller promises, the strides of
+    // `out`, whose columns are neighbours.
     unsafe {
         tensor_core_gemm_kernel::launch_unchecked(
             &client,
@@ -124,20 +112,44 @@ fn launch(lhs: CubeTensor, rhs: CubeTensor, bias: Bias<CubeBackend>, out: &CubeT
     }
 }
 
-/// `operand [b, rows, cols]`, copied unless one of its last axes is contiguous and its other strides are whole vectors.
-fn in_vectors(operand: CubeTensor) -> CubeTensor {
-    let [batch, row, col] = operand.meta.strides()[..] else { return into_contiguous(operand) };
+/// The axis of a matrix along which its vectors lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Axis {
+    /// Neighbours in memory are rows of the same column.
+    Rows,
+    /// Neighbours in memory are columns of the same row.
+    Cols,
+}
+
+/// The axis along which `operand [b, rows, cols]` consists of whole vectors as it lies, if there is one.
+fn vector_axis(operand: &CubeTensor) -> Option<Axis> {
+    let [batch, row, col] = operand.meta.strides()[..] else { return None };
     let [batches, rows, cols] = operand.shape().dims();
-    let whole = |stride: usize| stride.is_multiple_of(VECTOR);
-    let apart = batches <= 1 || whole(batch);
-    if apart && ((col == 1 && whole(row) && whole(cols)) || (row == 1 && whole(col) && whole(rows))) {
-        return operand;
+    // Where an axis has one element, its stride is never taken.
+    let aligned = |extent: usize, stride: usize| extent <= 1 || stride.is_multiple_of(VECTOR);
+    let along = |(extent, stride): (usize, usize), (others, other): (usize, usize)| {
+        let whole = stride == 1 && extent.is_multiple_of(VECTOR);
+        whole && aligned(others, other) && aligned(batches, batch)
+    };
+    if along((cols, col), (rows, row)) {
+        return Some(Axis::Cols);
     }
-    if !is_transposed(&operand) {
-        return into_contiguous(operand);
+    along((rows, row), (cols, col)).then_some(Axis::Rows)
+}
+
+/// `operand [b, rows, cols]` and the axis of its vectors; copied unless it lies in whole ones.
+fn in_vectors(operand: CubeTensor) -> (CubeTensor, Axis) {
+    if let Some(axis) = vector_axis(&operand) {
+        return (operand, axis);
     }
-    // What is transposed stays so.
-    CubeBackend::float_swap_dims(into_contiguous(CubeBackend::float_swap_dims(operand, 1, 2)), 1, 2)
+    let [_, rows, cols] = operand.shape().dims();
+    let transposed = matches!(operand.meta.strides()[..], [_, 1, col] if col != 1);
+    // What is transposed stays so, if it can.
+    if cols.is_multiple_of(VECTOR) && !(transposed && rows.is_multiple_of(VECTOR)) {
+        return (into_contiguous(operand), Axis::Cols);
+    }
+    let by_column = into_contiguous(CubeBackend::float_swap_dims(operand, 1, 2));
+    (CubeBackend::float_swap_dims(by_column, 1, 2), Axis::Rows)
 }
 
 #[cfg(all(test, any(feature = "cuda", feature = "cpu")))]
@@ -175,8 +187,14 @@ mod tests {
         cuts: &[Cut],
         multiply: Multiply,
     ) {
-        let device = crate::device::named(device).expect("a device");
+        let device = match crate::device::named(device) {
+            Ok(device) => device,
+            Err(error) => return eprintln!("{error}; skipped"),
+        };
         let DispatchDevice::Cube(device) = device.as_dispatch() else { panic!("{device:?} is no CubeCL device") };
+        if multiply == Multiply::Instruction && !has_tensor_cores(&device.client(), dtype) {
+            return eprintln!("{device:?} has no tensor cores for {dtype:?}; skipped");
+        }
         for [m, n, k] in sizes.iter().copied() {
             for [lhs_transposed, rhs_transposed] in layouts.iter().copied() {
                 let lhs = upload([m, k], lhs_transposed, dtype, device);

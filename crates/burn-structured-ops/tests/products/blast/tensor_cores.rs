@@ -12,12 +12,13 @@ use burn_structured_ops::blast::blast_rejection;
 
 /// Fewer tokens, rows, columns and ranks than a tile has, and more; blocks that are coupled in ordinary arithmetic (few, and more
 /// than sixteen) and in tiles.
-const SIZES: [[usize; 6]; 8] = [
+const SIZES: [[usize; 6]; 9] = [
     [1, 1, 1, 8, 8, 8],
     [15, 2, 3, 24, 40, 16],
     [17, 3, 2, 72, 8, 136],
     [129, 2, 2, 136, 72, 264],
-    [33, 16, 16, 8, 16, 72],
+    [16, 16, 16, 8, 16, 72],
+    [136, 2, 1, 16, 24, 16],
     [9, 8, 9, 16, 8, 40],
     [300, 17, 4, 8, 16, 24],
     [260, 1, 1, 520, 64, 328],

@@ -13,10 +13,20 @@ use burn::tensor::{DType, FloatDType, Shape};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, cubecl};
+use cubecl::prelude::AddressType;
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
-/// `t_i = Σ_j s_ij ∘ z_j`; `s` may be transposed.
+/// `t_i = Σ_j s_ij ∘ z_j`, on tensor cores where these have enough to do; `s` may be transposed.
 pub(in crate::blast::cube) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor {
+    couple_with(z, s, true)
+}
+
+/// [`couple`] in ordinary arithmetic.
+pub(in crate::blast::cube) fn couple_plainly(z: CubeTensor, s: CubeTensor) -> CubeTensor {
+    couple_with(z, s, false)
+}
+
+fn couple_with(z: CubeTensor, s: CubeTensor, tiles: bool) -> CubeTensor {
     let [out_blocks, in_blocks, r] = s.shape().dims();
     let tokens = z.shape()[1];
     let t = empty_like(&z, Shape::new([out_blocks, tokens, r]), z.dtype);
@@ -27,7 +37,7 @@ pub(in crate::blast::cube) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor
     let s = by_rank(s);
     let (output_stride, input_stride) = (s.meta.strides()[0], s.meta.strides()[1]);
 
-    if in_tiles(&z, &s) {
+    if tiles && in_tiles(&z, &s) {
         couple_tiles(z, s, &t, PLANES, Multiply::Instruction);
         return t;
     }
@@ -45,7 +55,8 @@ pub(in crate::blast::cube) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor
     let units = (r / vector).div_ceil(lanes) * tokens.div_ceil(at_once) * groups * lanes;
     let cube_dim = CubeDim::new(&z.client, units);
     let cube_count = calculate_cube_count_elemwise(&z.client, units, cube_dim);
-    let address = address_type([&z, &s, &t]);
+    // Units are counted in the same type, and there may be more of them than elements.
+    let address = address_type([&z, &s, &t]).max(AddressType::from_len(units));
     let dtypes = [z.dtype, accumulator(z.dtype)].map(dtype_to_storage_type);
     // SAFETY: a unit reads `z`, which is contiguous, at a block below `in_blocks`, a token below `tokens` and a vector below the
     // rank (units beyond it end at once, and so do those beyond `units`, which are beyond it as well), `s` at the strides of its own layout below its sizes, and writes `t`, which is contiguous, at
