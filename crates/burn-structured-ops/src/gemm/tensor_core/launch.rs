@@ -179,6 +179,7 @@ mod tests {
     }
 
     /// The products of operands that are transposed, either or not, by every cut.
+    #[allow(clippy::print_stderr, reason = "a test that skips says so")]
     fn compare(
         device: &str,
         dtype: DType,
