@@ -122,11 +122,12 @@ mod tests {
     #[test]
     fn small_layers_are_decoded_in_one_launch() {
         let cube = SingleCube { lanes: 32, splits: 8, tokens: 1 };
-        // 16 cubes, 4 for each output block of 192 rows.
-        let small = problem([1, 4, 4, 192, 192, 96]);
-        assert_eq!(plan(small, DEVICE), Plan::One { cube, passes: 6 });
-        let large = problem([1, 16, 16, 256, 256, 1024]);
-        assert_eq!(plan(large, DEVICE), Plan::Two);
+        // 16 cubes, 4 for each output block of 48 rows.
+        let small = problem([1, 4, 4, 48, 48, 48]);
+        assert_eq!(plan(small, DEVICE), Plan::One { cube, passes: 2 });
+        for large in [[1, 4, 4, 192, 192, 96], [1, 16, 16, 256, 256, 1024]] {
+            assert_eq!(plan(problem(large), DEVICE), Plan::Two, "{large:?}");
+        }
     }
 
     #[test]
