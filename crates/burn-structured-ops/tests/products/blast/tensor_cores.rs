@@ -3,7 +3,7 @@
 use super::case::{Case, Sizes};
 use super::oracle::{Oracle, check};
 use super::run::{Tracked, forward_backward};
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend, public_devices};
+use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend, public_devices, public_dtypes};
 use crate::tensors::Layout;
 use burn::tensor::{DType, Tensor};
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
@@ -62,9 +62,10 @@ fn has_tensor_cores(dtype: DType) -> bool {
     if !matches!(dtype, DType::F16 | DType::BF16) {
         return false;
     }
-    let found = public_devices().iter().any(|device| {
-        let zeros = |shape: [usize; 3]| Tensor::<3>::zeros(shape, (device, dtype));
-        let x = Tensor::<2>::zeros([9, 16], (device, dtype));
+    let mut computing = public_devices().into_iter().filter(|device| public_dtypes(device).contains(&dtype));
+    let found = computing.any(|device| {
+        let zeros = |shape: [usize; 3]| Tensor::<3>::zeros(shape, (&device, dtype));
+        let x = Tensor::<2>::zeros([9, 16], (&device, dtype));
         let (u, s, v) = (zeros([2, 8, 8]), zeros([2, 2, 8]), zeros([2, 8, 8]));
         blast_rejection(&x, &u, &s, &v, BlastStrategy::TensorCore).is_none()
     });
