@@ -34,8 +34,8 @@ impl Run {
 }
 
 fn runs() -> Vec<Run> {
-    let folder = std::env::var_os("BURN_STRUCTURED_FIXTURES")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"), PathBuf::from);
+    let folder =
+        std::env::var_os("BURN_STRUCTURED_FIXTURES").map_or_else(|| PathBuf::from("tests/fixtures"), PathBuf::from);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
     paths.retain(|path| {

@@ -102,7 +102,7 @@ impl ReferenceFile {
 pub fn reference_files(structure: &str) -> Vec<ReferenceFile> {
     let folder = std::env::var_os("BURN_STRUCTURED_FIXTURES")
         .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"));
+        .unwrap_or_else(|| PathBuf::from("tests/fixtures"));
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.expect("a readable folder").path())
