@@ -1,11 +1,14 @@
 //! What the launch code of every operation on CubeCL devices shares.
 
-use crate::gemm::has_tensor_cores;
+use crate::gemm::tensor_core::has_tensor_cores;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::AddressType;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
+
+#[cfg(all(test, any(feature = "wgpu", feature = "cpu", feature = "cuda")))]
+pub(crate) mod testing;
 
 /// The type in which products of `dtype` are summed.
 pub(crate) fn accumulator(dtype: DType) -> DType {
@@ -24,6 +27,11 @@ pub(crate) fn address_type<const N: usize>(tensors: [&CubeTensor; N]) -> Address
 /// padded, as on CUDA.
 pub(crate) fn empty_like(tensor: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     empty_device_contiguous_dtype(tensor.client.clone(), tensor.device.clone(), shape, dtype)
+}
+
+/// How many of a GPU's processors work at the same time; one where that is not known.
+pub(crate) fn multiprocessors(client: &Client) -> usize {
+    client.properties().hardware.num_streaming_multiprocessors.unwrap_or(1).max(1) as usize
 }
 
 /// What a device allows a kernel to ask for.

@@ -232,32 +232,19 @@ fn tile([m, n]: [usize; 2], lhs: Loading, rhs: Loading, limits: Limits) -> Tile 
 #[cfg(all(test, any(feature = "wgpu", feature = "cpu")))]
 mod tests {
     use super::*;
-    use burn::backend::DispatchDevice;
-    use burn::backend::ops::FloatTensorOps;
-    use burn::tensor::TensorData;
-    use burn_cubecl::CubeBackend;
+    use crate::cube::testing::{device, read, whole_numbers};
 
     /// The kernel of the GPUs, which neither a software device nor a processor would choose.
-    fn compare(device: &str) {
-        let device = crate::device::named(device).expect("a device");
-        let DispatchDevice::Cube(device) = device.as_dispatch() else { panic!("{device:?} is no CubeCL device") };
-        // Whole numbers, so that the order of the sums does not matter.
-        let upload = |dims: [usize; 3], salt: usize| {
-            let values: Vec<f32> = (0..dims.iter().product()).map(|index| ((index * salt) % 7) as f32 - 3.0).collect();
-            CubeBackend::float_from_data(TensorData::new(values, dims), device)
-        };
+    fn compare(name: &str) {
+        let device = device(name);
         // Square, flat and narrow tiles; only the last loads vectors on both sides.
         for [m, n, k] in [[17, 65, 33], [3, 40, 16], [70, 9, 48], [68, 36, 20]] {
-            let lhs = CubeBackend::float_swap_dims(upload([2, k, m], 5), 1, 2);
-            let rhs = upload([2, k, n], 3);
-            let out = || upload([2, m, n], 0);
+            let lhs = CubeBackend::float_swap_dims(whole_numbers([2, k, m], 5, &device), 1, 2);
+            let rhs = whole_numbers([2, k, n], 3, &device);
+            let out = || whole_numbers([2, m, n], 0, &device);
             let (tiled, direct) = (out(), out());
             plain(&lhs, &rhs, &tiled).run_tiled(lhs.clone(), rhs.clone(), &tiled);
             plain(&lhs, &rhs, &direct).run_direct(lhs.clone(), rhs.clone(), &direct);
-            let read = |tensor| {
-                let data = burn::tensor::read_sync(CubeBackend::float_into_data(tensor)).expect("readable");
-                data.try_into_vec::<f32>().expect("f32 values")
-            };
             assert_eq!(read(tiled), read(direct), "{m} × {n} × {k}");
         }
     }

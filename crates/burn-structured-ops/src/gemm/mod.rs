@@ -10,11 +10,7 @@
 pub(crate) mod fold;
 mod kernel;
 mod launch;
-mod tensor_core;
+pub(crate) mod tensor_core;
 
 pub(crate) use kernel::{Loading, Operand, Strides, StridesLaunch, Tile, add_product, load_strided};
 pub(crate) use launch::{Gemm, burn_gemm, strides_of, tiled_gemm};
-pub(crate) use tensor_core::{
-    ALIGNMENT, LEAST_SHARED_MEMORY, Multiply, PLANE, TILE_COLS, TILE_ROWS, TILE_TERMS, has_tensor_cores,
-    on_tensor_cores, tensor_core_gemm,
-};

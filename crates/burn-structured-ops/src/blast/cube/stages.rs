@@ -3,7 +3,8 @@
 use crate::Bias;
 use crate::blast::{BlastStrategy, reference};
 use crate::cube::empty_like;
-use crate::gemm::{burn_gemm, on_tensor_cores, tensor_core_gemm, tiled_gemm};
+use crate::gemm::tensor_core::{on_tensor_cores, tensor_core_gemm};
+use crate::gemm::{burn_gemm, tiled_gemm};
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::Shape;
@@ -29,7 +30,7 @@ pub(super) fn expand(
         tensor_core_gemm(t, factor, bias, Some(by_block));
         return y;
     }
-    gemm(t, factor, Some(by_block), strategy);
+    plain_gemm(t, factor, Some(by_block), strategy);
     bias.add_to(y)
 }
 
@@ -39,7 +40,7 @@ pub(super) fn project(x: CubeTensor, factor: CubeTensor, strategy: BlastStrategy
         return reference::project::<CubeBackend>(x, factor);
     }
     let blocks = factor.shape()[0];
-    gemm(reference::split::<CubeBackend>(x, blocks), factor, None, strategy)
+    gemm(reference::split::<CubeBackend>(x, blocks), factor, strategy)
 }
 
 /// `dF_j = x_jᵀ z_j`.
@@ -49,7 +50,7 @@ pub(super) fn factor_gradient(x: CubeTensor, z: CubeTensor, strategy: BlastStrat
     }
     let blocks = z.shape()[0];
     let by_block = CubeBackend::float_swap_dims(reference::split::<CubeBackend>(x, blocks), 1, 2);
-    gemm(by_block, z, None, strategy)
+    gemm(by_block, z, strategy)
 }
 
 /// Whether `strategy` gives a product of these operands to our own kernel for tensor cores.
@@ -58,10 +59,15 @@ fn to_tensor_cores(lhs: &CubeTensor, rhs: &CubeTensor, strategy: BlastStrategy) 
     wanted && on_tensor_cores(lhs, rhs)
 }
 
-fn gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>, strategy: BlastStrategy) -> CubeTensor {
+fn gemm(lhs: CubeTensor, rhs: CubeTensor, strategy: BlastStrategy) -> CubeTensor {
     if to_tensor_cores(&lhs, &rhs, strategy) {
-        return tensor_core_gemm(lhs, rhs, Bias::Absent, out);
+        return tensor_core_gemm(lhs, rhs, Bias::Absent, None);
     }
+    plain_gemm(lhs, rhs, None, strategy)
+}
+
+/// A product by the GEMMs for every device.
+fn plain_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>, strategy: BlastStrategy) -> CubeTensor {
     match strategy {
         BlastStrategy::Portable => tiled_gemm(lhs, rhs, out),
         _ => burn_gemm(lhs, rhs, out),

@@ -12,7 +12,7 @@
 use super::decode;
 use crate::blast::{BlastRejection, BlastStrategy, Sizes};
 use crate::cube::{Limits, PROCESSOR_UNITS, accumulator, fits_registers};
-use crate::gemm::{ALIGNMENT, LEAST_SHARED_MEMORY};
+use crate::gemm::tensor_core::{self, VECTOR};
 use burn::tensor::DType;
 
 /// One product, as far as the choice of its path goes.
@@ -57,7 +57,16 @@ pub(super) fn path(strategy: BlastStrategy, problem: Problem, limits: Limits) ->
 pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Option<BlastRejection> {
     let sizes = problem.sizes;
     let (units, bytes) = match strategy {
-        BlastStrategy::TensorCore => return without_tensor_cores(problem, limits),
+        BlastStrategy::TensorCore => {
+            if !limits.tensor_cores.multiply(problem.dtype) {
+                return Some(BlastRejection::TensorCores { dtype: problem.dtype });
+            }
+            let odd = [sizes.p, sizes.q, sizes.r].into_iter().find(|size| !size.is_multiple_of(VECTOR));
+            if let Some(size) = odd {
+                return Some(BlastRejection::Alignment { size, multiple: VECTOR });
+            }
+            tensor_core::needs()
+        }
         BlastStrategy::Fused => {
             let (units_m, units_n) = fused_units(sizes.tokens, limits);
             let (rows, cols, _) = fused_registers(sizes.b1);
@@ -82,20 +91,6 @@ pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limit
         return Some(BlastRejection::SharedMemory { needed: bytes, available: limits.shared_memory });
     }
     None
-}
-
-/// Why `problem` is none for tensor cores, if it is not.
-fn without_tensor_cores(problem: Problem, limits: Limits) -> Option<BlastRejection> {
-    let Problem { sizes, dtype, .. } = problem;
-    if !limits.tensor_cores.multiply(dtype) {
-        return Some(BlastRejection::TensorCores { dtype });
-    }
-    if limits.shared_memory < LEAST_SHARED_MEMORY {
-        let (needed, available) = (LEAST_SHARED_MEMORY, limits.shared_memory);
-        return Some(BlastRejection::SharedMemory { needed, available });
-    }
-    let odd = [sizes.p, sizes.q, sizes.r].into_iter().find(|size| !size.is_multiple_of(ALIGNMENT));
-    odd.map(|size| BlastRejection::Alignment { size, multiple: ALIGNMENT })
 }
 
 /// Terms of the projection that the fused kernel has in shared memory at a time.
@@ -143,8 +138,6 @@ const MIN_CHUNK: usize = 64;
 
 /// Elements of a vector at most where several tokens are coupled at once: registers hold fewer of wider ones.
 pub(super) const COUPLING_VECTOR: usize = 4;
-/// Units that couple neighbouring vectors of the rank.
-pub(super) const COUPLING_LANES: usize = 32;
 /// Tokens that share a load of `s` at most.
 const MAX_AT_ONCE: usize = 4;
 

@@ -9,11 +9,9 @@ pub(crate) const PLANE: usize = 32;
 /// Steps that are in shared memory at a time: the one that is multiplied, the one after it and the one that is being stored.
 pub(super) const STAGES: usize = 3;
 /// Elements of a vector: 16 bytes, the most that a unit moves at a time and what a unit addresses of a tile.
-pub(super) const VECTOR: usize = 8;
+pub(crate) const VECTOR: usize = 8;
 /// Bytes of an element.
 const ELEMENT: usize = 2;
-/// What the extent of every contiguous axis has to be a multiple of.
-pub(crate) const ALIGNMENT: usize = VECTOR;
 
 /// Which axis of an operand is contiguous in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,15 +37,15 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    pub(super) const fn units(&self) -> usize {
+    pub(super) fn units(&self) -> usize {
         self.planes_m * self.planes_n * PLANE
     }
 
-    pub(super) const fn height(&self) -> usize {
+    pub(super) fn height(&self) -> usize {
         self.planes_m * self.rows * TILE_ROWS
     }
 
-    pub(super) const fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.planes_n * self.cols * TILE_COLS
     }
 
@@ -62,12 +60,12 @@ impl Cut {
     }
 
     /// Columns of shared memory in which a plane lays out its results, with a gap so that rows begin at different banks.
-    pub(super) const fn pitch(&self) -> usize {
+    pub(super) fn pitch(&self) -> usize {
         self.cols * TILE_COLS + VECTOR
     }
 
     /// Bytes of shared memory.
-    pub(super) const fn shared(&self) -> usize {
+    pub(super) fn shared(&self) -> usize {
         let stages = STAGES * (self.height() + self.width()) * self.depth;
         (stages + self.units() / PLANE * TILE_ROWS * self.pitch()) * ELEMENT
     }
@@ -95,25 +93,26 @@ impl Side {
     }
 }
 
-/// The tiles there are, the largest first; each was the fastest of many on an H100 for some number of tokens.
+/// The tiles there are, the largest first; each was the fastest of several on an H100 for some number of tokens.
 pub(super) const CUTS: [Cut; 3] = [
     Cut { planes_m: 2, planes_n: 4, rows: 4, cols: 8, depth: 32 },
     Cut { planes_m: 2, planes_n: 4, rows: 4, cols: 4, depth: 64 },
     Cut { planes_m: 2, planes_n: 2, rows: 2, cols: 4, depth: 32 },
 ];
 
-/// Bytes of shared memory that the smallest tile needs.
-pub(crate) const LEAST_SHARED_MEMORY: usize = CUTS[CUTS.len() - 1].shared();
+/// The smallest of them.
+const SMALLEST: Cut = CUTS[CUTS.len() - 1];
 
-/// Multiprocessors of a device that does not tell.
-const MULTIPROCESSORS: u32 = 64;
+/// Units and bytes of shared memory that a cube needs at least.
+pub(crate) fn needs() -> (usize, usize) {
+    (SMALLEST.units(), SMALLEST.shared())
+}
 
 /// Elements of a tile's product that take as long as loading a row or column of it.
 const LOADING: usize = 32;
 
 /// The cut of `batch` products of `m × n` that takes a device of so many multiprocessors the least time.
-pub(super) fn cut(batch: usize, m: usize, n: usize, multiprocessors: Option<u32>, shared_memory: usize) -> Cut {
-    let multiprocessors = multiprocessors.unwrap_or(MULTIPROCESSORS).max(1) as usize;
+pub(super) fn cut(batch: usize, m: usize, n: usize, multiprocessors: usize, shared_memory: usize) -> Cut {
     // Rounds of one cube each, by what a round takes. A smaller tile loads more for each product.
     let time = |cut: &Cut| {
         let (height, width) = (cut.height(), cut.width());
@@ -121,7 +120,7 @@ pub(super) fn cut(batch: usize, m: usize, n: usize, multiprocessors: Option<u32>
         rounds * (height * width + LOADING * (height + width))
     };
     let fits = CUTS.into_iter().filter(|cut| cut.shared() <= shared_memory);
-    fits.min_by_key(time).unwrap_or(CUTS[CUTS.len() - 1])
+    fits.min_by_key(time).unwrap_or(SMALLEST)
 }
 
 #[cfg(test)]
@@ -149,7 +148,7 @@ mod tests {
     #[test]
     fn the_cuts_are_those_that_were_measured_to_be_the_fastest() {
         let of = |batch, m, n| {
-            let cut = cut(batch, m, n, Some(132), SHARED);
+            let cut = cut(batch, m, n, 132, SHARED);
             [cut.height(), cut.width()]
         };
         assert_eq!(of(4, 4096, 1016), [128, 256]);
@@ -163,7 +162,7 @@ mod tests {
     #[test]
     fn small_shared_memory_gets_small_tiles() {
         for kilobytes in [48, 64, 99, 227] {
-            let cut = cut(4, 4096, 1016, Some(40), kilobytes * 1024);
+            let cut = cut(4, 4096, 1016, 40, kilobytes * 1024);
             assert!(cut.shared() <= kilobytes * 1024, "{kilobytes}: {cut:?}");
         }
     }

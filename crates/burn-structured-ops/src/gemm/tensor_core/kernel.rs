@@ -26,7 +26,7 @@ pub(super) struct ProductSizes {
 /// Strides are in elements, all of them multiples of [`VECTOR`] but those along the contiguous axes; `bias` has a row of `n`
 /// for each batch.
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
+pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size>(
     lhs: &Tensor<Vector<T, N>>,
     rhs: &Tensor<Vector<T, N>>,
     bias: &Tensor<T>,
@@ -208,11 +208,11 @@ pub(super) fn tensor_core_gemm_kernel<T: Float, N: Size, P: Size>(
             #[unroll]
             for part in 0..2usize {
                 let values = sums[comptime!(i * cut.cols + j)][part] + added;
-                let mut pair = Vector::<T, P>::new(T::new(0.0));
+                let mut pair = Vector::<T, Const<2>>::new(T::new(0.0));
                 pair.insert(0usize, T::cast_from(values.extract(0usize)));
                 pair.insert(1usize, T::cast_from(values.extract(1usize)));
                 let row = comptime!(part * (TILE_ROWS / 2)).runtime() + lane / 4;
-                let pairs = landings.with_vector_size_mut::<P>();
+                let pairs = landings.with_vector_size_mut::<Const<2>>();
                 pairs[(plane_start + row * pitch + across) / 2] = pair;
             }
         }

@@ -4,7 +4,7 @@ use super::cut::{Contiguous, Cut, TILE_COLS, TILE_ROWS, TILE_TERMS, VECTOR, cut}
 use super::kernel::{ProductSizesLaunch, tensor_core_gemm_kernel};
 use super::multiply::Multiply;
 use crate::Bias;
-use crate::cube::address_type;
+use crate::cube::{Limits, address_type, multiprocessors};
 use crate::gemm::launch::{output, strides_of};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -57,8 +57,8 @@ pub(crate) fn tensor_core_gemm(
 ) -> CubeTensor {
     let out = out.unwrap_or_else(|| output(&lhs, &rhs));
     let ([batch, m, _], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
-    let hardware = &out.client.properties().hardware;
-    let cut = cut(batch, m, n, hardware.num_streaming_multiprocessors, hardware.max_shared_memory_size);
+    let shared_memory = Limits::of(&out.client).shared_memory;
+    let cut = cut(batch, m, n, multiprocessors(&out.client), shared_memory);
     launch(lhs, rhs, bias, &out, cut, Multiply::Instruction);
     out
 }
@@ -93,7 +93,6 @@ fn launch(lhs: CubeTensor, rhs: CubeTensor, bias: Bias<CubeBackend>, out: &CubeT
             cube_dim,
             address,
             VECTOR,
-            2,
             lhs.into_tensor_arg(),
             rhs.into_tensor_arg(),
             bias.into_tensor_arg(),
@@ -156,71 +155,58 @@ fn in_vectors(operand: CubeTensor) -> (CubeTensor, Axis) {
 mod tests {
     use super::*;
     use crate::cube::empty_like;
+    use crate::cube::testing::{device, read, whole_numbers};
     use crate::gemm::tiled_gemm;
-    use burn::backend::DispatchDevice;
-    use burn::tensor::{Shape, TensorData};
+    use burn::tensor::{FloatDType, Shape};
+    use burn_cubecl::CubeDevice;
 
-    /// A batch of two matrices of small whole numbers, so that the order of the sums does not matter.
-    fn upload(
-        [rows, cols]: [usize; 2],
-        transposed: bool,
-        dtype: DType,
-        device: &burn_cubecl::CubeDevice,
-    ) -> CubeTensor {
-        let values: Vec<f32> = (0..2 * rows * cols).map(|index| ((index * 5) % 7) as f32 - 3.0).collect();
-        let dims = if transposed { [2, cols, rows] } else { [2, rows, cols] };
-        let tensor = CubeBackend::float_from_data(TensorData::new(values, dims).convert_dtype(dtype), device);
-        if transposed { CubeBackend::float_swap_dims(tensor, 1, 2) } else { tensor }
-    }
-
-    fn read(tensor: CubeTensor) -> Vec<f32> {
-        let data = burn::tensor::read_sync(CubeBackend::float_into_data(tensor)).expect("readable");
-        data.convert_dtype(DType::F32).try_into_vec::<f32>().expect("f32 values")
-    }
-
-    /// The products of operands that are transposed, either or not, by every cut.
-    #[allow(clippy::print_stderr, reason = "a test that skips says so")]
+    /// The products of two matrices, transposed in memory or not, by every cut, with a bias of ones; the expected ones are
+    /// computed in f32, where they are exact.
     fn compare(
-        device: &str,
-        dtype: DType,
-        sizes: &[[usize; 3]],
-        layouts: &[[bool; 2]],
+        device: &CubeDevice,
+        dtype: FloatDType,
+        [m, n, k]: [usize; 3],
+        [lhs_transposed, rhs_transposed]: [bool; 2],
         cuts: &[Cut],
         multiply: Multiply,
     ) {
-        let device = match crate::device::named(device) {
-            Ok(device) => device,
-            Err(error) => return eprintln!("{error}; skipped"),
+        let place = |[rows, cols]: [usize; 2], transposed: bool, dtype: FloatDType| {
+            let dims = if transposed { [2, cols, rows] } else { [2, rows, cols] };
+            let values = CubeBackend::float_cast(whole_numbers(dims, 5, device), dtype);
+            if transposed { CubeBackend::float_swap_dims(values, 1, 2) } else { values }
         };
-        let DispatchDevice::Cube(device) = device.as_dispatch() else { panic!("{device:?} is no CubeCL device") };
-        if multiply == Multiply::Instruction && !has_tensor_cores(&device.client(), dtype) {
-            return eprintln!("{device:?} has no tensor cores for {dtype:?}; skipped");
-        }
-        for [m, n, k] in sizes.iter().copied() {
-            for [lhs_transposed, rhs_transposed] in layouts.iter().copied() {
-                let lhs = upload([m, k], lhs_transposed, dtype, device);
-                let rhs = upload([k, n], rhs_transposed, dtype, device);
-                let bias =
-                    CubeBackend::float_from_data(TensorData::ones::<f32, _>([2 * n]).convert_dtype(dtype), device);
-                let expected =
-                    read(CubeBackend::float_add_scalar(tiled_gemm(lhs.clone(), rhs.clone(), None), 1.into()));
-                for cut in cuts {
-                    let out = empty_like(&lhs, Shape::new([2, m, n]), dtype);
-                    launch(lhs.clone(), rhs.clone(), Bias::Added(bias.clone()), &out, *cut, multiply);
-                    let what = format!("{dtype:?}, {m} × {n} × {k}, {lhs_transposed}, {rhs_transposed}, {cut:?}");
-                    assert_eq!(read(out), expected, "{what}");
-                }
-            }
+        let operands = |dtype| (place([m, k], lhs_transposed, dtype), place([k, n], rhs_transposed, dtype));
+        let (lhs, rhs) = operands(FloatDType::F32);
+        let expected = CubeBackend::float_add_scalar(tiled_gemm(lhs, rhs, None), 1.into());
+        let expected = read(CubeBackend::float_cast(expected, dtype));
+        let (lhs, rhs) = operands(dtype);
+        let bias = CubeBackend::float_ones(Shape::new([2 * n]), device, dtype);
+        for cut in cuts {
+            let out = empty_like(&lhs, Shape::new([2, m, n]), lhs.dtype);
+            launch(lhs.clone(), rhs.clone(), Bias::Added(bias.clone()), &out, *cut, multiply);
+            let what = format!("{dtype:?}, {m} × {n} × {k}, {lhs_transposed}, {rhs_transposed}, {cut:?}");
+            assert_eq!(read(out), expected, "{what}");
         }
     }
 
     #[cfg(feature = "cuda")]
     #[test]
+    #[allow(clippy::print_stderr, reason = "a test that skips says so")]
     fn every_cut_is_the_tiled_product() {
-        let sizes = [[8, 8, 8], [16, 24, 40], [136, 264, 72], [256, 512, 96], [328, 40, 1000]];
-        let layouts = [[false, false], [false, true], [true, false], [true, true]];
-        for dtype in [DType::BF16, DType::F16] {
-            compare("cuda", dtype, &sizes, &layouts, &super::super::cut::CUTS, Multiply::Instruction);
+        if let Err(error) = crate::device::named("cuda") {
+            return eprintln!("{error}; skipped");
+        }
+        let device = device("cuda");
+        for dtype in [FloatDType::BF16, FloatDType::F16] {
+            if !has_tensor_cores(&device.client(), dtype.into()) {
+                eprintln!("{device:?} has no tensor cores for {dtype:?}; skipped");
+                continue;
+            }
+            for sizes in [[8, 8, 8], [16, 24, 40], [136, 264, 72], [256, 512, 96], [328, 40, 1000]] {
+                for layout in [[false, false], [false, true], [true, false], [true, true]] {
+                    compare(&device, dtype, sizes, layout, &super::super::cut::CUTS, Multiply::Instruction);
+                }
+            }
         }
     }
 
@@ -228,11 +214,16 @@ mod tests {
     #[cfg(feature = "cpu")]
     #[test]
     fn a_plane_computes_the_tiled_product() {
+        let device = device("cpu");
         let cut = |depth| Cut { planes_m: 1, planes_n: 1, rows: 4, cols: 8, depth };
         // Fewer terms than a step has, and more than there is room for; rows and columns beyond the tile.
-        let layouts = ([[false, false], [true, true]], [[false, true], [true, false]]);
-        for (depth, size, layouts) in [(32, [8, 72, 136], layouts.0), (64, [72, 40, 72], layouts.1)] {
-            compare("cpu", DType::F32, &[size], &layouts, &[cut(depth)], Multiply::Emulated);
+        for (depth, sizes, layout) in [
+            (32, [8, 72, 136], [false, false]),
+            (32, [8, 72, 136], [true, true]),
+            (64, [72, 40, 72], [false, true]),
+            (64, [72, 40, 72], [true, false]),
+        ] {
+            compare(&device, FloatDType::F32, sizes, layout, &[cut(depth)], Multiply::Emulated);
         }
     }
 }

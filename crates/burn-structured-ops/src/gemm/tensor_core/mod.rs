@@ -10,6 +10,6 @@ mod launch;
 mod multiply;
 mod stage;
 
-pub(crate) use cut::{ALIGNMENT, LEAST_SHARED_MEMORY, PLANE, TILE_COLS, TILE_ROWS, TILE_TERMS};
+pub(crate) use cut::{PLANE, TILE_COLS, TILE_ROWS, TILE_TERMS, VECTOR, needs};
 pub(crate) use launch::{has_tensor_cores, on_tensor_cores, tensor_core_gemm};
 pub(crate) use multiply::Multiply;

@@ -8,9 +8,8 @@ use cubecl::prelude::*;
 /// `t_i = Σ_j s_ij ∘ z_j` for `group` neighbouring `i` and `at_once` neighbouring tokens, so that a load of `z_j` serves all of
 /// the `i` and a load of `s_ij` all of the tokens.
 ///
-/// One unit computes one vector of each of its `t_i` and tokens. `lanes` units take neighbouring vectors of the rank, the next
-/// ones those of the other groups, which read the same `z`, then come the other tokens, which read the same `s`, and only then
-/// the rest of the rank: what is read twice is in the cache of a cube's own processor. `rank` and `s_*_stride` are in vectors.
+/// One unit computes one vector of each of its `t_i` and tokens. The groups of the same tokens follow each other, while
+/// their `z` is in the cache. `rank` and `s_*_stride` are in vectors.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn couple_kernel<T: Float, A: Float, N: Size>(
     z: &Tensor<Vector<T, N>>,
@@ -22,63 +21,39 @@ pub(super) fn couple_kernel<T: Float, A: Float, N: Size>(
     groups: usize,
     s_output_stride: usize,
     s_input_stride: usize,
+    units: usize,
     #[comptime] group: usize,
     #[comptime] at_once: usize,
-    #[comptime] lanes: usize,
     #[define(T, A)] _dtypes: [ElemType; 2],
 ) {
-    let parts = tokens.div_ceil(at_once);
-    let first = ABSOLUTE_POS / lanes % groups * group;
-    let first_token = ABSOLUTE_POS / (lanes * groups) % parts * at_once;
-    let k = ABSOLUTE_POS / (lanes * groups * parts) * lanes + ABSOLUTE_POS % lanes;
-    if k >= rank {
+    if ABSOLUTE_POS >= units {
         terminate!();
     }
+    let k = ABSOLUTE_POS % rank;
+    let first = ABSOLUTE_POS / rank % groups * group;
+    let first_token = ABSOLUTE_POS / (rank * groups) * at_once;
 
     let mut sums = Array::<Vector<A, N>>::new(comptime!(group * at_once));
     #[unroll]
     for i in 0..comptime!(group * at_once) {
         sums[i] = Vector::new(A::new(0.0));
     }
-    for pair in 0..in_blocks / 2 {
-        // Two at a time, so that the loads of the second do not wait for the products of the first.
+    for j in 0..in_blocks {
+        let mut values = Array::<Vector<A, N>>::new(at_once);
         #[unroll]
-        for side in 0..2usize {
-            let j = 2 * pair + side;
-            couple_block::<T, A, N>(
-                z,
-                s,
-                &mut sums,
-                j,
-                first,
-                first_token,
-                k,
-                tokens,
-                rank,
-                s_output_stride,
-                s_input_stride,
-                group,
-                at_once,
-            );
+        for i in 0..at_once {
+            // Beyond the last token, the last one again; what it gives is not stored.
+            let token = min(first_token + i, tokens - 1);
+            values[i] = Vector::cast_from(z[(j * tokens + token) * rank + k]);
         }
-    }
-    if in_blocks % 2 == 1 {
-        let j = in_blocks - 1;
-        couple_block::<T, A, N>(
-            z,
-            s,
-            &mut sums,
-            j,
-            first,
-            first_token,
-            k,
-            tokens,
-            rank,
-            s_output_stride,
-            s_input_stride,
-            group,
-            at_once,
-        );
+        #[unroll]
+        for g in 0..group {
+            let scale = Vector::<A, N>::cast_from(s[(first + g) * s_output_stride + j * s_input_stride + k]);
+            #[unroll]
+            for i in 0..at_once {
+                sums[g * at_once + i] += scale * values[i];
+            }
+        }
     }
     #[unroll]
     for g in 0..group {
@@ -87,40 +62,6 @@ pub(super) fn couple_kernel<T: Float, A: Float, N: Size>(
             if first_token + i < tokens {
                 t[((first + g) * tokens + first_token + i) * rank + k] = Vector::cast_from(sums[g * at_once + i]);
             }
-        }
-    }
-}
-
-/// Adds one `s_ij ∘ z_j` to the sums of a unit.
-#[cube]
-fn couple_block<T: Float, A: Float, N: Size>(
-    z: &Tensor<Vector<T, N>>,
-    s: &Tensor<Vector<T, N>>,
-    sums: &mut Array<Vector<A, N>>,
-    j: usize,
-    first: usize,
-    first_token: usize,
-    k: usize,
-    tokens: usize,
-    rank: usize,
-    s_output_stride: usize,
-    s_input_stride: usize,
-    #[comptime] group: usize,
-    #[comptime] at_once: usize,
-) {
-    let mut values = Array::<Vector<A, N>>::new(at_once);
-    #[unroll]
-    for i in 0..at_once {
-        // Beyond the last token, the last one again; what it gives is not stored.
-        let token = min(first_token + i, tokens - 1);
-        values[i] = Vector::cast_from(z[(j * tokens + token) * rank + k]);
-    }
-    #[unroll]
-    for g in 0..group {
-        let scale = Vector::<A, N>::cast_from(s[(first + g) * s_output_stride + j * s_input_stride + k]);
-        #[unroll]
-        for i in 0..at_once {
-            sums[g * at_once + i] = fma(scale, values[i], sums[g * at_once + i]);
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use super::super::{by_rank, strategy};
 use super::kernel::{couple_kernel, coupling_backward_kernel, coupling_gradient_kernel};
-use super::tiles::{TILE_BLOCKS, TILE_TOKENS, VECTOR, couple_tiles_kernel};
+use super::tiles::{TILE_BLOCKS, TILE_TOKENS, couple_tiles_kernel};
 use crate::blast::reference;
-use crate::cube::{accumulator, address_type, empty_like, fits_registers};
-use crate::gemm::{Multiply, PLANE, has_tensor_cores};
+use crate::cube::{accumulator, address_type, empty_like, fits_registers, multiprocessors};
+use crate::gemm::tensor_core::{Multiply, PLANE, VECTOR, has_tensor_cores};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
@@ -13,20 +13,16 @@ use burn::tensor::{DType, FloatDType, Shape};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, cubecl};
-use cubecl::prelude::AddressType;
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 /// `t_i = Σ_j s_ij ∘ z_j`, on tensor cores where these have enough to do; `s` may be transposed.
 pub(in crate::blast::cube) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor {
-    couple_with(z, s, true)
+    let s = by_rank(s);
+    if in_tiles(&z, &s) { couple_tiles(z, s, PLANES, Multiply::Instruction) } else { couple_plainly(z, s) }
 }
 
 /// [`couple`] in ordinary arithmetic.
 pub(in crate::blast::cube) fn couple_plainly(z: CubeTensor, s: CubeTensor) -> CubeTensor {
-    couple_with(z, s, false)
-}
-
-fn couple_with(z: CubeTensor, s: CubeTensor, tiles: bool) -> CubeTensor {
     let [out_blocks, in_blocks, r] = s.shape().dims();
     let tokens = z.shape()[1];
     let t = empty_like(&z, Shape::new([out_blocks, tokens, r]), z.dtype);
@@ -37,10 +33,6 @@ fn couple_with(z: CubeTensor, s: CubeTensor, tiles: bool) -> CubeTensor {
     let s = by_rank(s);
     let (output_stride, input_stride) = (s.meta.strides()[0], s.meta.strides()[1]);
 
-    if tiles && in_tiles(&z, &s) {
-        couple_tiles(z, s, &t, PLANES, Multiply::Instruction);
-        return t;
-    }
     let bytes = accumulator(z.dtype).size();
     let vector = |widest| {
         let sizes = z.client.io_optimized_vector_sizes(z.dtype.size()).filter(|size| *size <= widest);
@@ -51,15 +43,13 @@ fn couple_with(z: CubeTensor, s: CubeTensor, tiles: bool) -> CubeTensor {
     let narrow = vector(strategy::COUPLING_VECTOR);
     let at_once = strategy::tokens_at_once(tokens, groups * r / narrow, group * narrow, bytes);
     let vector = if at_once > 1 { narrow } else { vector(usize::MAX) };
-    let lanes = strategy::COUPLING_LANES.min(r / vector);
-    let units = (r / vector).div_ceil(lanes) * tokens.div_ceil(at_once) * groups * lanes;
+    let units = tokens.div_ceil(at_once) * groups * r / vector;
     let cube_dim = CubeDim::new(&z.client, units);
     let cube_count = calculate_cube_count_elemwise(&z.client, units, cube_dim);
-    // Units are counted in the same type, and there may be more of them than elements.
-    let address = address_type([&z, &s, &t]).max(AddressType::from_len(units));
+    let address = address_type([&z, &s, &t]);
     let dtypes = [z.dtype, accumulator(z.dtype)].map(dtype_to_storage_type);
-    // SAFETY: a unit reads `z`, which is contiguous, at a block below `in_blocks`, a token below `tokens` and a vector below the
-    // rank (units beyond it end at once, and so do those beyond `units`, which are beyond it as well), `s` at the strides of its own layout below its sizes, and writes `t`, which is contiguous, at
+    // SAFETY: every unit below `units` reads `z`, which is contiguous, at a block below `in_blocks`, a token below `tokens` and
+    // a vector below the rank, `s` at the strides of its own layout below its sizes, and writes `t`, which is contiguous, at
     // a block below `out_blocks` within the same bounds; the vector size divides the rank and both strides.
     unsafe {
         couple_kernel::launch_unchecked(
@@ -77,22 +67,23 @@ fn couple_with(z: CubeTensor, s: CubeTensor, tiles: bool) -> CubeTensor {
             groups,
             output_stride / vector,
             input_stride / vector,
+            units,
             group,
             at_once,
-            lanes,
             dtypes,
         );
     }
     t
 }
 
-/// Whether the coupling goes to the tensor cores: enough blocks to be worth it, and no more than a tile has.
+/// Whether the coupling goes to the tensor cores: enough blocks to be worth it, and no more than a tile has. The ranks of `s` are
+/// neighbours.
 fn in_tiles(z: &CubeTensor, s: &CubeTensor) -> bool {
     let [out_blocks, in_blocks, r] = s.shape().dims();
     let blocks = out_blocks.max(in_blocks) <= TILE_BLOCKS && out_blocks * in_blocks >= MIN_TILED_BLOCKS;
     let strides = &s.meta.strides()[..2];
     let vectors = strides.iter().chain([&r]).all(|extent| extent.is_multiple_of(VECTOR));
-    blocks && vectors && has_tensor_cores(&z.client, z.dtype)
+    blocks && vectors && z.meta.num_elements() != 0 && has_tensor_cores(&z.client, z.dtype)
 }
 
 /// Blocks of `s` from which on tiles of [`TILE_BLOCKS`] squared are worth it.
@@ -102,19 +93,20 @@ const PLANES: usize = 8;
 /// Cubes for each multiprocessor, so that it has some to turn to while others wait for memory.
 const CUBES_EACH: usize = 4;
 
-/// [`couple`] on tensor cores; `z` and `t` are contiguous, and the ranks of `s` neighbours.
-fn couple_tiles(z: CubeTensor, s: CubeTensor, t: &CubeTensor, planes: usize, multiply: Multiply) {
+/// [`couple`] on tensor cores, of operands that go [`in_tiles`].
+fn couple_tiles(z: CubeTensor, s: CubeTensor, planes: usize, multiply: Multiply) -> CubeTensor {
     let [out_blocks, in_blocks, r] = s.shape().dims();
     let tokens = z.shape()[1];
+    let t = empty_like(&z, Shape::new([out_blocks, tokens, r]), z.dtype);
+    let z = into_contiguous(z);
     let (output_stride, input_stride) = (s.meta.strides()[0], s.meta.strides()[1]);
     let client = t.client.clone();
-    let multiprocessors = client.properties().hardware.num_streaming_multiprocessors.unwrap_or(1) as usize;
     let chunks = (r / VECTOR).div_ceil(planes);
     let all_tiles = tokens.div_ceil(TILE_TOKENS);
-    let tiles = all_tiles.div_ceil((CUBES_EACH * multiprocessors).div_ceil(chunks));
+    let tiles = all_tiles.div_ceil((CUBES_EACH * multiprocessors(&client)).div_ceil(chunks));
     let cubes = chunks * all_tiles.div_ceil(tiles);
     let cube_dim = CubeDim::new_1d((PLANE * planes) as u32);
-    let address = address_type([&z, &s, t]);
+    let address = address_type([&z, &s, &t]);
     let dtype = dtype_to_storage_type(z.dtype);
     // SAFETY: a cube below `cubes` reads `z`, which is contiguous, at blocks below `in_blocks`, tokens below `tokens` and vectors
     // below the rank, `s` at the strides of its own layout below its sizes, and writes `t`, which is contiguous, at a block below
@@ -142,6 +134,7 @@ fn couple_tiles(z: CubeTensor, s: CubeTensor, t: &CubeTensor, planes: usize, mul
             dtype,
         );
     }
+    t
 }
 
 /// `ds_ij = Σ_tokens dt_i ∘ z_j`.
@@ -271,29 +264,23 @@ fn summed(partial: CubeTensor, dtype: DType) -> CubeTensor {
 #[cfg(all(test, feature = "cpu"))]
 mod tests {
     use super::*;
-    use burn::backend::DispatchDevice;
-    use burn::tensor::TensorData;
+    use crate::cube::testing::{device, read, whole_numbers};
 
     #[test]
     fn tiles_are_coupled_as_single_elements_are() {
-        let device = crate::device::named("cpu").expect("a device");
-        let DispatchDevice::Cube(device) = device.as_dispatch() else { panic!("{device:?} is no CubeCL device") };
-        // Whole numbers, so that the order of the sums does not matter.
-        let upload = |dims: [usize; 3], salt: usize| {
-            let values: Vec<f32> = (0..dims.iter().product()).map(|index| ((index * salt) % 11) as f32 - 5.0).collect();
-            CubeBackend::float_from_data(TensorData::new(values, dims), device)
-        };
-        let read = |tensor| {
-            let data = burn::tensor::read_sync(CubeBackend::float_into_data(tensor)).expect("readable");
-            data.try_into_vec::<f32>().expect("f32 values")
-        };
+        let device = device("cpu");
         // A full tile and a part of one, several tiles and vectors and the rest of them.
         for [out_blocks, in_blocks, tokens, r] in [[16, 16, 9, 24], [9, 11, 3, 8]] {
-            let (z, s) = (upload([in_blocks, tokens, r], 7), upload([out_blocks, in_blocks, r], 5));
+            let (z, s) = (
+                whole_numbers([in_blocks, tokens, r], 7, &device),
+                whole_numbers([out_blocks, in_blocks, r], 5, &device),
+            );
             let expected = read(couple(z.clone(), s.clone()));
-            let t = empty_like(&z, Shape::new([out_blocks, tokens, r]), z.dtype);
-            couple_tiles(z, s, &t, 2, Multiply::Emulated);
-            assert_eq!(read(t), expected, "{out_blocks} × {in_blocks} blocks, {tokens} tokens, rank {r}");
+            assert_eq!(
+                read(couple_tiles(z, s, 2, Multiply::Emulated)),
+                expected,
+                "{out_blocks} × {in_blocks} blocks, {tokens} tokens, rank {r}"
+            );
         }
     }
 }

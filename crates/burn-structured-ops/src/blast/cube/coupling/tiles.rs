@@ -4,18 +4,16 @@
 //! token. With sixteen blocks either way it has as many multiplications as the instructions that ordinary arithmetic can issue in
 //! the time that memory needs for `z` and `t`; as tiles of 16 × 16 by 16 × 8 tokens there are a tenth as many instructions.
 
-use crate::gemm::{Multiply, PLANE, TILE_COLS, TILE_ROWS, TILE_TERMS};
+use crate::gemm::tensor_core::{Multiply, PLANE, TILE_COLS, TILE_ROWS, TILE_TERMS, VECTOR};
 use cubecl::cmma::MmaDefinition;
 use cubecl::prelude::*;
 
 /// Blocks of a tile, on either side.
-pub(super) const TILE_BLOCKS: usize = if TILE_ROWS < TILE_TERMS { TILE_ROWS } else { TILE_TERMS };
+pub(super) const TILE_BLOCKS: usize = TILE_ROWS;
 /// Tokens of a tile.
 pub(super) const TILE_TOKENS: usize = TILE_COLS;
 /// Elements of shared memory in which a plane has its two tiles, where there is no instruction for them.
 const SCRATCH: usize = (TILE_ROWS + TILE_COLS) * TILE_TERMS;
-/// Ranks of a plane: a vector of 16 bytes.
-pub(super) const VECTOR: usize = 8;
 
 /// `t_i = Σ_j s_ij ∘ z_j` for at most [`TILE_BLOCKS`] blocks on either side.
 ///

@@ -27,8 +27,7 @@ const SLICE: usize = 16;
 const TARGET_SLICES: usize = 48;
 /// Bytes that come from memory at once.
 const SECTOR: usize = 32;
-/// The largest `V` that every cube may read for itself. On an H100 a launch takes 11 µs of the host, and reading 512 KiB in every
-/// cube 100 µs of the device.
+/// The largest `V` that every cube may read for itself. With more, that takes longer than the launch that it saves.
 const ONE_LAUNCH_BYTES: usize = 48 * 1024;
 /// Cubes of a single launch at most: each reads all of `V`.
 const ONE_LAUNCH_CUBES: usize = 16;
