@@ -7,7 +7,7 @@
 //! Everything here is `inline(always)`: only inside `crate::cpu::vectorized` is it compiled for those instructions. Called from
 //! anywhere else, a fused multiply-add becomes a library call.
 
-use crate::cpu::panel::{self, SharedOutput};
+use crate::cpu::panel::{self, Ahead, SharedOutput};
 use crate::cpu::{Scalar, load, load_at, store, store_at};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -60,6 +60,12 @@ impl<'a, E: Scalar> Couplings<'a, E> {
                 padding.fill(E::ZERO);
             }
         }
+    }
+
+    /// What [`pack`](Self::pack) reads.
+    pub(super) fn ahead(&self, b1: usize, b2: usize, first: usize, cols: usize) -> Ahead<E> {
+        let strides = [self.output_stride, self.input_stride].map(|stride| stride as isize);
+        Ahead::in_blocks(self.values.as_ptr().wrapping_add(first), [b1, b2, cols], strides)
     }
 
     #[inline(always)]

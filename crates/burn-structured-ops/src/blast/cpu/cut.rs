@@ -1,6 +1,5 @@
 //! How the work before the last product is shared out: strips of the rank by tiles of tokens.
 
-use super::layout::CoupledLayout;
 use super::projection::run_terms;
 use crate::cpu::Scalar;
 use crate::cpu::panel::{self, tasks_wanted};
@@ -16,10 +15,11 @@ const SHARED_TILES: usize = 3;
 /// What an element of a factor costs beside one of the rows that meet it: it is read in short pieces, and packed.
 const FACTOR_COST: usize = 8;
 
-/// What is shared out: rows by a factor in blocks of `terms` rows; there is at least one of each.
+/// What is shared out: rows by a factor in blocks of `terms` rows and `r` columns; there is at least one of each.
 #[derive(Clone, Copy)]
 pub(super) struct Work {
     pub terms: usize,
+    pub r: usize,
     pub tokens: usize,
     /// Values that a task keeps for every component of its strip and each token, …
     pub kept_by_token: usize,
@@ -51,14 +51,15 @@ pub(super) fn enough_tasks() -> usize {
 impl Cut {
     /// The cut that reads least: rows are read once for every strip, and the factor once for every tile of tokens. If there are such,
     /// it is one whose tasks stay in cache and are enough for every thread to have several.
-    pub fn new<E: Scalar>(work: Work, layout: CoupledLayout) -> Self {
-        let Work { terms, tokens, kept_by_token, kept } = work;
-        let (_, tile_rows) = panel::shape::<E>();
+    pub fn new<E: Scalar>(work: Work) -> Self {
+        let Work { terms, r, tokens, kept_by_token, kept } = work;
+        let (width, tile_rows) = panel::shape::<E>();
+        let of_rank = r.div_ceil(width);
         let (least, enough) = (LEAST_TILES * tile_rows, enough_tasks());
-        let strips = |panels: usize| layout.panels.div_ceil(panels);
+        let strips = |panels: usize| of_rank.div_ceil(panels);
         // Tokens that stay in cache.
         let most = |panels: usize| {
-            let room = KEPT_BYTES / (panels * layout.width * size_of::<E>());
+            let room = KEPT_BYTES / (panels * width * size_of::<E>());
             let by_tokens = room.saturating_sub(run_terms(terms) + kept);
             by_tokens / kept_by_token / tile_rows * tile_rows
         };
@@ -68,8 +69,8 @@ impl Cut {
             [fewest, fewest.max(enough)]
         };
         let cut = |panels, tiles| Self { panels, tokens: tokens.div_ceil(tiles).next_multiple_of(tile_rows) };
-        let factor = FACTOR_COST * layout.panels * layout.width;
-        (1..=STRIP_PANELS.min(layout.panels))
+        let factor = FACTOR_COST * of_rank * width;
+        (1..=STRIP_PANELS.min(of_rank))
             // What fits nowhere has to go in the narrowest strips.
             .filter(|panels| *panels == 1 || most(*panels) >= least)
             .flat_map(|panels| tiles(panels).map(|tiles| cut(panels, tiles)))
@@ -81,24 +82,25 @@ impl Cut {
             .expect("a panel and a token at least")
     }
 
-    /// The tasks, every strip of the rank for one tile of tokens after the other.
+    /// The tasks of a rank of `r`, every strip of it for one tile of tokens after the other.
     ///
     /// What is left of them once all threads had equally many is cut again, a tile of tokens for each thread: of nine tasks on two
     /// threads, the last would take as long alone.
-    pub fn pieces<E: Scalar>(self, layout: CoupledLayout, tokens: usize) -> Vec<Piece> {
+    pub fn pieces<E: Scalar>(self, r: usize, tokens: usize) -> Vec<Piece> {
+        let (width, tile_rows) = panel::shape::<E>();
+        let of_rank = r.div_ceil(width);
         let tiles = (0..tokens).step_by(self.tokens);
-        let strips = (0..layout.panels).step_by(self.panels);
+        let strips = (0..of_rank).step_by(self.panels);
         let mut pieces: Vec<Piece> = tiles
             .flat_map(|start| strips.clone().map(move |panel| (start, panel)))
             .map(|(start, panel)| Piece {
                 panel,
-                panels: self.panels.min(layout.panels - panel),
+                panels: self.panels.min(of_rank - panel),
                 start,
                 tokens: self.tokens.min(tokens - start),
             })
             .collect();
         let threads = rayon::current_num_threads();
-        let (_, tile_rows) = panel::shape::<E>();
         for piece in pieces.split_off(pieces.len() - pieces.len() % threads) {
             let step = piece.tokens.div_ceil(threads).next_multiple_of(tile_rows).max(SHARED_TILES * tile_rows);
             let cut = |at: usize| Piece { start: piece.start + at, tokens: step.min(piece.tokens - at), ..piece };
@@ -112,10 +114,9 @@ impl Cut {
 mod tests {
     use super::*;
 
-    fn cut([blocks, terms, tokens, kept_by_token, kept, r]: [usize; 6]) -> Cut {
+    fn cut([terms, tokens, kept_by_token, kept, r]: [usize; 5]) -> Cut {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
-        let work = Work { terms, tokens, kept_by_token, kept };
-        pool.install(|| Cut::new::<f32>(work, CoupledLayout::new::<f32>(r, blocks, tokens)))
+        pool.install(|| Cut::new::<f32>(Work { terms, r, tokens, kept_by_token, kept }))
     }
 
     #[test]
@@ -124,13 +125,12 @@ mod tests {
             [[4, 192, 512, 305], [16, 192, 512, 288], [4, 1024, 64, 1022], [2, 48, 9, 33], [4, 768, 5000, 64]]
         {
             let kept = blocks * blocks;
-            let Cut { panels, tokens: tile } = cut([blocks, terms, tokens, blocks, kept, r]);
-            let layout = CoupledLayout::new::<f32>(r, blocks, tokens);
-            let (_, tile_rows) = panel::shape::<f32>();
+            let Cut { panels, tokens: tile } = cut([terms, tokens, blocks, kept, r]);
+            let (width, tile_rows) = panel::shape::<f32>();
             assert!(panels >= 1 && tile % tile_rows == 0, "{panels} panels, {tile} tokens");
-            let values = panels * layout.width * (run_terms(terms) + kept + blocks * tile);
+            let values = panels * width * (run_terms(terms) + kept + blocks * tile);
             assert!(values * 4 <= KEPT_BYTES, "{panels} panels, {tile} tokens");
-            let tasks = layout.panels.div_ceil(panels) * tokens.div_ceil(tile);
+            let tasks = r.div_ceil(width).div_ceil(panels) * tokens.div_ceil(tile);
             assert!(tasks >= 8 || tokens < 8 * tile_rows, "{tasks} tasks");
         }
     }
@@ -142,11 +142,10 @@ mod tests {
         for (panels, of_rank, tile, tokens, count) in
             [(1, 9, 64, 64, 10), (2, 9, 64, 64, 6), (1, 10, 512, 512, 10), (3, 7, 60, 100, 6), (1, 1, 12, 9, 1)]
         {
-            let layout = CoupledLayout::new::<f32>(of_rank * width, 4, tokens);
             let cut = Cut { panels, tokens: tile };
-            let pieces = pool.install(|| cut.pieces::<f32>(layout, tokens));
+            let pieces = pool.install(|| cut.pieces::<f32>(of_rank * width, tokens));
             assert_eq!(pieces.len(), count, "{pieces:?}");
-            let mut taken = vec![0; layout.panels * tokens];
+            let mut taken = vec![0; of_rank * tokens];
             for Piece { panel, panels, start, tokens: here } in pieces.iter().copied() {
                 assert!(panels >= 1 && here >= 1 && start % tile % tile_rows == 0);
                 for panel in panel..panel + panels {
@@ -160,7 +159,7 @@ mod tests {
     #[test]
     fn what_fits_nowhere_is_still_taken_in_large_pieces() {
         let (_, tile_rows) = panel::shape::<f32>();
-        let Cut { panels, tokens } = cut([64, 12, 512, 128, 3 * 64 * 64, 288]);
+        let Cut { panels, tokens } = cut([12, 512, 128, 3 * 64 * 64, 288]);
         assert_eq!(panels, 1);
         assert!(tokens >= 4 * tile_rows, "{tokens} tokens");
     }

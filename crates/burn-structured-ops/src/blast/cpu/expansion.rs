@@ -2,12 +2,14 @@
 //!
 //! A tile of rows meets a packed panel, and either operand can be which. **With many tokens** `U` is packed, once for all of
 //! them, and rows of `t` meet it. **With few**, packing `U` would take longer than multiplying by it: there are many more of its
-//! rows than tokens. So its rows are the left operand, read where they lie, once, and `t`, a fraction of its size, is brought
-//! into panels of tokens. The tiles are then parts of `yᵀ`, and are turned around in the first-level cache.
+//! rows than tokens. So its rows are the left operand, read where they lie, once, and `t`, a fraction of its size, comes in
+//! panels of tokens (`turned.rs`). The tiles are then parts of `yᵀ`, and are turned around in the first-level cache.
 
 use super::layout::CoupledLayout;
+use super::turned::TurnedLayout;
 use crate::cpu::panel::{
-    Landing, Rows, SharedOutput, Target, multiply_panels, side_by_side, tasks_wanted, tile_rows, transpose, width,
+    self, Ahead, Beside, Landing, Rows, SharedOutput, Target, multiply_panels, side_by_side, tasks_wanted, tile_rows,
+    transpose, width,
 };
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
@@ -54,39 +56,20 @@ pub(super) fn of_tokens<E: Scalar>(
     side_by_side(crew, [blocks, tokens, r, p], rows, |block| Matrix::of(u, block).transposed(), bias, y);
 }
 
-/// Elements that [`of_rows`] needs for `t` in panels of tokens.
-pub(super) fn turned_len(tokens: usize, layout: CoupledLayout, r: usize) -> usize {
-    layout.blocks * tokens.next_multiple_of(layout.width) * r
-}
-
-/// `y_i = t_i U_iᵀ + bias_i`, rows of `U` by panels of tokens, for which there is room in `turned`.
-#[allow(clippy::too_many_arguments)]
+/// `y_i = t_i U_iᵀ + bias_i`, rows of `U` by panels of tokens.
 pub(super) fn of_rows<E: Scalar>(
     crew: &Crew,
     tokens: usize,
     t: &[E],
-    turned: &mut [E],
-    layout: CoupledLayout,
+    layout: TurnedLayout,
     u: &FlexTensor,
     bias: Option<&[E]>,
     y: SharedOutput<'_, E>,
 ) {
-    let [blocks, p, r] = u.layout().shape().dims();
+    let [blocks, p, _] = u.layout().shape().dims();
     if blocks * p * tokens == 0 {
         return;
     }
-    let panels = tokens.div_ceil(layout.width);
-    let turned_out = SharedOutput::new(turned);
-    crew.each(blocks * panels, |task| {
-        let (block, first) = (task / panels, task % panels * layout.width);
-        let tokens = layout.width.min(tokens - first);
-        // SAFETY: every panel is one task.
-        let panel = unsafe { turned_out.slice(task * r * layout.width, r * layout.width) };
-        let t = &t[block * layout.block_stride() + first * layout.width..];
-        pulp::Arch::new().dispatch(Turn { t, tokens, r, layout, panel });
-    });
-
-    let turned = &*turned;
     let groups = p.div_ceil(TURNED_ROWS);
     let at_once = (blocks * groups).div_ceil(tasks_wanted());
     let tasks = groups.div_ceil(at_once);
@@ -94,36 +77,13 @@ pub(super) fn of_rows<E: Scalar>(
         let (block, first) = (task / tasks, task % tasks * at_once * TURNED_ROWS);
         let count = (at_once * TURNED_ROWS).min(p - first);
         let factor = Matrix::of(u, block).rows(first, count);
-        let panels = &turned[block * panels * r * layout.width..][..panels * r * layout.width];
+        let panels = &t[block * layout.block_stride()..][..layout.block_stride()];
         let column = block * p + first;
         let bias = bias.map(|bias| &bias[column..column + count]);
         E::with_buffer(Slot::Task, |buffer| {
             pulp::Arch::new().dispatch(Expand { factor, panels, tokens, bias, y, column, stride: blocks * p, buffer });
         });
     });
-}
-
-/// One panel of tokens, `[r, width]`, from as many panel rows of `t`.
-struct Turn<'a, E: Scalar> {
-    t: &'a [E],
-    tokens: usize,
-    r: usize,
-    layout: CoupledLayout,
-    panel: &'a mut [E],
-}
-
-impl<E: Scalar> pulp::WithSimd for Turn<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Self { t, tokens, r, layout, panel } = self;
-        let width = layout.width;
-        for first in (0..r).step_by(width) {
-            let t = Matrix::row_major(&t[first / width * layout.panel_stride()..], tokens, width.min(r - first), width);
-            transpose::<S, E>(t, &mut panel[first * width..], width);
-        }
-    }
 }
 
 /// Some rows of `U` by all panels of tokens.
@@ -153,11 +113,14 @@ impl<E: Scalar> pulp::WithSimd for Expand<'_, E> {
             let count = TURNED_ROWS.min(rows.count - first);
             // The same rows a tile later.
             let next = (first + tile_rows::<S>()).min(rows.count);
-            let ahead = [Some(factor.rows(next, count.min(rows.count - next))), None];
+            let ahead = Some(factor.rows(next, count.min(rows.count - next)));
+            let steps = panel::steps::<S, E>(count, factor.cols, tokens);
+            let write = Ahead::to_write(y, column + first, [1, tokens, count], [0, stride]);
+            let beside = &mut Beside { read: Ahead::default(), write }.in_steps(steps);
             let out = SharedOutput::new(&mut *products);
             let target = Target { out, offset: 0, stride: padded, landing: Landing::Overwrite };
             // SAFETY: the buffer is this task's alone.
-            unsafe { multiply_panels(simd, rows.range(first, count), panels, tokens, target, ahead) };
+            unsafe { multiply_panels(simd, rows.range(first, count), panels, tokens, target, ahead, beside) };
             transpose::<S, E>(Matrix::row_major(products, count, tokens, padded), columns, TURNED_ROWS);
             for (token, columns) in columns.chunks_exact(TURNED_ROWS).enumerate() {
                 // SAFETY: no other task has these columns.
@@ -183,18 +146,25 @@ mod tests {
 
     /// Both ways, from the same `t`.
     fn both<E: Scalar>([blocks, p, r, tokens]: [usize; 4], biased: bool, number: impl Fn(usize) -> E) -> [Vec<E>; 2] {
-        let layout = CoupledLayout::new::<E>(r, blocks, tokens);
-        let t: Vec<E> = (0..layout.len()).map(&number).collect();
+        let (layout, turned) = (CoupledLayout::new::<E>(r, blocks, tokens), TurnedLayout::new::<E>(r, blocks, tokens));
+        let (width, [token_stride, of_block]) = (layout.width, layout.strides());
+        // What an earlier product left behind must not matter.
+        let [mut t, mut t_turned] = [layout.len(), turned.len()].map(|len| vec![E::NAN; len]);
+        for (block, token, k) in
+            (0..blocks).flat_map(|block| (0..tokens).flat_map(move |token| (0..r).map(move |k| (block, token, k))))
+        {
+            let value = number((block * tokens + token) * r + k);
+            t[block * of_block + k / width * layout.panel_stride() + token * token_stride + k % width] = value;
+            t_turned[turned.at(block, token, k)] = value;
+        }
         let u = contiguous((0..blocks * p * r).map(|at| number(at + 3)).collect(), Shape::new([blocks, p, r]));
         let bias: Vec<E> = (0..blocks * p).map(|at| number(at + 11)).collect();
         let bias = biased.then_some(bias.as_slice());
         let mut out = [vec![E::NAN; tokens * blocks * p], vec![E::NAN; tokens * blocks * p]];
         let [of_tokens, of_rows] = &mut out;
-        // What an earlier product left behind must not matter.
-        let mut turned = vec![E::NAN; turned_len(tokens, layout, r)];
         let crew = Crew::default();
         super::of_tokens(&crew, tokens, &t, layout, &u, bias, SharedOutput::new(of_tokens));
-        super::of_rows(&crew, tokens, &t, &mut turned, layout, &u, bias, SharedOutput::new(of_rows));
+        super::of_rows(&crew, tokens, &t_turned, turned, &u, bias, SharedOutput::new(of_rows));
         out
     }
 

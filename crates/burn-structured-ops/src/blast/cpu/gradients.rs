@@ -19,7 +19,7 @@ use super::expansion;
 use super::layout::CoupledLayout;
 use super::projection::{StripOfFactor, run_terms};
 use crate::blast::Sizes;
-use crate::cpu::panel::{self, Landing, Rows, SharedOutput, Target, filled, multiply_panels, transpose};
+use crate::cpu::panel::{self, Ahead, Beside, Landing, Rows, SharedOutput, Target, filled, multiply_panels, transpose};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -106,15 +106,15 @@ fn strips<E: Scalar>(
     ds: &mut [E],
 ) {
     let tokens = operands.dy_rows.count;
-    let Sizes { b1, b2, p, .. } = sizes;
-    let work = Work { terms: p, tokens, kept_by_token: b1 + b2, kept: 3 * b1 * b2 };
-    let Cut { panels, tokens: tile } = Cut::new::<E>(work, layouts[0]);
+    let Sizes { b1, b2, p, r, .. } = sizes;
+    let work = Work { terms: p, r, tokens, kept_by_token: b1 + b2, kept: 3 * b1 * b2 };
+    let Cut { panels, tokens: tile } = Cut::new::<E>(work);
     let strips = layouts[0].panels.div_ceil(panels);
     let (dz, t) = (SharedOutput::new(dz), SharedOutput::new(t));
     // A task takes several tiles of tokens, if there are tasks enough.
     let tiles = tokens.div_ceil(tile);
     let spans = enough_tasks().div_ceil(strips).min(tiles);
-    let pieces = Cut { panels, tokens: tiles / spans * tile }.pieces::<E>(layouts[0], tokens);
+    let pieces = Cut { panels, tokens: tiles / spans * tile }.pieces::<E>(r, tokens);
     // Those of one strip each have a sum of their own.
     let before = |task: usize| pieces[..task].iter().filter(|piece| piece.panel == pieces[task].panel).count();
     let sum_of: Vec<usize> = (0..pieces.len()).map(before).collect();
@@ -123,7 +123,7 @@ fn strips<E: Scalar>(
     crew.each(pieces.len(), |task| {
         let Piece { panel, panels, start, tokens: span } = pieces[task];
         let first = panel * layouts[0].width;
-        let cols = (panels * layouts[0].width).min(sizes.r - first);
+        let cols = (panels * layouts[0].width).min(r - first);
         let ds = shared[sum_of[task]];
         E::with_buffer(Slot::Task, |buffer| {
             let strip = Strip { sizes, operands, layouts, dz, t, ds, first, cols, start, span, tile, buffer };
@@ -179,8 +179,9 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
             let dy = operands.dy_rows.range(start + from, tokens);
             let projected =
                 Matrix::row_major(&operands.z[(start + from) * b2 * r..], tokens * b2, r, r).cols(first, cols);
+            let beside = Beside { read: Ahead::new(Some(projected)), write: Ahead::default() };
             // SAFETY: the buffer is this task's alone.
-            unsafe { of_u.project(simd, dy, packed, strip, SharedOutput::new(&mut *dt), next, Some(projected)) };
+            unsafe { of_u.project(simd, dy, packed, strip, SharedOutput::new(&mut *dt), next, beside) };
             for (row, z) in z.chunks_exact_mut(strip).take(tokens * b2).enumerate() {
                 let (z, padding) = z.split_at_mut(cols);
                 z.copy_from_slice(projected.row_slice(row));
@@ -268,7 +269,7 @@ impl<E: Scalar> pulp::WithSimd for FactorGradient<'_, E> {
             let cols = width.min(r - first);
             let z = &z[panel * layout.panel_stride()..][..tokens * width];
             // SAFETY: no other task has these rows.
-            unsafe { multiply_panels(simd, rows, z, cols, target.cols_from(first), [None, None]) };
+            unsafe { multiply_panels(simd, rows, z, cols, target.cols_from(first), None, &mut Beside::default()) };
         }
     }
 }

@@ -23,6 +23,7 @@ mod projection;
 mod stages;
 mod streamed;
 mod strips;
+mod turned;
 
 use super::backward::staged_gradients;
 use super::{BlastBackend, BlastStrategy, Sizes, reference};

@@ -4,7 +4,7 @@
 //! panel after the other meets them, and the run after them, asked for meanwhile, in the second-level cache until it is its turn: few
 //! tokens use up a factor about as fast as it comes from memory.
 
-use crate::cpu::panel::{self, Landing, Rows, SharedOutput, Target, pack_and_multiply};
+use crate::cpu::panel::{self, Beside, Landing, Rows, SharedOutput, Target, pack_and_multiply};
 use crate::cpu::{Matrix, Scalar};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -57,29 +57,26 @@ impl<'a> StripOfFactor<'a> {
         computed: usize,
         out: SharedOutput<'_, E>,
         following: Option<Self>,
-        beside: Option<Matrix<'_, E>>,
+        beside: Beside<E>,
     ) {
         let [blocks, terms, _] = self.factor.layout().shape().dims();
         let run = run_terms(terms);
         let strip = self.cols.next_multiple_of(panel::width::<S, E>());
         let first = Run { block: 0, start: 0, terms: run.min(terms) };
         let after = |here: &Run| here.next([blocks, terms], run);
-        let runs = blocks * terms.div_ceil(run.max(1)).max(1);
-        for (index, here) in successors(Some(first), after).enumerate() {
+        let runs = blocks * terms.div_ceil(run.max(1));
+        let mut beside = beside.in_steps(runs * panel::steps::<S, E>(rows.count, run, computed));
+        for here in successors(Some(first), after) {
             let ahead = match after(&here) {
                 Some(next) => Some(next.of(self)),
                 None => following.map(|following| first.of(following)),
             };
-            let beside = beside.map(|beside| {
-                let [from, to] = [index, index + 1].map(|run| beside.rows * run / runs);
-                beside.rows(from, to - from)
-            });
             let rows = rows.terms(here.block * terms + here.start, here.terms);
             let landing = if here.start == 0 { Landing::Overwrite } else { Landing::AddTo };
             let target = Target { out, offset: here.block * strip, stride: blocks * strip, landing };
             let packed = &mut packed[..here.terms * strip];
             // SAFETY: as the caller says; what later runs add to, the first one has written.
-            unsafe { pack_and_multiply(simd, rows, here.of(self), packed, computed, target, [ahead, beside]) };
+            unsafe { pack_and_multiply(simd, rows, here.of(self), packed, computed, target, ahead, &mut beside) };
         }
     }
 }

@@ -102,7 +102,7 @@ fn run_length(blocks: usize, rows: usize, r: usize) -> usize {
 fn ahead<E: Scalar>(factor: Matrix<'_, E>, row: usize, steps: usize) -> Ahead<E> {
     let first = row + ROWS.max(AHEAD_BYTES / (factor.cols * size_of::<E>()));
     let rows = ROWS.min(factor.rows.saturating_sub(first));
-    Ahead::new((rows > 0).then(|| factor.rows(first, rows)), steps)
+    Ahead::new((rows > 0).then(|| factor.rows(first, rows))).in_steps(steps)
 }
 
 /// `z = Σ_k x[k] · row k` for a run of the rows, for every token.

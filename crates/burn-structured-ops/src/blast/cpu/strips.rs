@@ -16,8 +16,9 @@ use super::cut::{Cut, Piece, Work};
 use super::expansion::{self, Expansion};
 use super::layout::CoupledLayout;
 use super::projection::{StripOfFactor, run_terms};
+use super::turned::{TurnedLayout, couple_turned, scratch_len};
 use crate::blast::Sizes;
-use crate::cpu::panel::{Rows, SharedOutput};
+use crate::cpu::panel::{self, Ahead, Beside, Rows, SharedOutput};
 use crate::cpu::{Crew, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -43,19 +44,32 @@ pub(super) fn product<E: Scalar>(
     E::with_buffer(Slot::Shared, |buffer| {
         for start in (0..sizes.tokens).step_by(portion) {
             let tokens = portion.min(sizes.tokens - start);
-            let layout = CoupledLayout::new::<E>(sizes.r, sizes.b1, tokens);
-            let way = Expansion::choose(tokens, u);
-            let turned_len = if way == Expansion::OfRows { expansion::turned_len(tokens, layout, sizes.r) } else { 0 };
-            let [t, turned] = portions(buffer, [layout.len(), turned_len]);
+            let x = x.range(start, tokens);
             let z = z.map(|z| z.part(start * z_row, tokens * z_row));
-            project_and_couple(crew, sizes, x.range(start, tokens), s, v, layout, SharedOutput::new(t), z);
             let y = y.part(start * row, tokens * row);
-            match way {
-                Expansion::OfTokens => expansion::of_tokens(crew, tokens, t, layout, u, bias, y),
-                Expansion::OfRows => expansion::of_rows(crew, tokens, t, turned, layout, u, bias, y),
+            match Expansion::choose(tokens, u) {
+                Expansion::OfTokens => {
+                    let layout = CoupledLayout::new::<E>(sizes.r, sizes.b1, tokens);
+                    let [t] = portions(buffer, [layout.len()]);
+                    project_and_couple(crew, sizes, x, s, v, Coupled::InPanels(SharedOutput::new(t), layout), z);
+                    expansion::of_tokens(crew, tokens, t, layout, u, bias, y);
+                }
+                Expansion::OfRows => {
+                    let layout = TurnedLayout::new::<E>(sizes.r, sizes.b1, tokens);
+                    let [t] = portions(buffer, [layout.len()]);
+                    project_and_couple(crew, sizes, x, s, v, Coupled::Turned(SharedOutput::new(t), layout), z);
+                    expansion::of_rows(crew, tokens, t, layout, u, bias, y);
+                }
             }
         }
     });
+}
+
+/// Where a strip leaves coupled components, and how they lie there.
+#[derive(Clone, Copy)]
+enum Coupled<'a, E> {
+    InPanels(SharedOutput<'a, E>, CoupledLayout),
+    Turned(SharedOutput<'a, E>, TurnedLayout),
 }
 
 /// Tokens to take at a time, if each has so many coupled components.
@@ -63,9 +77,9 @@ pub(super) fn portion<E: Scalar>(components: usize) -> usize {
     (COUPLED_BYTES / (components * size_of::<E>())).max(64)
 }
 
-fn cut<E: Scalar>(sizes: Sizes, layout: CoupledLayout, tokens: usize) -> Cut {
-    let Sizes { b1, b2, q, .. } = sizes;
-    Cut::new::<E>(Work { terms: q, tokens, kept_by_token: b2, kept: b1 * b2 }, layout)
+fn cut<E: Scalar>(sizes: Sizes, tokens: usize) -> Cut {
+    let Sizes { b1, b2, q, r, .. } = sizes;
+    Cut::new::<E>(Work { terms: q, r, tokens, kept_by_token: b2, kept: b1 * b2 })
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -75,30 +89,19 @@ fn project_and_couple<E: Scalar>(
     x: Rows<'_, E>,
     s: Couplings<'_, E>,
     v: &FlexTensor,
-    layout: CoupledLayout,
-    t: SharedOutput<'_, E>,
+    t: Coupled<'_, E>,
     z: Option<SharedOutput<'_, E>>,
 ) {
     let tokens = x.count;
-    let pieces = cut::<E>(sizes, layout, tokens).pieces::<E>(layout, tokens);
+    let (width, _) = panel::shape::<E>();
+    let pieces = cut::<E>(sizes, tokens).pieces::<E>(sizes.r, tokens);
     crew.each(pieces.len(), |task| {
         let Piece { panel, panels, start, tokens } = pieces[task];
-        let first = panel * layout.width;
-        let cols = (panels * layout.width).min(sizes.r - first);
+        let first = panel * width;
+        let cols = (panels * width).min(sizes.r - first);
         E::with_buffer(Slot::Task, |buffer| {
-            pulp::Arch::new().dispatch(Strip {
-                sizes,
-                x: x.range(start, tokens),
-                s,
-                v,
-                layout,
-                t,
-                z,
-                first,
-                cols,
-                start,
-                buffer,
-            });
+            let x = x.range(start, tokens);
+            pulp::Arch::new().dispatch(Strip { sizes, x, s, v, t, z, first, cols, start, buffer });
         });
     });
 }
@@ -109,8 +112,7 @@ struct Strip<'a, E: Scalar> {
     x: Rows<'a, E>,
     s: Couplings<'a, E>,
     v: &'a FlexTensor,
-    layout: CoupledLayout,
-    t: SharedOutput<'a, E>,
+    t: Coupled<'a, E>,
     z: Option<SharedOutput<'a, E>>,
     /// Components of the rank.
     first: usize,
@@ -125,20 +127,30 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sizes: Sizes { b1, b2, q, r, .. }, x, s, v, layout, t, z, first, cols, start, buffer } = self;
-        let (width, tokens) = (layout.width, x.count);
+        let Self { sizes: Sizes { b1, b2, q, r, .. }, x, s, v, t, z, first, cols, start, buffer } = self;
+        let (width, tokens) = (panel::width::<S, E>(), x.count);
         let panels = cols.div_ceil(width);
         let (strip, z_row) = (panels * width, b2 * panels * width);
-        let lengths = [run_terms(q) * strip, b1 * b2 * strip, tokens * z_row];
-        let [packed, couplings, projected] = portions(buffer, lengths);
+        let scratch = match t {
+            Coupled::InPanels(..) => 0,
+            Coupled::Turned(..) => scratch_len::<S, E>(b1),
+        };
+        let lengths = [run_terms(q) * strip, b1 * b2 * strip, tokens * z_row, scratch];
+        let [packed, couplings, projected, scratch] = portions(buffer, lengths);
 
-        s.pack(b1, b2, first, cols, width, couplings);
         let of_v = StripOfFactor { factor: v, first, cols };
         // Half a panel may be all that is left of the rank.
         let computed = cols.next_multiple_of(E::lanes::<S>());
         let following = of_v.following();
+        let write = match t {
+            // As much as all else that a task keeps; no gain was measured.
+            Coupled::InPanels(..) => Ahead::default(),
+            Coupled::Turned(t, layout) => layout.to_write(t, [first, cols], [start, tokens]),
+        };
+        let beside = Beside { read: s.ahead(b1, b2, first, cols), write };
         // SAFETY: the buffer is this task's alone.
-        unsafe { of_v.project(simd, x, packed, computed, SharedOutput::new(projected), following, None) };
+        unsafe { of_v.project(simd, x, packed, computed, SharedOutput::new(projected), following, beside) };
+        s.pack(b1, b2, first, cols, width, couplings);
         if let Some(z) = z {
             for token in 0..tokens {
                 for j in 0..b2 {
@@ -149,12 +161,23 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
             }
         }
         for panel in 0..panels {
-            let offset = (first / width + panel) * layout.panel_stride() + start * width;
             let couplings = &couplings[panel * b1 * b2 * width..][..b1 * b2 * width];
-            let (projected, z_strides) = (&projected[panel * width..], [z_row, strip]);
-            let (sizes, t_strides) = ([tokens, b2, b1], layout.strides());
+            let (projected, sizes, z_strides) = (&projected[panel * width..], [tokens, b2, b1], [z_row, strip]);
             // SAFETY: no other task has these tokens and components.
-            unsafe { couple_strip::<S, E>(simd, projected, sizes, z_strides, couplings, t, offset, t_strides) };
+            unsafe {
+                match t {
+                    Coupled::InPanels(t, layout) => {
+                        let offset = (first / width + panel) * layout.panel_stride() + start * width;
+                        let strides = layout.strides();
+                        couple_strip::<S, E>(simd, projected, sizes, z_strides, couplings, t, offset, strides);
+                    }
+                    Coupled::Turned(t, layout) => {
+                        let (first, cols) = (first + panel * width, width.min(cols - panel * width));
+                        let here = [start, first, cols];
+                        couple_turned::<S, E>(simd, projected, sizes, z_strides, couplings, t, layout, here, scratch);
+                    }
+                }
+            }
         }
     }
 }
@@ -178,7 +201,7 @@ mod tests {
             let s = Couplings::of(&s);
             let [y, z] = [&mut y, &mut z].map(|out| SharedOutput::new(out));
             super::product(&Crew::default(), sizes, rows, &u, s, &v, None, y, Some(z), tokens);
-            cut::<f64>(sizes, CoupledLayout::new::<f64>(r, b1, tokens), tokens)
+            cut::<f64>(sizes, tokens)
         });
         (y, z, cut)
     }
@@ -193,7 +216,9 @@ mod tests {
     fn one_tile_and_several_narrow_and_wide_strips_give_the_product() {
         // Several runs of terms; several tiles; neither; tiles of few tokens, as there are many blocks.
         let cases = [[20, 3, 4, 5, 600, 259], [900, 2, 3, 3, 2, 259], [20, 3, 2, 5, 7, 19], [90, 2, 150, 3, 2, 40]];
-        for (dims, tiles) in cases.into_iter().zip([1, 2, 1, 2]) {
+        // So few tokens that they are turned around, in pieces that begin within a panel of them, and in several tiles.
+        let turned = [[9, 3, 2, 19, 7, 19], [64, 2, 3, 130, 70, 259], [90, 2, 150, 181, 2, 40]];
+        for (dims, tiles) in cases.into_iter().chain(turned).zip([1, 2, 1, 2, 1, 1, 2]) {
             let [tokens, b1, b2, p, q, r] = dims;
             let (y, z, cut) = product(dims);
             assert!(tokens.div_ceil(cut.tokens) >= tiles, "{dims:?}: {cut:?}");

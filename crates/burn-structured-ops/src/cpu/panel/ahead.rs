@@ -1,33 +1,38 @@
 //! Asking for what is needed next while arithmetic goes on.
 
-use super::Rows;
+use super::{Rows, SharedOutput};
 use crate::cpu::{LINE, Matrix, Scalar};
 
 /// Rows that are needed next, asked for a few cache lines at a time: a processor that is asked for many at once stands still
-/// until the first have come.
-pub(crate) struct Ahead<E> {
+/// until the first have come. If they are to be written (`WRITE`), it takes them from the other cores.
+pub(crate) struct Ahead<E, const WRITE: bool = false> {
     /// The row being asked for.
     start: *const E,
     row_stride: isize,
-    /// Those left, this one included.
+    /// Those left of a block, this one included.
     rows: usize,
     row_bytes: usize,
     /// Where in the row.
     at: usize,
+    /// Blocks after this one, their rows, and how far each is from where the rows before it end.
+    blocks: usize,
+    block_rows: usize,
+    gap: isize,
     /// Lines to ask for at a time.
     lines: usize,
 }
 
-impl<E> Default for Ahead<E> {
+impl<E, const WRITE: bool> Default for Ahead<E, WRITE> {
     /// Nothing.
     fn default() -> Self {
-        Self { start: std::ptr::null(), row_stride: 0, rows: 0, row_bytes: 0, at: 0, lines: 0 }
+        let start = std::ptr::null();
+        Self { start, row_stride: 0, rows: 0, row_bytes: 0, at: 0, blocks: 0, block_rows: 0, gap: 0, lines: 0 }
     }
 }
 
 impl<E: Scalar> Ahead<E> {
-    /// The rows of `matrix`, or its columns, whichever are contiguous, in so many steps.
-    pub fn new(matrix: Option<Matrix<'_, E>>, steps: usize) -> Self {
+    /// The rows of `matrix`, or its columns, whichever are contiguous.
+    pub fn new(matrix: Option<Matrix<'_, E>>) -> Self {
         let Some(matrix) = matrix else { return Self::default() };
         let matrix = if matrix.col_stride == 1 { matrix } else { matrix.transposed() };
         if matrix.col_stride != 1 {
@@ -36,29 +41,53 @@ impl<E: Scalar> Ahead<E> {
         // Rows without a gap between them are a single one.
         let dense = matrix.row_stride == matrix.cols as isize;
         let [rows, cols] = if dense { [1, matrix.rows * matrix.cols] } else { [matrix.rows, matrix.cols] };
-        Self::of(matrix.onwards().as_ptr(), [rows, cols], matrix.row_stride, steps)
+        Self::in_blocks(matrix.onwards().as_ptr(), [1, rows, cols], [0, matrix.row_stride])
     }
 
     /// The rows of a left operand, if they lie side by side in panels: a processor foresees rows that are a single run, but not that
     /// a run ends.
     #[inline(always)]
-    pub fn in_panels(rows: Rows<'_, E>, steps: usize) -> Self {
+    pub fn in_panels(rows: Rows<'_, E>) -> Self {
         if rows.row_stride != rows.run || rows.terms <= rows.run {
             return Self::default();
         }
         let [panels, cols] = [rows.terms.div_ceil(rows.run), rows.count * rows.run];
-        Self::of(rows.data.as_ptr(), [panels, cols], rows.run_stride as isize, steps)
+        Self::in_blocks(rows.data.as_ptr(), [1, panels, cols], [0, rows.run_stride as isize])
     }
+}
 
+impl<E: Scalar> Ahead<E, true> {
+    /// Part of an output, from `offset` on: `rows` of `cols` elements in each of so many blocks, at the strides given.
+    pub fn to_write(out: SharedOutput<'_, E>, offset: usize, sizes: [usize; 3], strides: [usize; 2]) -> Self {
+        Self::in_blocks(out.address(offset), sizes, strides.map(|stride| stride as isize))
+    }
+}
+
+impl<E: Scalar, const WRITE: bool> Ahead<E, WRITE> {
+    /// Rows of `cols` contiguous elements, `rows` in each of `blocks`, at the strides given.
     #[inline(always)]
-    fn of(start: *const E, [rows, cols]: [usize; 2], row_stride: isize, steps: usize) -> Self {
-        if rows * cols * steps == 0 {
+    pub fn in_blocks(
+        start: *const E,
+        [blocks, rows, cols]: [usize; 3],
+        [block_stride, row_stride]: [isize; 2],
+    ) -> Self {
+        if blocks * rows * cols == 0 {
             return Self::default();
         }
+        let gap = block_stride - row_stride * rows as isize;
         let row_bytes = cols * size_of::<E>();
+        Self { start, row_stride, rows, row_bytes, at: 0, blocks: blocks - 1, block_rows: rows, gap, lines: 0 }
+    }
+
+    /// The same, in so many steps.
+    #[inline(always)]
+    pub fn in_steps(self, steps: usize) -> Self {
+        if steps == 0 {
+            return Self::default();
+        }
         // A row need not begin with a line.
-        let lines = (rows * (row_bytes.div_ceil(LINE) + 1)).div_ceil(steps);
-        Self { start, row_stride, rows, row_bytes, at: 0, lines }
+        let lines = (self.blocks + 1) * self.block_rows * (self.row_bytes.div_ceil(LINE) + 1);
+        Self { lines: lines.div_ceil(steps), ..self }
     }
 
     #[inline(always)]
@@ -73,41 +102,77 @@ impl<E: Scalar> Ahead<E> {
             if self.rows == 0 {
                 return;
             }
-            prefetch_line(self.start.cast::<u8>().wrapping_add(self.at.min(self.row_bytes - 1)));
+            let line = self.start.cast::<u8>().wrapping_add(self.at.min(self.row_bytes - 1));
+            if WRITE {
+                claim_line(line)
+            } else {
+                prefetch_line(line)
+            }
             self.at += LINE;
             if self.at >= self.row_bytes + LINE {
                 self.start = self.start.wrapping_offset(self.row_stride);
                 self.rows -= 1;
                 self.at = 0;
+                if self.rows == 0 && self.blocks > 0 {
+                    self.start = self.start.wrapping_offset(self.gap);
+                    self.rows = self.block_rows;
+                    self.blocks -= 1;
+                }
             }
         }
     }
 }
 
-/// All that a product asks for meanwhile.
-pub(super) struct Needed<E> {
-    /// What comes after the product.
-    pub after: [Ahead<E>; 2],
-    /// The left operand of the next tile.
-    pub rows: Ahead<E>,
+/// What is needed after one or more products, beside the next factor.
+pub(crate) struct Beside<E> {
+    /// What will be read, …
+    pub read: Ahead<E>,
+    /// … and what will be written: another core may have read it last.
+    pub write: Ahead<E, true>,
 }
 
-impl<E: Scalar> Needed<E> {
-    /// Two matrices after the product, which has so many steps.
-    pub fn new(after: [Option<Matrix<'_, E>>; 2], steps: usize) -> Self {
-        Self { after: after.map(|matrix| Ahead::new(matrix, steps)), rows: Ahead::default() }
+impl<E> Default for Beside<E> {
+    /// Nothing.
+    fn default() -> Self {
+        Self { read: Ahead::default(), write: Ahead::default() }
+    }
+}
+
+impl<E: Scalar> Beside<E> {
+    /// The same, in so many steps.
+    #[inline(always)]
+    pub fn in_steps(self, steps: usize) -> Self {
+        Self { read: self.read.in_steps(steps), write: self.write.in_steps(steps) }
+    }
+}
+
+/// All that a product asks for meanwhile.
+pub(super) struct Needed<'a, E> {
+    /// What comes after the product.
+    after: Ahead<E>,
+    /// The left operand of the next tile.
+    pub rows: Ahead<E>,
+    beside: &'a mut Beside<E>,
+}
+
+impl<'a, E: Scalar> Needed<'a, E> {
+    /// A matrix after the product, which has so many steps, and what is beside it.
+    pub fn new(after: Option<Matrix<'_, E>>, steps: usize, beside: &'a mut Beside<E>) -> Self {
+        Self { after: Ahead::new(after).in_steps(steps), rows: Ahead::default(), beside }
     }
 
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.after.iter().all(Ahead::is_empty)
+        self.rows.is_empty() && self.after.is_empty() && self.beside.read.is_empty() && self.beside.write.is_empty()
     }
 
     /// Asks for the lines of one step.
     #[inline(always)]
     pub fn fetch(&mut self) {
         self.rows.fetch();
-        self.after.iter_mut().for_each(Ahead::fetch);
+        self.after.fetch();
+        self.beside.read.fetch();
+        self.beside.write.fetch();
     }
 }
 
@@ -139,6 +204,19 @@ fn prefetch_line<E>(address: *const E) {
     let _ = address;
 }
 
+/// Asks for the cache line that holds `address`, to write it.
+#[inline(always)]
+fn claim_line<E>(address: *const E) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction does not fault, neither on an address nor on a processor that does not know it: those of x86-64 that
+    // cannot claim a line do nothing.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,27 +227,57 @@ mod tests {
         for (rows, cols) in [(1, 1), (7, 16), (40, 33), (3, 900)] {
             let matrix = Matrix::row_major(&values, rows, cols, cols + 3);
             for steps in [1, 2, 9, 1000] {
-                let mut ahead = Ahead::new(Some(matrix), steps);
+                let mut ahead = Ahead::new(Some(matrix)).in_steps(steps);
                 assert!(!ahead.is_empty());
                 (0..steps).for_each(|_| ahead.fetch());
                 assert!(ahead.is_empty(), "{rows} × {cols} in {steps} steps");
                 ahead.fetch();
             }
-            assert!(Ahead::new(Some(matrix), 0).is_empty());
+            assert!(Ahead::new(Some(matrix)).in_steps(0).is_empty());
         }
         let by_columns = Matrix::row_major(&values, 3, 4, 9).transposed();
-        assert!(!Ahead::new(Some(by_columns), 5).is_empty());
-        assert!(Ahead::new(Some(by_columns.every_col(0, 2).transposed().every_col(0, 2)), 5).is_empty());
-        assert!(Ahead::<f32>::new(None, 5).is_empty());
+        assert!(!Ahead::new(Some(by_columns)).is_empty());
+        assert!(Ahead::new(Some(by_columns.every_col(0, 2).transposed().every_col(0, 2))).is_empty());
+        assert!(Ahead::<f32>::new(None).is_empty());
+    }
+
+    #[test]
+    fn blocks_are_asked_for_one_after_the_other() {
+        let values = vec![0.0f32; 4000];
+        for [blocks, rows, cols] in [[1, 1, 1], [3, 1, 40], [2, 5, 16], [4, 3, 17]] {
+            let strides = [1000, 50];
+            for steps in [1, 2, 7, 100] {
+                let mut ahead = Ahead::<f32>::in_blocks(values.as_ptr(), [blocks, rows, cols], strides).in_steps(steps);
+                let mut last = 0;
+                for step in 0..steps {
+                    assert!(!ahead.is_empty() || step > 0);
+                    if !ahead.is_empty() {
+                        // SAFETY: only the distance is asked for.
+                        last = (ahead.start as usize - values.as_ptr() as usize) / size_of::<f32>();
+                    }
+                    ahead.fetch();
+                }
+                assert!(ahead.is_empty(), "{blocks} × {rows} × {cols} in {steps} steps");
+                assert!(steps < 100 || last == (blocks - 1) * 1000 + (rows - 1) * 50, "the last row, not {last}");
+            }
+        }
     }
 
     #[test]
     fn a_product_asks_for_all_that_it_needs() {
+        let mut values = vec![0.0f32; 4000];
+        let write = || Ahead::in_blocks(std::ptr::null(), [2, 3, 20], [100, 30]);
+        let out = SharedOutput::new(&mut values);
+        assert!(!Ahead::to_write(out, 5, [2, 3, 20], [100, 30]).is_empty());
         let values = vec![0.0f32; 4000];
         let matrix = Some(Matrix::row_major(&values, 7, 16, 19));
-        for after in [[matrix, None], [None, matrix], [matrix; 2]] {
+        for (after, read, written) in
+            [(matrix, None, false), (None, matrix, false), (None, None, true), (matrix, matrix, true)]
+        {
             for steps in [1, 2, 9] {
-                let mut needed = Needed::new(after, steps);
+                let write = if written { write() } else { Ahead::default() };
+                let mut beside = Beside { read: Ahead::new(read), write }.in_steps(steps);
+                let mut needed = Needed::new(after, steps, &mut beside);
                 assert!(!needed.is_empty());
                 (0..steps).for_each(|_| needed.fetch());
                 assert!(needed.is_empty(), "in {steps} steps");
@@ -181,12 +289,12 @@ mod tests {
     fn rows_in_panels_are_asked_for_and_others_are_not() {
         let values = vec![0.0f32; 4000];
         for steps in [1, 5, 300] {
-            let mut ahead = Ahead::in_panels(Rows::in_runs(&values, [12, 70], 32, 32, 600), steps);
+            let mut ahead = Ahead::in_panels(Rows::in_runs(&values, [12, 70], 32, 32, 600)).in_steps(steps);
             assert!(!ahead.is_empty());
             (0..steps).for_each(|_| ahead.fetch());
             assert!(ahead.is_empty(), "in {steps} steps");
             let rows = Rows::of(Matrix::row_major(&values, 12, 70, 80)).expect("contiguous rows");
-            assert!(Ahead::in_panels(rows, steps).is_empty());
+            assert!(Ahead::in_panels(rows).is_empty());
         }
     }
 }

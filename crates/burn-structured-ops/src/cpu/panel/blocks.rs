@@ -1,6 +1,6 @@
 //! Products side by side, shared out between the threads.
 
-use super::{Landing, Rows, SharedOutput, Target, pack_and_multiply, shape, width};
+use super::{Beside, Landing, Rows, SharedOutput, Target, pack_and_multiply, shape, width};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use gemm_common::cache::CACHE_INFO;
 use pulp::Simd;
@@ -91,6 +91,6 @@ impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
         let Self { rows, factor, target, ahead, buffer } = self;
         let [panels] = portions(buffer, [factor.rows * factor.cols.next_multiple_of(width::<S, E>())]);
         // SAFETY: no other task has these rows and columns.
-        unsafe { pack_and_multiply(simd, rows, factor, panels, factor.cols, target, [ahead, None]) };
+        unsafe { pack_and_multiply(simd, rows, factor, panels, factor.cols, target, ahead, &mut Beside::default()) };
     }
 }

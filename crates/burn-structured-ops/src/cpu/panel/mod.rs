@@ -20,11 +20,11 @@ mod product;
 mod rows;
 mod tile;
 
-pub(crate) use ahead::Ahead;
+pub(crate) use ahead::{Ahead, Beside};
 pub(crate) use blocks::{side_by_side, tasks_wanted};
 pub(crate) use output::{Landing, SharedOutput, Target, filled};
 pub(crate) use pack::transpose;
-pub(crate) use product::{multiply_panels, pack_and_multiply};
+pub(crate) use product::{multiply_panels, pack_and_multiply, steps};
 pub(crate) use rows::Rows;
 
 use super::Scalar;

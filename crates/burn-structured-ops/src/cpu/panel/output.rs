@@ -40,6 +40,11 @@ impl<'a, E: Scalar> SharedOutput<'a, E> {
         Self { start: elements.as_mut_ptr(), len: elements.len(), borrowed: PhantomData }
     }
 
+    /// Where the element `at` is.
+    pub fn address(self, at: usize) -> *const E {
+        self.start.wrapping_add(at)
+    }
+
     /// Elements `start .. start + len` as an output of their own.
     ///
     /// # Panics

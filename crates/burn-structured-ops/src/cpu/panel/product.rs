@@ -1,6 +1,6 @@
 //! Rows times panels: tile after tile, written where the caller wants them.
 
-use super::ahead::{Ahead, Needed};
+use super::ahead::{Ahead, Beside, Needed};
 use super::pack::pack;
 use super::tile::{Copied, Terms, tile};
 use super::{Landing, Rows, Target, tile_rows, width};
@@ -13,7 +13,7 @@ const STEP: usize = 32;
 /// `rows · panels` for `cols` columns.
 ///
 /// Meanwhile what is `ahead`, which is needed next, is asked for in equal shares, so that memory is at work while the arithmetic
-/// is; a matrix of which neither rows nor columns are contiguous is not.
+/// is; a matrix of which neither rows nor columns are contiguous is not. So is a step's share of what is `beside`.
 ///
 /// # Safety
 ///
@@ -29,7 +29,8 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
     panels: &[E],
     cols: usize,
     target: Target<'_, E>,
-    ahead: [Option<Matrix<'_, E>>; 2],
+    ahead: Option<Matrix<'_, E>>,
+    beside: &mut Beside<E>,
 ) {
     if rows.count == 0 || cols == 0 {
         return;
@@ -37,7 +38,7 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
     let width = width::<S, E>();
     assert!(panels.len() >= cols.div_ceil(width) * rows.terms * width, "panels for every column");
     target.check(rows.count, cols);
-    let mut needed = Needed::new(ahead, steps::<S, E>(rows, cols));
+    let mut needed = Needed::new(ahead, steps::<S, E>(rows.count, rows.terms, cols), beside);
     // SAFETY: sizes as asserted, exclusive access as the caller says.
     unsafe { tiles(simd, rows, panels, cols, target, &mut needed) };
 }
@@ -56,6 +57,7 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
 /// If the panels have another length than the packed factor, the factor has more columns than are asked for, or the bias or the
 /// target are too short.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn pack_and_multiply<S: Simd, E: Scalar>(
     simd: S,
     rows: Rows<'_, E>,
@@ -63,7 +65,8 @@ pub(crate) unsafe fn pack_and_multiply<S: Simd, E: Scalar>(
     panels: &mut [E],
     cols: usize,
     target: Target<'_, E>,
-    ahead: [Option<Matrix<'_, E>>; 2],
+    ahead: Option<Matrix<'_, E>>,
+    beside: &mut Beside<E>,
 ) {
     let (width, tile) = (width::<S, E>(), tile_rows::<S>());
     assert!(factor.rows == rows.terms && factor.cols <= cols, "sizes of a product");
@@ -72,7 +75,7 @@ pub(crate) unsafe fn pack_and_multiply<S: Simd, E: Scalar>(
     let in_place = factor.col_stride == 1 && factor.row_stride >= 0 && rows.terms > 0 && rows.count >= tile;
     let packing = rows.range(0, if in_place { tile } else { 0 });
     let others = rows.range(packing.count, rows.count - packing.count);
-    let mut needed = Needed::new(ahead, steps::<S, E>(rows, cols));
+    let mut needed = Needed::new(ahead, steps::<S, E>(rows.count, rows.terms, cols), beside);
     // SAFETY: sizes as asserted, exclusive access as the caller says.
     unsafe {
         match packing.count {
@@ -84,10 +87,10 @@ pub(crate) unsafe fn pack_and_multiply<S: Simd, E: Scalar>(
     }
 }
 
-/// Pauses of a product to ask for what comes next.
+/// Pauses of a product of so many rows, terms and columns to ask for what comes next.
 #[inline(always)]
-fn steps<S: Simd, E: Scalar>(rows: Rows<'_, E>, cols: usize) -> usize {
-    rows.count.div_ceil(tile_rows::<S>()) * cols.div_ceil(width::<S, E>()) * rows.terms.div_ceil(STEP)
+pub(crate) fn steps<S: Simd, E: Scalar>(rows: usize, terms: usize, cols: usize) -> usize {
+    rows.div_ceil(tile_rows::<S>()) * cols.div_ceil(width::<S, E>()) * terms.div_ceil(STEP)
 }
 
 /// Rows by columns, tile after tile.
@@ -102,7 +105,7 @@ unsafe fn tiles<S: Simd, E: Scalar>(
     panels: &[E],
     cols: usize,
     target: Target<'_, E>,
-    needed: &mut Needed<E>,
+    needed: &mut Needed<'_, E>,
 ) {
     let mut row = 0;
     macro_rules! groups {
@@ -111,7 +114,7 @@ unsafe fn tiles<S: Simd, E: Scalar>(
                 let (here, target) = (rows.range(row, $rows), target.rows_from(row));
                 row += $rows;
                 let next = rows.range(row, $rows.min(rows.count - row));
-                needed.rows = Ahead::in_panels(next, steps::<S, E>(here, cols));
+                needed.rows = Ahead::in_panels(next).in_steps(steps::<S, E>(here.count, here.terms, cols));
                 // SAFETY: as the caller says.
                 unsafe { group::<S, E, $rows>(simd, here, panels, cols, target, needed) };
             }
@@ -138,7 +141,7 @@ unsafe fn group<S: Simd, E: Scalar, const R: usize>(
     panels: &[E],
     cols: usize,
     target: Target<'_, E>,
-    needed: &mut Needed<E>,
+    needed: &mut Needed<'_, E>,
 ) {
     let width = width::<S, E>();
     for first in (0..cols).step_by(width) {
@@ -163,7 +166,7 @@ unsafe fn packing_group<S: Simd, E: Scalar, const R: usize>(
     panels: &mut [E],
     cols: usize,
     target: Target<'_, E>,
-    needed: &mut Needed<E>,
+    needed: &mut Needed<'_, E>,
 ) {
     let (width, lanes) = (width::<S, E>(), E::lanes::<S>());
     for (index, panel) in panels.chunks_exact_mut(rows.terms * width).enumerate() {
@@ -200,7 +203,7 @@ unsafe fn packed_panel<S: Simd, E: Scalar, const R: usize>(
     panel: *const E,
     cols: usize,
     target: Target<'_, E>,
-    needed: &mut Needed<E>,
+    needed: &mut Needed<'_, E>,
 ) {
     let (width, lanes) = (width::<S, E>(), E::lanes::<S>());
     let (source, copied) = (Terms { start: panel, stride: width }, Copied::nowhere());
@@ -255,7 +258,7 @@ unsafe fn whole<S: Simd, E: Scalar, const R: usize, const V: usize, const COPY: 
     source: Terms<E>,
     copied: Copied<E>,
     target: Target<'_, E>,
-    needed: &mut Needed<E>,
+    needed: &mut Needed<'_, E>,
 ) {
     let mut sums = [[E::splat(simd, E::ZERO); V]; R];
     // SAFETY: as the caller says.
@@ -325,7 +328,7 @@ unsafe fn sum_runs<S: Simd, E: Scalar, const R: usize, const V: usize, const COP
     source: Terms<E>,
     copied: Copied<E>,
     sums: &mut [[E::Vector<S>; V]; R],
-    needed: &mut Needed<E>,
+    needed: &mut Needed<'_, E>,
 ) {
     // A copy that the compiler can keep in registers.
     let mut local = *sums;
@@ -374,14 +377,15 @@ mod tests {
             let Self { x, factor, landing, on_the_way, y } = self;
             let mut panels = vec![E::NAN; factor.cols.div_ceil(width::<S, E>()) * factor.rows * width::<S, E>()];
             let target = Target { out: SharedOutput::new(y), offset: 2, stride: factor.cols + 3, landing };
-            let (rows, ahead) = (Rows::of(x).expect("contiguous rows"), [Some(factor), None]);
+            let (rows, ahead) = (Rows::of(x).expect("contiguous rows"), Some(factor));
+            let beside = &mut Beside { read: Ahead::new(Some(x)), write: Ahead::default() }.in_steps(3);
             // SAFETY: the output is this test's alone.
             unsafe {
                 if on_the_way {
-                    pack_and_multiply(simd, rows, factor, &mut panels, factor.cols, target, ahead);
+                    pack_and_multiply(simd, rows, factor, &mut panels, factor.cols, target, ahead, beside);
                 } else {
                     pack::<S, E>(factor, &mut panels);
-                    multiply_panels(simd, rows, &panels, factor.cols, target, ahead);
+                    multiply_panels(simd, rows, &panels, factor.cols, target, ahead, beside);
                 }
             }
             panels
