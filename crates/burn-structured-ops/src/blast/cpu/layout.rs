@@ -1,4 +1,5 @@
-//! Where coupled components lie between the strips, which write them, and what sums over the whole rank.
+//! Where coupled components lie between the strips, which write them, and what sums over the whole rank (with few tokens, see
+//! `turned.rs`).
 //!
 //! In panels, so that a task writes whole cache lines one after the other, and they are read as
 //! [`Rows`](crate::cpu::panel::Rows) in runs, without another copy.

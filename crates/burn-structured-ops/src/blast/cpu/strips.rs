@@ -8,8 +8,9 @@
 //! t_i[strip] = Σ_j s_ij ∘ z_j   for every i      z has not left the second-level cache
 //! ```
 //!
-//! `z` is never written to memory unless the backward pass wants it. `t` is ([`CoupledLayout`]): the expansion sums over the whole
-//! rank, and is a second set of tasks, one for each group of output columns (`expansion.rs`).
+//! `z` is never written to memory unless the backward pass wants it. `t` is ([`CoupledLayout`], or with few tokens
+//! [`TurnedLayout`]): the expansion sums over the whole rank, and is a second set of tasks, one for each group of output columns
+//! (`expansion.rs`).
 
 use super::coupling::{Couplings, couple_strip};
 use super::cut::{Cut, Piece, Work};
@@ -82,7 +83,6 @@ fn cut<E: Scalar>(sizes: Sizes, tokens: usize) -> Cut {
     Cut::new::<E>(Work { terms: q, r, tokens, kept_by_token: b2, kept: b1 * b2 })
 }
 
-#[allow(clippy::too_many_arguments)]
 fn project_and_couple<E: Scalar>(
     crew: &Crew,
     sizes: Sizes,

@@ -12,6 +12,7 @@ use pulp::Simd;
 #[derive(Clone, Copy)]
 pub(super) struct TurnedLayout {
     width: usize,
+    tokens: usize,
     /// Panels of a block.
     panels: usize,
     r: usize,
@@ -21,7 +22,7 @@ pub(super) struct TurnedLayout {
 impl TurnedLayout {
     pub fn new<E: Scalar>(r: usize, blocks: usize, tokens: usize) -> Self {
         let (width, _) = panel::shape::<E>();
-        Self { width, panels: tokens.div_ceil(width), r, blocks }
+        Self { width, tokens, panels: tokens.div_ceil(width), r, blocks }
     }
 
     /// Where a component of a token is. The tokens after it in the same panel follow.
@@ -29,18 +30,22 @@ impl TurnedLayout {
         ((block * self.panels + token / self.width) * self.r + component) * self.width + token % self.width
     }
 
-    /// What will be written of `out`: `cols` components of every block from `first` on, of `tokens` from `start` on, and of the
-    /// other tokens in their panels.
+    /// What will be written of `out`: `cols` components of every block from `first` on, of `tokens` from `start` on. If they are in
+    /// several panels, of all tokens there.
     pub fn to_write<E: Scalar>(
         self,
         out: SharedOutput<'_, E>,
         [first, cols]: [usize; 2],
         [start, tokens]: [usize; 2],
     ) -> Ahead<E, true> {
-        let panels = (start + tokens).div_ceil(self.width) - start / self.width;
-        let offset = self.at(0, start - start % self.width, first);
+        let within = start % self.width;
+        if within + tokens <= self.width {
+            let strides = [self.block_stride(), self.width];
+            return Ahead::to_write(out, self.at(0, start, first), [self.blocks, cols, tokens], strides);
+        }
+        let panels = (within + tokens).div_ceil(self.width);
         let strides = [self.block_stride(), self.r * self.width];
-        Ahead::to_write(out, offset, [self.blocks, panels, cols * self.width], strides)
+        Ahead::to_write(out, self.at(0, start - within, first), [self.blocks, panels, cols * self.width], strides)
     }
 
     /// Elements of a block.
@@ -97,18 +102,99 @@ pub(super) unsafe fn couple_turned<S: Simd, E: Scalar>(
         for block in 0..b1 {
             transpose::<S, E>(Matrix::row_major(&coupled[block * width..], count, cols, b1 * width), turned, group);
             let mut at = layout.at(block, token, first);
+            // After the last token nobody else has any in this panel.
+            let whole = count == group || (token % group == 0 && token + count == layout.tokens);
             for tokens in turned.chunks_exact(group).take(cols) {
                 // SAFETY: within the output, of which these elements are nobody else's, as the caller says.
-                let t = unsafe { t.vacant(at, count) };
-                if count == group {
-                    // SAFETY: a vector's worth of elements.
-                    unsafe { store_at::<S, E>(t.as_mut_ptr().cast(), load::<S, E>(tokens)) };
-                } else {
-                    t.write_copy_of_slice(&tokens[..count]);
+                unsafe {
+                    if whole {
+                        store_at::<S, E>(t.vacant(at, group).as_mut_ptr().cast(), load::<S, E>(tokens));
+                    } else {
+                        t.vacant(at, count).write_copy_of_slice(&tokens[..count]);
+                    }
                 }
                 at += width;
             }
         }
         done += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Debug;
+
+    /// Components of the rank, and the blocks on either side.
+    const SIZES: [usize; 3] = [45, 3, 2];
+
+    /// The coupling of whole numbers for `count` of `tokens` from `start` on, into an output of -1.
+    struct Couple<'a, E> {
+        tokens: usize,
+        start: usize,
+        count: usize,
+        number: &'a dyn Fn(usize) -> E,
+    }
+
+    impl<E: Scalar> pulp::WithSimd for Couple<'_, E> {
+        type Output = Vec<E>;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Vec<E> {
+            let Self { tokens, start, count, number } = self;
+            let [r, b1, b2] = SIZES;
+            let width = panel::width::<S, E>();
+            let layout = TurnedLayout::new::<E>(r, b1, tokens);
+            let mut t = vec![number(0); layout.len()];
+            let mut scratch = vec![E::NAN; scratch_len::<S, E>(b1)];
+            let t_out = SharedOutput::new(&mut t);
+            for first in (0..r).step_by(width) {
+                let cols = width.min(r - first);
+                let values = |len: usize, salt: usize| (0..len).map(|at| number(at * salt % 7 + 1)).collect::<Vec<E>>();
+                let (z, couplings) = (values(count * b2 * width, first + 3), values(b1 * b2 * width, first + 5));
+                let (sizes, z_strides, here) = ([count, b2, b1], [b2 * width, width], [start, first, cols]);
+                // SAFETY: the output is this test's alone.
+                unsafe {
+                    couple_turned::<S, E>(simd, &z, sizes, z_strides, &couplings, t_out, layout, here, &mut scratch)
+                };
+            }
+            t
+        }
+    }
+
+    fn check<E: Scalar + PartialEq + Debug>(number: impl Fn(usize) -> E) {
+        let (width, _) = panel::shape::<E>();
+        let [r, b1, b2] = SIZES;
+        for (tokens, start, count) in
+            [(64, 0, 64), (64, 0, 36), (64, 36, 28), (70, 12, 50), (70, 60, 10), (9, 0, 9), (33, 32, 1), (50, 3, 4)]
+        {
+            let t = pulp::Arch::new().dispatch(Couple { tokens, start, count, number: &number });
+            let layout = TurnedLayout::new::<E>(r, b1, tokens);
+            for (block, token, k) in
+                (0..b1).flat_map(|block| (0..tokens).flat_map(move |token| (0..r).map(move |k| (block, token, k))))
+            {
+                let (first, lane) = (k / width * width, k % width);
+                let value = |at: usize, salt: usize| at * (first + salt) % 7;
+                let expected = if (start..start + count).contains(&token) {
+                    let z = |j: usize| value(((token - start) * b2 + j) * width + lane, 3);
+                    let s = |j: usize| value((block * b2 + j) * width + lane, 5);
+                    // `number` is one less than its argument.
+                    number((0..b2).map(|j| z(j) * s(j)).sum::<usize>() + 1)
+                } else {
+                    number(0)
+                };
+                assert_eq!(
+                    t[layout.at(block, token, k)],
+                    expected,
+                    "{start} + {count} of {tokens}: {block}, {token}, {k}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_are_coupled_wherever_they_begin_and_others_are_left_alone() {
+        check(|at| at as f32 - 1.0);
+        check(|at| at as f64 - 1.0);
     }
 }

@@ -3,6 +3,9 @@
 use super::{Rows, SharedOutput};
 use crate::cpu::{LINE, Matrix, Scalar};
 
+/// Lines beside the next factor to ask for in a step at most.
+const MOST_BESIDE: usize = 16;
+
 /// Rows that are needed next, asked for a few cache lines at a time: a processor that is asked for many at once stands still
 /// until the first have come. If they are to be written (`WRITE`), it takes them from the other cores.
 pub(crate) struct Ahead<E, const WRITE: bool = false> {
@@ -18,7 +21,7 @@ pub(crate) struct Ahead<E, const WRITE: bool = false> {
     blocks: usize,
     block_rows: usize,
     gap: isize,
-    /// Lines to ask for at a time.
+    /// Lines to ask for at a time; none before it is known in how many [steps](Self::in_steps).
     lines: usize,
 }
 
@@ -139,10 +142,13 @@ impl<E> Default for Beside<E> {
 }
 
 impl<E: Scalar> Beside<E> {
-    /// The same, in so many steps.
+    /// The same, in so many steps. What would be too much for them is not asked for.
     #[inline(always)]
     pub fn in_steps(self, steps: usize) -> Self {
-        Self { read: self.read.in_steps(steps), write: self.write.in_steps(steps) }
+        let (mut read, mut write) = (self.read.in_steps(steps), self.write.in_steps(steps));
+        read.lines = read.lines.min(MOST_BESIDE);
+        write.lines = write.lines.min(MOST_BESIDE);
+        Self { read, write }
     }
 }
 
@@ -206,12 +212,13 @@ fn prefetch_line<E>(address: *const E) {
 
 /// Asks for the cache line that holds `address`, to write it.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "a prefetch neither reads nor writes what is there")]
 fn claim_line<E>(address: *const E) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction does not fault, neither on an address nor on a processor that does not know it: those of x86-64 that
     // cannot claim a line do nothing.
     unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags));
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nomem, nostack, preserves_flags));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
@@ -274,7 +281,7 @@ mod tests {
         for (after, read, written) in
             [(matrix, None, false), (None, matrix, false), (None, None, true), (matrix, matrix, true)]
         {
-            for steps in [1, 2, 9] {
+            for steps in [2, 9] {
                 let write = if written { write() } else { Ahead::default() };
                 let mut beside = Beside { read: Ahead::new(read), write }.in_steps(steps);
                 let mut needed = Needed::new(after, steps, &mut beside);
@@ -283,6 +290,16 @@ mod tests {
                 assert!(needed.is_empty(), "in {steps} steps");
             }
         }
+    }
+
+    #[test]
+    fn what_is_too_much_for_the_steps_is_not_asked_for() {
+        let values = vec![0.0f32; 4000];
+        let read = Ahead::new(Some(Matrix::row_major(&values, 1, 4000, 4000)));
+        let mut beside = Beside { read, write: Ahead::default() }.in_steps(2);
+        let mut needed = Needed::new(None, 2, &mut beside);
+        (0..2).for_each(|_| needed.fetch());
+        assert!(!needed.is_empty());
     }
 
     #[test]

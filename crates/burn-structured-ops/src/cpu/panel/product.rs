@@ -13,7 +13,7 @@ const STEP: usize = 32;
 /// `rows · panels` for `cols` columns.
 ///
 /// Meanwhile what is `ahead`, which is needed next, is asked for in equal shares, so that memory is at work while the arithmetic
-/// is; a matrix of which neither rows nor columns are contiguous is not. So is a step's share of what is `beside`.
+/// is, and so is what is `beside`. A matrix of which neither rows nor columns are contiguous is not asked for.
 ///
 /// # Safety
 ///
