@@ -131,9 +131,10 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
         let (width, tokens) = (panel::width::<S, E>(), x.count);
         let panels = cols.div_ceil(width);
         let (strip, z_row) = (panels * width, b2 * panels * width);
-        let scratch = match t {
-            Coupled::InPanels(..) => 0,
-            Coupled::Turned(..) => scratch_len::<S, E>(b1),
+        let (scratch, write) = match t {
+            // What is written is as much as all else that a task keeps; no gain was measured.
+            Coupled::InPanels(..) => (0, Ahead::default()),
+            Coupled::Turned(t, layout) => (scratch_len::<S, E>(b1), layout.to_write(t, [first, cols], [start, tokens])),
         };
         let lengths = [run_terms(q) * strip, b1 * b2 * strip, tokens * z_row, scratch];
         let [packed, couplings, projected, scratch] = portions(buffer, lengths);
@@ -142,11 +143,6 @@ impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
         // Half a panel may be all that is left of the rank.
         let computed = cols.next_multiple_of(E::lanes::<S>());
         let following = of_v.following();
-        let write = match t {
-            // As much as all else that a task keeps; no gain was measured.
-            Coupled::InPanels(..) => Ahead::default(),
-            Coupled::Turned(t, layout) => layout.to_write(t, [first, cols], [start, tokens]),
-        };
         let beside = Beside { read: s.ahead(b1, b2, first, cols), write };
         // SAFETY: the buffer is this task's alone.
         unsafe { of_v.project(simd, x, packed, computed, SharedOutput::new(projected), following, beside) };

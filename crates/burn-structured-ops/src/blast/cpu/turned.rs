@@ -60,13 +60,7 @@ impl TurnedLayout {
 
 /// Elements that [`couple_turned`] needs for `blocks` output blocks.
 pub(super) fn scratch_len<S: Simd, E: Scalar>(blocks: usize) -> usize {
-    (blocks + 1) * group::<S, E>() * panel::width::<S, E>()
-}
-
-/// Tokens that are turned around together.
-#[inline(always)]
-fn group<S: Simd, E: Scalar>() -> usize {
-    panel::width::<S, E>() / 2
+    (blocks + 1) * E::lanes::<S>() * panel::width::<S, E>()
 }
 
 /// [`couple_strip`] for the tokens from `start` on and the `cols` components from `first` on, turned around.
@@ -87,7 +81,8 @@ pub(super) unsafe fn couple_turned<S: Simd, E: Scalar>(
     [start, first, cols]: [usize; 3],
     scratch: &mut [E],
 ) {
-    let (width, group) = (panel::width::<S, E>(), group::<S, E>());
+    // Tokens that are turned around together: a vector of them is stored.
+    let (width, group) = (panel::width::<S, E>(), E::lanes::<S>());
     let (coupled, turned) = scratch.split_at_mut(b1 * group * width);
     let mut done = 0;
     while done < tokens {

@@ -259,7 +259,6 @@ mod tests {
                 for step in 0..steps {
                     assert!(!ahead.is_empty() || step > 0);
                     if !ahead.is_empty() {
-                        // SAFETY: only the distance is asked for.
                         last = (ahead.start as usize - values.as_ptr() as usize) / size_of::<f32>();
                     }
                     ahead.fetch();
@@ -272,17 +271,14 @@ mod tests {
 
     #[test]
     fn a_product_asks_for_all_that_it_needs() {
-        let mut values = vec![0.0f32; 4000];
-        let write = || Ahead::in_blocks(std::ptr::null(), [2, 3, 20], [100, 30]);
-        let out = SharedOutput::new(&mut values);
-        assert!(!Ahead::to_write(out, 5, [2, 3, 20], [100, 30]).is_empty());
-        let values = vec![0.0f32; 4000];
+        let (values, mut written_to) = (vec![0.0f32; 4000], vec![0.0f32; 200]);
+        let out = SharedOutput::new(&mut written_to);
         let matrix = Some(Matrix::row_major(&values, 7, 16, 19));
         for (after, read, written) in
             [(matrix, None, false), (None, matrix, false), (None, None, true), (matrix, matrix, true)]
         {
             for steps in [2, 9] {
-                let write = if written { write() } else { Ahead::default() };
+                let write = if written { Ahead::to_write(out, 5, [2, 3, 20], [100, 30]) } else { Ahead::default() };
                 let mut beside = Beside { read: Ahead::new(read), write }.in_steps(steps);
                 let mut needed = Needed::new(after, steps, &mut beside);
                 assert!(!needed.is_empty());
