@@ -114,7 +114,7 @@ impl<E: Scalar> pulp::WithSimd for Expand<'_, E> {
             // The same rows a tile later.
             let next = (first + tile_rows::<S>()).min(rows.count);
             let ahead = Some(factor.rows(next, count.min(rows.count - next)));
-            let steps = panel::steps::<S, E>(count, factor.cols, tokens);
+            let steps = panel::steps::<S, E>(rows.range(first, count), tokens);
             let write = Ahead::to_write(y, column + first, [1, tokens, count], [0, stride]);
             let beside = &mut Beside { read: Ahead::default(), write }.in_steps(steps);
             let out = SharedOutput::new(&mut *products);

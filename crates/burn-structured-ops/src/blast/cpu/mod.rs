@@ -19,6 +19,7 @@ mod expansion;
 mod forward;
 mod gradients;
 mod layout;
+mod onwards;
 mod projection;
 mod stages;
 mod streamed;

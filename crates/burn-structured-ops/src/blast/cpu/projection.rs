@@ -64,7 +64,7 @@ impl<'a> StripOfFactor<'a> {
         let strip = self.cols.next_multiple_of(panel::width::<S, E>());
         let first = Run { block: 0, start: 0, terms: run.min(terms) };
         let after = |here: &Run| here.next([blocks, terms], run);
-        let steps = |terms: usize| panel::steps::<S, E>(rows.count, terms, computed);
+        let steps = |terms: usize| panel::steps::<S, E>(rows.terms(0, terms), computed);
         let of_block = terms / run.max(1) * steps(run) + steps(terms % run.max(1));
         let mut beside = beside.in_steps(blocks * of_block);
         for here in successors(Some(first), after) {

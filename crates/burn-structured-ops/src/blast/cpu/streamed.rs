@@ -9,8 +9,9 @@
 //! meeting point between the threads. There the sums of the runs of a block are added up.
 
 use super::coupling::Couplings;
+use super::onwards::Onwards;
 use crate::blast::Sizes;
-use crate::cpu::panel::{Ahead, SharedOutput};
+use crate::cpu::panel::SharedOutput;
 use crate::cpu::{Crew, Matrix, Scalar, Slot, load_at, portions, store_at};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -21,8 +22,6 @@ const TASK_ELEMENTS: usize = 1 << 15;
 const TASKS_PER_THREAD: usize = 4;
 /// Rows read side by side.
 const ROWS: usize = 4;
-/// Bytes further on that are asked for meanwhile at least.
-const AHEAD_BYTES: usize = 2 << 10;
 /// Tokens that share what is loaded of a row, if there are so many.
 const PAIR: usize = 2;
 
@@ -44,23 +43,24 @@ pub(super) fn product<E: Scalar>(
     y: SharedOutput<'_, E>,
     saved: Option<SharedOutput<'_, E>>,
 ) {
-    let Sizes { tokens, b1, b2, p, q, r } = sizes;
+    let Sizes { tokens, b2, q, r, .. } = sizes;
     let len = tokens * b2 * r;
+    let (of_v, of_u) = (Runs::of::<E>(v), Runs::of::<E>(u));
+    let threads = rayon::current_num_threads();
     E::with_buffer(Slot::Shared, |buffer| {
-        let run = run_length(b2, q, r);
-        let cuts = q.div_ceil(run);
-        let [z] = portions(buffer, [cuts * len]);
+        let [z] = portions(buffer, [of_v.cuts * len]);
         let shared = SharedOutput::new(z);
-        crew.each(b2 * cuts, |task| {
-            let (j, cut) = (task / cuts, task % cuts);
-            let first = cut * run;
-            let factor = Matrix::<E>::of(v, j).rows(first, run.min(q - first));
-            let (x, offset) = (&x[j * q + first..], cut * len + j * r);
+        crew.each(of_v.count, |task| {
+            let (j, cut) = of_v.place(task);
+            let factor = of_v.get(task).expect("a run of the factor");
+            let next = of_v.get(task + threads).or_else(|| of_u.get(task + threads - of_v.count));
+            let (x, offset) = (&x[j * q + cut * of_v.rows..], cut * len + j * r);
             pulp::Arch::new().dispatch(AddRows {
                 tokens,
                 x,
                 x_stride: b2 * q,
                 factor,
+                next,
                 z: shared,
                 offset,
                 stride: b2 * r,
@@ -76,33 +76,52 @@ pub(super) fn product<E: Scalar>(
         }
 
         let z = &*z;
-        let run = run_length(b1, p, r);
-        let cuts = p.div_ceil(run);
-        crew.each(b1 * cuts, |task| {
-            let (block, first) = (task / cuts, task % cuts * run);
-            let factor = Matrix::<E>::of(u, block).rows(first, run.min(p - first));
+        crew.each(of_u.count, |task| {
+            let (block, cut) = of_u.place(task);
+            let (first, factor) = (cut * of_u.rows, of_u.get(task).expect("a run of the factor"));
+            let next = of_u.get(task + threads);
             E::with_buffer(Slot::Task, |t| {
-                pulp::Arch::new().dispatch(CoupleAndExpand { sizes, z, s, block, factor, first, bias, y, t });
+                pulp::Arch::new().dispatch(CoupleAndExpand { sizes, z, s, block, factor, first, next, bias, y, t });
             });
         });
     });
 }
 
-/// How many of the `rows` of each of `blocks` factors, `r` wide, a task takes.
-fn run_length(blocks: usize, rows: usize, r: usize) -> usize {
-    let tasks = (blocks * rows * r / TASK_ELEMENTS).min(TASKS_PER_THREAD * rayon::current_num_threads());
-    let cuts = tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).max(1);
-    rows.div_ceil(cuts)
+/// The runs of rows that the blocks of a factor are read in.
+#[derive(Clone, Copy)]
+struct Runs<'a> {
+    factor: &'a FlexTensor,
+    /// Rows of a run, the last of a block excepted, …
+    rows: usize,
+    /// … and runs of a block.
+    cuts: usize,
+    count: usize,
 }
 
-/// What is asked for while the [`ROWS`] rows from `row` on are read, in so many steps: as many rows further on, in the order of memory.
-///
-/// A processor foresees the reading of memory in order, but not of a few rows side by side, a short piece of each at a time.
-#[inline(always)]
-fn ahead<E: Scalar>(factor: Matrix<'_, E>, row: usize, steps: usize) -> Ahead<E> {
-    let first = row + ROWS.max(AHEAD_BYTES / (factor.cols * size_of::<E>()));
-    let rows = ROWS.min(factor.rows.saturating_sub(first));
-    Ahead::new((rows > 0).then(|| factor.rows(first, rows))).in_steps(steps)
+impl<'a> Runs<'a> {
+    fn of<E: Scalar>(factor: &'a FlexTensor) -> Self {
+        let [blocks, rows, r] = factor.layout().shape().dims();
+        let tasks = (blocks * rows * r / TASK_ELEMENTS).min(TASKS_PER_THREAD * rayon::current_num_threads());
+        let cuts = tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).max(1);
+        let rows = rows.div_ceil(cuts);
+        let cuts = factor.layout().shape()[1].div_ceil(rows);
+        Self { factor, rows, cuts, count: blocks * cuts }
+    }
+
+    /// The block of a run, and its place in the block.
+    fn place(self, run: usize) -> (usize, usize) {
+        (run / self.cuts, run % self.cuts)
+    }
+
+    /// The rows of a run, if there are so many.
+    fn get<E: Scalar>(self, run: usize) -> Option<Matrix<'a, E>> {
+        let (block, cut) = self.place(run);
+        (run < self.count).then(|| {
+            let factor = Matrix::of(self.factor, block);
+            let first = cut * self.rows;
+            factor.rows(first, self.rows.min(factor.rows - first))
+        })
+    }
 }
 
 /// `z = Σ_k x[k] · row k` for a run of the rows, for every token.
@@ -111,6 +130,7 @@ struct AddRows<'a, E: Scalar> {
     x: &'a [E],
     x_stride: usize,
     factor: Matrix<'a, E>,
+    next: Option<Matrix<'a, E>>,
     z: SharedOutput<'a, E>,
     offset: usize,
     stride: usize,
@@ -121,7 +141,7 @@ impl<E: Scalar> pulp::WithSimd for AddRows<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { tokens, x, x_stride, factor, z, offset, stride } = self;
+        let Self { tokens, x, x_stride, factor, next, z, offset, stride } = self;
         let (terms, cols) = (factor.rows, factor.cols);
         for token in 0..tokens {
             // SAFETY: no other task has this block in this cut.
@@ -132,17 +152,18 @@ impl<E: Scalar> pulp::WithSimd for AddRows<'_, E> {
             unsafe { z.slice(offset + token * stride, cols) }
         };
         let full = terms - terms % ROWS;
+        let mut ahead = Onwards::new(factor, next);
         for k in (0..full).step_by(ROWS) {
             let rows = std::array::from_fn(|i| factor.row_slice(k + i));
             let x = |token: usize| x[token * x_stride + k..].first_chunk().expect("as many elements as rows");
-            let mut ahead = ahead(factor, k, tokens.div_ceil(PAIR) * (cols / E::lanes::<S>()));
+            let ahead = ahead.over(k, ROWS, tokens.div_ceil(PAIR) * (cols / E::lanes::<S>()));
             let mut token = 0;
             while tokens - token >= PAIR {
-                add_rows::<S, E, PAIR>(simd, [x(token), x(token + 1)], rows, [z(token), z(token + 1)], &mut ahead);
+                add_rows::<S, E, PAIR>(simd, [x(token), x(token + 1)], rows, [z(token), z(token + 1)], ahead);
                 token += PAIR;
             }
             if token < tokens {
-                add_rows::<S, E, 1>(simd, [x(token)], rows, [z(token)], &mut ahead);
+                add_rows::<S, E, 1>(simd, [x(token)], rows, [z(token)], ahead);
             }
         }
         for k in full..terms {
@@ -163,7 +184,7 @@ fn add_rows<S: Simd, E: Scalar, const T: usize>(
     x: [&[E; ROWS]; T],
     rows: [&[E]; ROWS],
     mut z: [&mut [E]; T],
-    ahead: &mut Ahead<E>,
+    ahead: &mut Onwards<E>,
 ) {
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && z.iter().all(|z| z.len() == len), "rows of one length");
@@ -209,6 +230,7 @@ struct CoupleAndExpand<'a, E: Scalar> {
     block: usize,
     factor: Matrix<'a, E>,
     first: usize,
+    next: Option<Matrix<'a, E>>,
     bias: Option<&'a [E]>,
     y: SharedOutput<'a, E>,
     t: &'a mut Vec<E>,
@@ -219,7 +241,7 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sizes: Sizes { tokens, b1, b2, p, r, .. }, z, s, block, factor, first, bias, y, t } = self;
+        let Self { sizes: Sizes { tokens, b1, b2, p, r, .. }, z, s, block, factor, first, next, bias, y, t } = self;
         if t.len() < tokens * r {
             t.resize(tokens * r, E::ZERO);
         }
@@ -233,6 +255,7 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
             }
         }
         let column = block * p + first;
+        let mut ahead = Onwards::new(factor, next);
         let mut row = 0;
         while row < factor.rows {
             let rows = ROWS.min(factor.rows - row);
@@ -241,7 +264,7 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
                 *value = factor.row_slice(row + i);
             }
             let steps = tokens / PAIR * (r / E::lanes::<S>()) + tokens % PAIR * (r / (2 * E::lanes::<S>()));
-            let mut ahead = ahead(factor, row, steps);
+            let ahead = ahead.over(row, rows, steps);
             let write = |token: usize, sums: [E; ROWS]| {
                 // SAFETY: no other task has these columns.
                 let y = unsafe { y.vacant(token * b1 * p + column + row, rows) };
@@ -252,12 +275,12 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
             let t = |token: usize| &t[token * r..][..r];
             let mut token = 0;
             while tokens - token >= PAIR {
-                let sums = dots::<S, E, PAIR, 1>(simd, [t(token), t(token + 1)], values, &mut ahead);
+                let sums = dots::<S, E, PAIR, 1>(simd, [t(token), t(token + 1)], values, ahead);
                 sums.into_iter().enumerate().for_each(|(i, sums)| write(token + i, sums));
                 token += PAIR;
             }
             if token < tokens {
-                let [sums] = dots::<S, E, 1, 2>(simd, [t(token)], values, &mut ahead);
+                let [sums] = dots::<S, E, 1, 2>(simd, [t(token)], values, ahead);
                 write(token, sums);
             }
             row += rows;
@@ -271,7 +294,7 @@ fn dots<S: Simd, E: Scalar, const T: usize, const V: usize>(
     simd: S,
     t: [&[E]; T],
     rows: [&[E]; ROWS],
-    ahead: &mut Ahead<E>,
+    ahead: &mut Onwards<E>,
 ) -> [[E; ROWS]; T] {
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && t.iter().all(|t| t.len() == len), "rows of one length");

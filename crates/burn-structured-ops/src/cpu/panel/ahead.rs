@@ -15,7 +15,7 @@ pub(crate) struct Ahead<E, const WRITE: bool = false> {
     /// Those left of a block, this one included.
     rows: usize,
     row_bytes: usize,
-    /// Where in the row.
+    /// How many bytes after the beginning of its first line.
     at: usize,
     /// Blocks after this one, their rows, and how far each is from where the rows before it end.
     blocks: usize,
@@ -88,8 +88,11 @@ impl<E: Scalar, const WRITE: bool> Ahead<E, WRITE> {
         if steps == 0 {
             return Self::default();
         }
-        // A row need not begin with a line.
-        let lines = (self.blocks + 1) * self.block_rows * (self.row_bytes.div_ceil(LINE) + 1);
+        let bytes = |elements: isize| elements.unsigned_abs() * size_of::<E>();
+        // Rows need not begin with a line, and unless they are lines apart, each begins elsewhere in one.
+        let alike = bytes(self.row_stride) % LINE == 0 && bytes(self.gap) % LINE == 0;
+        let before = if alike { self.start.addr() % LINE } else { LINE - 1 };
+        let lines = (self.blocks + 1) * self.block_rows * (before + self.row_bytes).div_ceil(LINE);
         Self { lines: lines.div_ceil(steps), ..self }
     }
 
@@ -105,14 +108,15 @@ impl<E: Scalar, const WRITE: bool> Ahead<E, WRITE> {
             if self.rows == 0 {
                 return;
             }
-            let line = self.start.cast::<u8>().wrapping_add(self.at.min(self.row_bytes - 1));
+            let before = self.start.addr() % LINE;
+            let line = self.start.cast::<u8>().wrapping_sub(before).wrapping_add(self.at);
             if WRITE {
                 claim_line(line)
             } else {
                 prefetch_line(line)
             }
             self.at += LINE;
-            if self.at >= self.row_bytes + LINE {
+            if self.at >= before + self.row_bytes {
                 self.start = self.start.wrapping_offset(self.row_stride);
                 self.rows -= 1;
                 self.at = 0;
@@ -205,6 +209,19 @@ fn prefetch_line<E>(address: *const E) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: every x86-64 processor has the instruction, and a prefetch does not fault.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// Asks for the cache line that holds `address`, for the second-level cache.
+#[inline(always)]
+pub(crate) fn prefetch_far<E>(address: *const E) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

@@ -5,8 +5,8 @@ use super::width;
 use crate::cpu::{Matrix, Scalar, load, store};
 use pulp::Simd;
 
-/// Rows and columns that a square block is transposed in.
-const SQUARE: usize = 8;
+/// Rows and columns of the square blocks that are transposed at a time: the larger first.
+const SQUARES: [usize; 2] = [16, 8];
 
 /// Writes `factor [terms, cols]` into `cols.div_ceil(width)` panels of `terms · width` elements.
 ///
@@ -60,26 +60,10 @@ fn pack_rows<S: Simd, E: Scalar>(strip: Matrix<'_, E>, panel: &mut [E]) {
 #[inline(always)]
 fn pack_columns<S: Simd, E: Scalar>(strip: Matrix<'_, E>, panel: &mut [E]) {
     let width = width::<S, E>();
-    let (terms, cols) = (strip.rows, strip.cols);
-    for first in (0..cols).step_by(SQUARE) {
-        let count = SQUARE.min(cols - first);
-        let mut k = 0;
-        if count == SQUARE {
-            while k + SQUARE <= terms
-                && transpose_square::<S, E>(strip, k, first, &mut panel[k * width + first..], width)
-            {
-                k += SQUARE;
-            }
-        }
-        for c in first..first + count {
-            for k in k..terms {
-                panel[k * width + c] = strip.at(k, c);
-            }
-        }
-    }
-    if cols < width {
+    transpose::<S, E>(strip.transposed(), panel, width);
+    if strip.cols < width {
         for terms in panel.chunks_exact_mut(width) {
-            terms[cols..].fill(E::ZERO);
+            terms[strip.cols..].fill(E::ZERO);
         }
     }
 }
@@ -93,27 +77,31 @@ fn pack_columns<S: Simd, E: Scalar>(strip: Matrix<'_, E>, panel: &mut [E]) {
 pub(crate) fn transpose<S: Simd, E: Scalar>(matrix: Matrix<'_, E>, out: &mut [E], stride: usize) {
     // The columns of the transposed matrix are the rows of this one.
     let columns = matrix.transposed();
-    for first in (0..columns.cols).step_by(SQUARE) {
-        let count = SQUARE.min(columns.cols - first);
+    let mut first = 0;
+    while first < columns.cols {
+        let left = columns.cols - first;
+        let square = SQUARES.into_iter().find(|square| *square <= left.min(S::F32_LANES)).unwrap_or(1);
         let mut k = 0;
-        if count == SQUARE && columns.row_stride == 1 {
-            while k + SQUARE <= columns.rows
-                && transpose_square::<S, E>(columns, k, first, &mut out[k * stride + first..], stride)
+        if square > 1 && columns.row_stride == 1 {
+            while k + square <= columns.rows
+                && transpose_square::<S, E>(square, columns, k, first, &mut out[k * stride + first..], stride)
             {
-                k += SQUARE;
+                k += square;
             }
         }
         for k in k..columns.rows {
-            for c in first..first + count {
+            for c in first..first + square {
                 out[k * stride + c] = columns.at(k, c);
             }
         }
+        first += square;
     }
 }
 
-/// Eight columns of eight contiguous terms by shuffles, where there is an implementation; `false` where there is none.
+/// As many columns of as many contiguous terms by shuffles, where there is an implementation; `false` where there is none.
 #[inline(always)]
 fn transpose_square<S: Simd, E: Scalar>(
+    square: usize,
     strip: Matrix<'_, E>,
     k: usize,
     column: usize,
@@ -121,14 +109,19 @@ fn transpose_square<S: Simd, E: Scalar>(
     out_stride: usize,
 ) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if S::F32_LANES >= SQUARE
-        && let Some(stride) = strip.col_stride.try_into().ok().filter(|stride| *stride > 0)
+    if let Some(stride) = strip.col_stride.try_into().ok().filter(|stride| *stride > 0)
         && let Ok(source) = bytemuck::try_cast_slice::<E, f32>(strip.column_onwards(k, column))
         && let Ok(out) = bytemuck::try_cast_slice_mut::<E, f32>(out)
         && size_of::<E>() == size_of::<f32>()
     {
-        // SAFETY: only instruction sets with AVX have eight f32 lanes on this architecture.
-        unsafe { avx::transpose_square(source, stride, out, out_stride) };
+        // SAFETY: only instruction sets with AVX have eight f32 lanes on this architecture, and only those with AVX-512 sixteen.
+        unsafe {
+            match square {
+                16 if S::F32_LANES >= 16 => avx::transpose_sixteen(source, stride, out, out_stride),
+                8 if S::F32_LANES >= 8 => avx::transpose_eight(source, stride, out, out_stride),
+                _ => return false,
+            }
+        }
         return true;
     }
     false
@@ -136,18 +129,17 @@ fn transpose_square<S: Simd, E: Scalar>(
 
 #[cfg(target_arch = "x86_64")]
 mod avx {
-    use super::SQUARE;
     use std::arch::x86_64::*;
 
     /// `out[k · width + c] = source[c · stride + k]` for `k` and `c` below 8.
     #[inline]
     #[target_feature(enable = "avx")]
-    pub(super) fn transpose_square(source: &[f32], stride: usize, out: &mut [f32], width: usize) {
-        assert!(source.len() > (SQUARE - 1) * stride + SQUARE - 1 && out.len() > (SQUARE - 1) * width + SQUARE - 1);
-        let mut rows = [_mm256_setzero_ps(); SQUARE];
+    pub(super) fn transpose_eight(source: &[f32], stride: usize, out: &mut [f32], width: usize) {
+        assert!(source.len() > 7 * stride + 7 && out.len() > 7 * width + 7);
+        let mut rows = [_mm256_setzero_ps(); 8];
         for (c, row) in rows.iter_mut().enumerate() {
             // The next eight columns are read soon, in short runs that the processor does not foresee.
-            _mm_prefetch::<_MM_HINT_T0>(source.as_ptr().wrapping_add((SQUARE + c) * stride).cast());
+            _mm_prefetch::<_MM_HINT_T0>(source.as_ptr().wrapping_add((8 + c) * stride).cast());
             // SAFETY: `c · stride + 7` lies within `source`, as asserted.
             *row = unsafe { _mm256_loadu_ps(source.as_ptr().add(c * stride)) };
         }
@@ -168,6 +160,50 @@ mod avx {
             unsafe {
                 _mm256_storeu_ps(out.as_mut_ptr().add(k * width), _mm256_permute2f128_ps::<0x20>(left, right));
                 _mm256_storeu_ps(out.as_mut_ptr().add((k + 4) * width), _mm256_permute2f128_ps::<0x31>(left, right));
+            }
+        }
+    }
+
+    /// The same for `k` and `c` below 16.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn transpose_sixteen(source: &[f32], stride: usize, out: &mut [f32], width: usize) {
+        assert!(source.len() > 15 * stride + 15 && out.len() > 15 * width + 15);
+        let mut rows = [_mm512_setzero_ps(); 16];
+        for (c, row) in rows.iter_mut().enumerate() {
+            _mm_prefetch::<_MM_HINT_T0>(source.as_ptr().wrapping_add((16 + c) * stride).cast());
+            // SAFETY: `c · stride + 15` lies within `source`, as asserted.
+            *row = unsafe { _mm512_loadu_ps(source.as_ptr().add(c * stride)) };
+        }
+        // Of four columns: terms k, k + 4, k + 8 and k + 12 in the four quarters.
+        let mut quarters = [[_mm512_setzero_ps(); 4]; 4];
+        for (terms, columns) in quarters.iter_mut().zip(rows.chunks_exact(4)) {
+            let (ab_low, ab_high) =
+                (_mm512_unpacklo_ps(columns[0], columns[1]), _mm512_unpackhi_ps(columns[0], columns[1]));
+            let (cd_low, cd_high) =
+                (_mm512_unpacklo_ps(columns[2], columns[3]), _mm512_unpackhi_ps(columns[2], columns[3]));
+            *terms = [
+                _mm512_shuffle_ps::<0x44>(ab_low, cd_low),
+                _mm512_shuffle_ps::<0xee>(ab_low, cd_low),
+                _mm512_shuffle_ps::<0x44>(ab_high, cd_high),
+                _mm512_shuffle_ps::<0xee>(ab_high, cd_high),
+            ];
+        }
+        let [a, b, c, d] = quarters;
+        for k in 0..4 {
+            let (ab_low, ab_high) =
+                (_mm512_shuffle_f32x4::<0x44>(a[k], b[k]), _mm512_shuffle_f32x4::<0xee>(a[k], b[k]));
+            let (cd_low, cd_high) =
+                (_mm512_shuffle_f32x4::<0x44>(c[k], d[k]), _mm512_shuffle_f32x4::<0xee>(c[k], d[k]));
+            let terms = [
+                _mm512_shuffle_f32x4::<0x88>(ab_low, cd_low),
+                _mm512_shuffle_f32x4::<0xdd>(ab_low, cd_low),
+                _mm512_shuffle_f32x4::<0x88>(ab_high, cd_high),
+                _mm512_shuffle_f32x4::<0xdd>(ab_high, cd_high),
+            ];
+            for (quarter, term) in terms.into_iter().enumerate() {
+                // SAFETY: `(12 + k) · width + 15` lies within `out`, as asserted.
+                unsafe { _mm512_storeu_ps(out.as_mut_ptr().add((4 * quarter + k) * width), term) };
             }
         }
     }

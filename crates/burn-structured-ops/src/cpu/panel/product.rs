@@ -7,8 +7,10 @@ use super::{Landing, Rows, Target, tile_rows, width};
 use crate::cpu::{Matrix, Scalar, load_at, store_at};
 use pulp::Simd;
 
-/// Terms of a tile between two pauses to ask for what comes next.
-const STEP: usize = 32;
+/// Rows of a tile at most if they [compete](competes): a first-level cache has eight or more lines in a place.
+const COMPETING_ROWS: usize = 8;
+/// Bytes after which the places of a first-level cache begin anew.
+const PLACES_BYTES: usize = 4096;
 
 /// `rows · panels` for `cols` columns.
 ///
@@ -38,7 +40,7 @@ pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
     let width = width::<S, E>();
     assert!(panels.len() >= cols.div_ceil(width) * rows.terms * width, "panels for every column");
     target.check(rows.count, cols);
-    let mut needed = Needed::new(ahead, steps::<S, E>(rows.count, rows.terms, cols), beside);
+    let mut needed = Needed::new(ahead, steps::<S, E>(rows, cols), beside);
     // SAFETY: sizes as asserted, exclusive access as the caller says.
     unsafe { tiles(simd, rows, panels, cols, target, &mut needed) };
 }
@@ -68,29 +70,51 @@ pub(crate) unsafe fn pack_and_multiply<S: Simd, E: Scalar>(
     ahead: Option<Matrix<'_, E>>,
     beside: &mut Beside<E>,
 ) {
-    let (width, tile) = (width::<S, E>(), tile_rows::<S>());
+    let (width, tile) = (width::<S, E>(), tile_of::<S, E>(rows));
     assert!(factor.rows == rows.terms && factor.cols <= cols, "sizes of a product");
     assert_eq!(panels.len(), cols.div_ceil(width) * rows.terms * width, "room for every panel of the product");
     target.check(rows.count, cols);
     let in_place = factor.col_stride == 1 && factor.row_stride >= 0 && rows.terms > 0 && rows.count >= tile;
     let packing = rows.range(0, if in_place { tile } else { 0 });
     let others = rows.range(packing.count, rows.count - packing.count);
-    let mut needed = Needed::new(ahead, steps::<S, E>(rows.count, rows.terms, cols), beside);
+    let mut needed = Needed::new(ahead, steps::<S, E>(rows, cols), beside);
     // SAFETY: sizes as asserted, exclusive access as the caller says.
     unsafe {
         match packing.count {
             0 => pack::<S, E>(factor, panels),
             12 => packing_group::<S, E, 12>(simd, packing, factor, panels, cols, target, &mut needed),
+            8 => packing_group::<S, E, 8>(simd, packing, factor, panels, cols, target, &mut needed),
             _ => packing_group::<S, E, 6>(simd, packing, factor, panels, cols, target, &mut needed),
         }
         tiles(simd, others, panels, cols, target.rows_from(packing.count), &mut needed);
     }
 }
 
-/// Pauses of a product of so many rows, terms and columns to ask for what comes next.
+/// Pauses of the product of these rows with so many columns, to ask for what comes next.
 #[inline(always)]
-pub(crate) fn steps<S: Simd, E: Scalar>(rows: usize, terms: usize, cols: usize) -> usize {
-    rows.div_ceil(tile_rows::<S>()) * cols.div_ceil(width::<S, E>()) * terms.div_ceil(STEP)
+pub(crate) fn steps<S: Simd, E: Scalar>(rows: Rows<'_, E>, cols: usize) -> usize {
+    rows.count.div_ceil(tile_of::<S, E>(rows)) * cols.div_ceil(width::<S, E>()) * rows.terms.div_ceil(step::<S>())
+}
+
+/// Terms of a tile between two pauses: about two hundred cycles. A processor asks for a few lines meanwhile, but many at once
+/// hold it up.
+#[inline(always)]
+fn step<S: Simd>() -> usize {
+    if S::REGISTER_COUNT >= 32 { 8 } else { 32 }
+}
+
+/// Rows of the tiles that `rows` are taken in as long as there are so many.
+#[inline(always)]
+fn tile_of<S: Simd, E: Scalar>(rows: Rows<'_, E>) -> usize {
+    let most = if competes(rows) { COMPETING_ROWS } else { usize::MAX };
+    tile_rows::<S>().min(most)
+}
+
+/// Whether the rows lie so far apart that all have the same place in a first-level cache, and more of them than it has lines there
+/// drive each other out.
+#[inline(always)]
+fn competes<E: Scalar>(rows: Rows<'_, E>) -> bool {
+    rows.row_stride > 0 && (rows.row_stride * size_of::<E>()).is_multiple_of(PLACES_BYTES)
 }
 
 /// Rows by columns, tile after tile.
@@ -114,14 +138,17 @@ unsafe fn tiles<S: Simd, E: Scalar>(
                 let (here, target) = (rows.range(row, $rows), target.rows_from(row));
                 row += $rows;
                 let next = rows.range(row, $rows.min(rows.count - row));
-                needed.rows = Ahead::in_panels(next).in_steps(steps::<S, E>(here.count, here.terms, cols));
+                needed.rows = Ahead::in_panels(next).in_steps(steps::<S, E>(here, cols));
                 // SAFETY: as the caller says.
                 unsafe { group::<S, E, $rows>(simd, here, panels, cols, target, needed) };
             }
         };
     }
     if S::REGISTER_COUNT >= 32 {
-        groups!(12);
+        if !competes(rows) {
+            groups!(12);
+        }
+        groups!(8);
     }
     groups!(6);
     groups!(4);
@@ -336,7 +363,7 @@ unsafe fn sum_runs<S: Simd, E: Scalar, const R: usize, const V: usize, const COP
     let mut run_data = rows.data.as_ptr();
     while term < rows.terms {
         let run = rows.run.min(rows.terms - term);
-        let step = if needed.is_empty() { run } else { STEP };
+        let step = if needed.is_empty() { run } else { step::<S>() };
         let mut data = run_data;
         for first in (0..run).step_by(step) {
             needed.fetch();
@@ -393,7 +420,7 @@ mod tests {
     }
 
     fn check<E: Scalar + PartialEq + std::fmt::Debug>(number: impl Fn(usize) -> E) {
-        let values: Vec<E> = (0..1 << 14).map(number).collect();
+        let values: Vec<E> = (0..1 << 15).map(number).collect();
         for [count, terms, cols] in [
             [1, 3, 5],
             [5, 40, 16],
@@ -406,10 +433,12 @@ mod tests {
             [0, 4, 4],
             [7, 0, 9],
         ] {
-            let x = Matrix::row_major(&values[7..], count, terms, terms + 1);
+            let near = Matrix::row_major(&values[7..], count, terms, terms + 1);
+            let competing = Matrix::row_major(&values[7..], count, terms, PLACES_BYTES / size_of::<E>());
             let by_row = Matrix::row_major(&values, terms, cols, cols + 2);
             let by_column = Matrix::row_major(&values, cols, terms, terms + 1).transposed();
-            for factor in [by_row, by_column, by_row.cols(0, 1.min(cols))] {
+            let factors = [by_row, by_column, by_row.cols(0, 1.min(cols))];
+            for (x, factor) in factors.into_iter().flat_map(|factor| [(near, factor), (competing, factor)]) {
                 let bias = &values[3..3 + factor.cols];
                 for (of, landing) in [Landing::Overwrite, Landing::AddTo, Landing::Bias(bias)].into_iter().enumerate() {
                     let before = &values[11..][..2 + count * (cols + 3)];
@@ -418,7 +447,7 @@ mod tests {
                         let product = Product { x, factor, landing, on_the_way, y: &mut y };
                         (pulp::Arch::new().dispatch(product), y)
                     });
-                    let case = format!("{count} × {terms} × {}, landing {of}", factor.cols);
+                    let case = format!("{count} × {terms} × {}, stride {}, landing {of}", factor.cols, x.row_stride);
                     assert_eq!(packed, packed_before, "{case}");
                     assert_eq!(y, expected, "{case}");
                     for (row, col) in (0..count).flat_map(|row| (0..factor.cols).map(move |col| (row, col))) {
