@@ -4,7 +4,7 @@
 //! where another run begins. So lines are asked for in the order of memory, a fixed distance ahead of what is being read, and past the
 //! end of a task's rows, where the task begins that its thread is likely to take next.
 
-use crate::cpu::panel::prefetch_far;
+use crate::cpu::panel::{Ask, prefetch_far};
 use crate::cpu::{LINE, Matrix, Scalar};
 
 /// How far beyond the rows that are read side by side, in bytes: as long as memory takes to answer. A second-level cache holds many
@@ -29,17 +29,11 @@ impl<E: Scalar> Run<E> {
     }
 }
 
-/// The lines from what a task reads on.
+/// What a task reads, and the beginning of what its thread is likely to read after it.
 pub(super) struct Onwards<E> {
     here: Run<E>,
     row_bytes: usize,
     next: Run<E>,
-    /// How far was asked for, in bytes from the task's beginning; those of the task after it come right behind.
-    at: usize,
-    /// How far to ask.
-    until: usize,
-    /// Lines to ask for at a time.
-    lines: usize,
 }
 
 impl<E: Scalar> Onwards<E> {
@@ -47,33 +41,51 @@ impl<E: Scalar> Onwards<E> {
     pub fn new(here: Matrix<'_, E>, next: Option<Matrix<'_, E>>) -> Self {
         let next = next.map_or(Run { start: std::ptr::null(), bytes: 0 }, Run::of);
         let row_bytes = here.row_stride.unsigned_abs() * size_of::<E>();
-        Self { here: Run::of(here), row_bytes, next, at: 0, until: 0, lines: 0 }
+        Self { here: Run::of(here), row_bytes, next }
     }
 
-    /// For the reading of `rows` rows from `row` on, side by side in so many steps: the rows after them and some more.
+    /// What to ask for while `rows` rows from `row` on are read side by side, in so many steps: the rows after them and some more,
+    /// but for what was asked for while as many were read before.
     #[inline(always)]
-    pub fn over(&mut self, row: usize, rows: usize, steps: usize) -> &mut Self {
-        let group = rows * self.row_bytes;
-        self.at = self.at.max(row * self.row_bytes);
-        self.until = ((row + rows) * self.row_bytes + group + DISTANCE).min(self.here.bytes + self.next.bytes);
-        // Twice as many as are read, so that a beginning that nobody asked for is caught up with.
-        self.lines = (2 * group).div_ceil(LINE * steps.max(1));
-        self
+    pub fn during(&self, row: usize, rows: usize, steps: usize) -> Lines {
+        let beyond = |row: usize| (row + rows) * self.row_bytes + DISTANCE;
+        let (from, until) = (if row == 0 { 0 } else { beyond(row) }, beyond(row + rows));
+        let share = |run: &Run<E>, from: usize, until: usize| {
+            let until = until.min(run.bytes);
+            let from = from.min(until);
+            (run.start.cast::<u8>().wrapping_add(from), (until - from).div_ceil(LINE))
+        };
+        let (here, left) = share(&self.here, from, until);
+        let after = |bytes: usize| bytes.saturating_sub(self.here.bytes);
+        let (next, left_of_next) = share(&self.next, after(from), after(until));
+        Lines { here, left, next, left_of_next, at_a_time: (left + left_of_next).div_ceil(steps.max(1)) }
     }
+}
 
-    /// Asks for the lines of one step.
+/// Lines to ask for, a few at a time.
+pub(super) struct Lines {
+    here: *const u8,
+    left: usize,
+    /// Those after them.
+    next: *const u8,
+    left_of_next: usize,
+    at_a_time: usize,
+}
+
+impl Ask for Lines {
     #[inline(always)]
-    pub fn fetch(&mut self) {
-        for _ in 0..self.lines {
-            if self.at >= self.until {
-                return;
+    fn fetch(&mut self) {
+        for _ in 0..self.at_a_time {
+            if self.left == 0 {
+                if self.left_of_next == 0 {
+                    return;
+                }
+                (self.here, self.left) = (self.next, self.left_of_next);
+                self.left_of_next = 0;
             }
-            let address = match self.at.checked_sub(self.here.bytes) {
-                None => self.here.start.cast::<u8>().wrapping_add(self.at),
-                Some(offset) => self.next.start.cast::<u8>().wrapping_add(offset),
-            };
-            prefetch_far(address);
-            self.at += LINE;
+            prefetch_far(self.here);
+            self.here = self.here.wrapping_add(LINE);
+            self.left -= 1;
         }
     }
 }
@@ -82,19 +94,17 @@ impl<E: Scalar> Onwards<E> {
 mod tests {
     use super::*;
 
-    /// How far a task asks that reads `rows` rows at a time, in so many steps, and how far it had to at the least.
+    /// How many lines a task asks for that reads `rows` rows at a time, in so many steps, and how many there are at the least.
     fn asked(here: Matrix<'_, f32>, next: Option<Matrix<'_, f32>>, rows: usize, steps: usize) -> [usize; 2] {
-        let mut onwards = Onwards::new(here, next);
+        let onwards = Onwards::new(here, next);
+        let mut asked = 0;
         for row in (0..here.rows).step_by(rows) {
-            let read = rows.min(here.rows - row);
-            let asking = onwards.over(row, read, steps);
-            (0..steps).for_each(|_| asking.fetch());
-            let past = (row + read) * onwards.row_bytes;
-            assert!(onwards.at >= past.min(onwards.here.bytes), "what is read next is asked for");
+            let mut lines = onwards.during(row, rows.min(here.rows - row), steps);
+            asked += lines.left + lines.left_of_next;
+            (0..steps).for_each(|_| lines.fetch());
+            assert_eq!(lines.left + lines.left_of_next, 0, "all are asked for when the rows are read");
         }
-        // A task asks for twice as much as it reads at most.
-        let here = onwards.here.bytes;
-        [onwards.at, here + onwards.next.bytes.min(DISTANCE).min(here)]
+        [asked, onwards.here.bytes.div_ceil(LINE) + onwards.next.bytes.min(DISTANCE).div_ceil(LINE)]
     }
 
     #[test]

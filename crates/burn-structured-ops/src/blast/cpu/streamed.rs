@@ -11,7 +11,7 @@
 use super::coupling::Couplings;
 use super::onwards::Onwards;
 use crate::blast::Sizes;
-use crate::cpu::panel::SharedOutput;
+use crate::cpu::panel::{Ahead, Ask, SharedOutput};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, load_at, portions, store_at};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -22,6 +22,8 @@ const TASK_ELEMENTS: usize = 1 << 15;
 const TASKS_PER_THREAD: usize = 4;
 /// Rows read side by side.
 const ROWS: usize = 4;
+/// Bytes further on that are asked for at least while the rows of one token are read.
+const AHEAD_BYTES: usize = 2 << 10;
 /// Tokens that share what is loaded of a row, if there are so many.
 const PAIR: usize = 2;
 
@@ -124,6 +126,15 @@ impl<'a> Runs<'a> {
     }
 }
 
+/// What one token asks for while the [`ROWS`] rows from `row` on are read, in so many steps: as many rows further on. It uses rows up
+/// faster than [`Onwards`] pays for.
+#[inline(always)]
+fn ahead<E: Scalar>(factor: Matrix<'_, E>, row: usize, steps: usize) -> Ahead<E> {
+    let first = row + ROWS.max(AHEAD_BYTES / (factor.cols * size_of::<E>()));
+    let rows = ROWS.min(factor.rows.saturating_sub(first));
+    Ahead::new((rows > 0).then(|| factor.rows(first, rows))).in_steps(steps)
+}
+
 /// `z = Σ_k x[k] · row k` for a run of the rows, for every token.
 struct AddRows<'a, E: Scalar> {
     tokens: usize,
@@ -152,18 +163,23 @@ impl<E: Scalar> pulp::WithSimd for AddRows<'_, E> {
             unsafe { z.slice(offset + token * stride, cols) }
         };
         let full = terms - terms % ROWS;
-        let mut ahead = Onwards::new(factor, next);
+        let onwards = Onwards::new(factor, next);
         for k in (0..full).step_by(ROWS) {
             let rows = std::array::from_fn(|i| factor.row_slice(k + i));
             let x = |token: usize| x[token * x_stride + k..].first_chunk().expect("as many elements as rows");
-            let ahead = ahead.over(k, ROWS, tokens.div_ceil(PAIR) * (cols / E::lanes::<S>()));
+            let steps = tokens.div_ceil(PAIR) * (cols / E::lanes::<S>());
+            if tokens == 1 {
+                add_rows::<S, E, 1>(simd, [x(0)], rows, [z(0)], &mut ahead(factor, k, steps));
+                continue;
+            }
+            let mut ahead = onwards.during(k, ROWS, steps);
             let mut token = 0;
             while tokens - token >= PAIR {
-                add_rows::<S, E, PAIR>(simd, [x(token), x(token + 1)], rows, [z(token), z(token + 1)], ahead);
+                add_rows::<S, E, PAIR>(simd, [x(token), x(token + 1)], rows, [z(token), z(token + 1)], &mut ahead);
                 token += PAIR;
             }
             if token < tokens {
-                add_rows::<S, E, 1>(simd, [x(token)], rows, [z(token)], ahead);
+                add_rows::<S, E, 1>(simd, [x(token)], rows, [z(token)], &mut ahead);
             }
         }
         for k in full..terms {
@@ -184,7 +200,7 @@ fn add_rows<S: Simd, E: Scalar, const T: usize>(
     x: [&[E; ROWS]; T],
     rows: [&[E]; ROWS],
     mut z: [&mut [E]; T],
-    ahead: &mut Onwards<E>,
+    ahead: &mut impl Ask,
 ) {
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && z.iter().all(|z| z.len() == len), "rows of one length");
@@ -255,7 +271,7 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
             }
         }
         let column = block * p + first;
-        let mut ahead = Onwards::new(factor, next);
+        let onwards = Onwards::new(factor, next);
         let mut row = 0;
         while row < factor.rows {
             let rows = ROWS.min(factor.rows - row);
@@ -264,7 +280,6 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
                 *value = factor.row_slice(row + i);
             }
             let steps = tokens / PAIR * (r / E::lanes::<S>()) + tokens % PAIR * (r / (2 * E::lanes::<S>()));
-            let ahead = ahead.over(row, rows, steps);
             let write = |token: usize, sums: [E; ROWS]| {
                 // SAFETY: no other task has these columns.
                 let y = unsafe { y.vacant(token * b1 * p + column + row, rows) };
@@ -273,14 +288,21 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
                 }
             };
             let t = |token: usize| &t[token * r..][..r];
+            if tokens == 1 {
+                let [sums] = dots::<S, E, 1, 2>(simd, [t(0)], values, &mut ahead(factor, row, steps));
+                write(0, sums);
+                row += rows;
+                continue;
+            }
+            let mut ahead = onwards.during(row, rows, steps);
             let mut token = 0;
             while tokens - token >= PAIR {
-                let sums = dots::<S, E, PAIR, 1>(simd, [t(token), t(token + 1)], values, ahead);
+                let sums = dots::<S, E, PAIR, 1>(simd, [t(token), t(token + 1)], values, &mut ahead);
                 sums.into_iter().enumerate().for_each(|(i, sums)| write(token + i, sums));
                 token += PAIR;
             }
             if token < tokens {
-                let [sums] = dots::<S, E, 1, 2>(simd, [t(token)], values, ahead);
+                let [sums] = dots::<S, E, 1, 2>(simd, [t(token)], values, &mut ahead);
                 write(token, sums);
             }
             row += rows;
@@ -294,7 +316,7 @@ fn dots<S: Simd, E: Scalar, const T: usize, const V: usize>(
     simd: S,
     t: [&[E]; T],
     rows: [&[E]; ROWS],
-    ahead: &mut Onwards<E>,
+    ahead: &mut impl Ask,
 ) -> [[E; ROWS]; T] {
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && t.iter().all(|t| t.len() == len), "rows of one length");

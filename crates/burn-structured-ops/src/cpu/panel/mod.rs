@@ -20,7 +20,7 @@ mod product;
 mod rows;
 mod tile;
 
-pub(crate) use ahead::{Ahead, Beside, prefetch_far};
+pub(crate) use ahead::{Ahead, Ask, Beside, prefetch_far};
 pub(crate) use blocks::{side_by_side, tasks_wanted};
 pub(crate) use output::{Landing, SharedOutput, Target, filled};
 pub(crate) use pack::transpose;
