@@ -112,7 +112,7 @@ impl<E: Scalar> pulp::WithSimd for Expand<'_, E> {
         for first in (0..rows.count).step_by(TURNED_ROWS) {
             let count = TURNED_ROWS.min(rows.count - first);
             // The same rows a tile later.
-            let next = (first + tile_rows::<S>()).min(rows.count);
+            let next = (first + panel::tile_of::<S, E>(rows)).min(rows.count);
             let ahead = Some(factor.rows(next, count.min(rows.count - next)));
             let steps = panel::steps::<S, E>(rows.range(first, count), tokens);
             let write = Ahead::to_write(y, column + first, [1, tokens, count], [0, stride]);

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_overlap_or_run_backwards_are_not_asked_for() {
+    fn rows_that_overlap_are_not_asked_for() {
         let values = [0.0f32; 100];
         let repeated = Matrix::row_major(&values, 9, 10, 0);
         assert_eq!(Run::of(repeated).bytes, 0);

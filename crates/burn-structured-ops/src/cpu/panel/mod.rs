@@ -19,13 +19,15 @@ mod pack;
 mod product;
 mod rows;
 mod tile;
+mod tiling;
 
 pub(crate) use ahead::{Ahead, Ask, Beside, prefetch_far};
 pub(crate) use blocks::{side_by_side, tasks_wanted};
 pub(crate) use output::{Landing, SharedOutput, Target, filled};
 pub(crate) use pack::transpose;
-pub(crate) use product::{multiply_panels, pack_and_multiply, steps};
+pub(crate) use product::{multiply_panels, pack_and_multiply};
 pub(crate) use rows::Rows;
+pub(crate) use tiling::{steps, tile_of};
 
 use super::Scalar;
 use pulp::Simd;
