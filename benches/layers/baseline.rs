@@ -13,9 +13,10 @@ use faer::traits::ComplexField;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 use std::rc::Rc;
 
-/// Up to this many tokens, every combination is tried.
+/// Up to this many tokens, one thread is tried as well as all.
 const FEW_TOKENS: usize = 8;
 /// Pieces of the weight for each thread: enough that one that is held up does not hold up all.
 const PIECES: usize = 4;
@@ -46,9 +47,12 @@ pub fn square(size: usize, dtype: DType) -> Vec<(String, Work<'static>)> {
     fn of<T: Element>(size: usize) -> Vec<(String, Work<'static>)> {
         let product_of = |library: Library| -> (String, Work<'static>) {
             let (a, b) = (drawn::<T>(size * size), drawn::<T>(size * size));
-            let mut c = vec![T::of(0.0); size * size];
+            let mut c = Vec::new();
             let work = Box::new(move || {
-                product(library, true, Matrix::new(&a, size, size), Matrix::new(&b, size, size), &mut c);
+                c.clear();
+                filled(&mut c, size * size, |c| {
+                    product(library, true, Matrix::new(&a, size, size), Matrix::new(&b, size, size), c);
+                });
                 std::hint::black_box(&c);
             });
             (library.name().to_string(), work)
@@ -126,8 +130,14 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-/// `out = a · b`, `out` stored by rows, on all threads or on this one.
-fn product<T: Element>(library: Library, parallel: bool, a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
+/// `out = a · b`, `out` stored by rows, on all threads or on this one; every element is written and none is read.
+fn product<T: Element>(
+    library: Library,
+    parallel: bool,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    out: &mut [MaybeUninit<T>],
+) {
     let (rows, inner, columns) = (a.rows, a.columns, b.columns);
     assert_eq!((b.rows, out.len()), (inner, rows * columns));
     match library {
@@ -141,7 +151,7 @@ fn product<T: Element>(library: Library, parallel: bool, a: Matrix<'_, T>, b: Ma
                     rows,
                     columns,
                     inner,
-                    out.as_mut_ptr(),
+                    out.as_mut_ptr().cast(),
                     1,
                     columns as isize,
                     false,
@@ -161,7 +171,9 @@ fn product<T: Element>(library: Library, parallel: bool, a: Matrix<'_, T>, b: Ma
             }
         }
         Library::Faer => {
-            let out = MatMut::from_row_major_slice_mut(out, rows, columns);
+            // SAFETY: `out` has so many rows and columns, and is borrowed alone; replacing, faer reads none of it.
+            let out =
+                unsafe { MatMut::from_raw_parts_mut(out.as_mut_ptr().cast(), rows, columns, columns as isize, 1) };
             let threads = if parallel { Par::rayon(0) } else { Par::Seq };
             matmul(out, Accum::Replace, a.view(), b.view(), T::of(1.0), threads);
         }
@@ -187,7 +199,7 @@ fn of_type<T: Element>(shape: Shape, pass: Pass, window: usize) -> Vec<(String, 
         }
         for parallel in [true, false] {
             for by_output in [false, true] {
-                if shape.tokens <= FEW_TOKENS || (parallel && !by_output) {
+                if shape.tokens <= FEW_TOKENS || parallel {
                     let threads = if parallel { "all threads" } else { "one thread" };
                     let layout = if by_output { "W [m, n]" } else { "W [n, m]" };
                     let work = forward(shape, library, parallel, by_output, operands.clone());
@@ -217,9 +229,19 @@ impl<T: Element> Operands<T> {
 /// All candidates share one set, or the memory would be full of weights.
 type Shared<T> = Rc<RefCell<Operands<T>>>;
 
-/// A fresh output, as a layer has to allocate one as well.
-fn output<T: Element>(count: usize) -> Vec<T> {
-    vec![T::of(0.0); count]
+/// A fresh output that `fill` writes, as a layer has to allocate one as well. Nothing clears it first.
+fn output<T: Element>(count: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
+    let mut out = Vec::new();
+    filled(&mut out, count, fill);
+    out
+}
+
+/// Gives an empty vector so many elements, all of which `fill` writes by [`product`].
+fn filled<T: Element>(out: &mut Vec<T>, count: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) {
+    out.reserve_exact(count);
+    fill(&mut out.spare_capacity_mut()[..count]);
+    // SAFETY: there is room, and products write every element.
+    unsafe { out.set_len(count) };
 }
 
 fn forward<T: Element>(
@@ -234,8 +256,7 @@ fn forward<T: Element>(
         let Operands { weights, inputs } = &mut *operands.borrow_mut();
         let (weight, input) = (weights.next().as_slice(), inputs.next().as_slice());
         let weight = if by_output { Matrix::new(weight, m, n).transpose() } else { Matrix::new(weight, n, m) };
-        let mut y = output(tokens * m);
-        product(library, parallel, Matrix::new(input, tokens, n), weight, &mut y);
+        let y = output::<T>(tokens * m, |y| product(library, parallel, Matrix::new(input, tokens, n), weight, y));
         std::hint::black_box(y);
     })
 }
@@ -248,9 +269,10 @@ fn shared_out<T: Element>(shape: Shape, library: Library, operands: Shared<T>) -
         let Operands { weights, inputs } = &mut *operands.borrow_mut();
         let (weight, input) = (weights.next().as_slice(), inputs.next().as_slice());
         let input = Matrix::new(input, tokens, n).transpose();
-        let mut y = output(m * tokens);
-        y.par_chunks_mut(rows * tokens).zip(weight.par_chunks(rows * n)).for_each(|(y, weight)| {
-            product(library, false, Matrix::new(weight, weight.len() / n, n), input, y);
+        let y = output::<T>(m * tokens, |y| {
+            y.par_chunks_mut(rows * tokens).zip(weight.par_chunks(rows * n)).for_each(|(y, weight)| {
+                product(library, false, Matrix::new(weight, weight.len() / n, n), input, y);
+            });
         });
         std::hint::black_box(y);
     })
@@ -265,10 +287,9 @@ fn forward_backward<T: Element>(shape: Shape, library: Library, operands: Shared
         let (weight, input) = (weights.next().as_slice(), inputs.next().as_slice());
         let (weight, input) = (Matrix::new(weight, n, m), Matrix::new(input, tokens, n));
         let gradient = Matrix::new(&gradient, tokens, m);
-        let (mut y, mut dx, mut dw) = (output(tokens * m), output(tokens * n), output(n * m));
-        product(library, true, input, weight, &mut y);
-        product(library, true, gradient, weight.transpose(), &mut dx);
-        product(library, true, input.transpose(), gradient, &mut dw);
+        let y = output::<T>(tokens * m, |y| product(library, true, input, weight, y));
+        let dx = output::<T>(tokens * n, |dx| product(library, true, gradient, weight.transpose(), dx));
+        let dw = output::<T>(n * m, |dw| product(library, true, input.transpose(), gradient, dw));
         std::hint::black_box((y, dx, dw));
     })
 }

@@ -5,26 +5,14 @@ use super::baseline;
 use super::catalogue::Case;
 use super::plain::Plain;
 use super::record::{Candidate, Role, Row, Work as Least};
+use super::strategies::strategies;
 use crate::harness::measure::{Effort, Rotation, Work, measure};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
-use burn_structured::nn::{BlastStrategy, Structure, StructuredLinear, StructuredLinearConfig};
+use burn_structured::nn::{Structure, StructuredLinear, StructuredLinearConfig};
 use std::cell::RefCell;
 use std::rc::Rc;
-
-/// Whether the device of this name has a path of its own.
-type OnDevice = fn(&str) -> bool;
-
-/// The strategies of BLAST besides `Auto` and the plain form, each with the devices on which it is a path of its own.
-const STRATEGIES: [(&str, BlastStrategy, OnDevice); 6] = [
-    ("staged", BlastStrategy::Staged, |device| device != "ndarray"),
-    ("blocked", BlastStrategy::Blocked, |device| device == "flex"),
-    ("portable", BlastStrategy::Portable, |device| !matches!(device, "flex" | "ndarray")),
-    ("tensor core", BlastStrategy::TensorCore, |device| device == "cuda"),
-    ("fused", BlastStrategy::Fused, |device| !is_a_processor(device)),
-    ("decode", BlastStrategy::Decode, |device| !is_a_processor(device)),
-];
 
 /// Where and how cases are measured.
 #[derive(Debug)]
@@ -76,7 +64,8 @@ struct Structured {
 
 type Shared<T> = Rc<RefCell<Rotation<T>>>;
 
-/// Measures all candidates of `case` in turn; structures that do not fit the layer are left out and told in `skipped`.
+/// Measures all candidates of `case` in turn. Structures that do not fit the layer and strategies that cannot compute the product are
+/// left out and told in `skipped`.
 pub fn measure_case(case: &Case, target: &Target, skipped: &mut dyn FnMut(String)) -> Vec<Row> {
     let device = match case.pass {
         Pass::Forward => target.device.clone(),
@@ -101,7 +90,7 @@ pub fn measure_case(case: &Case, target: &Target, skipped: &mut dyn FnMut(String
         let layer = copied(&layer, target.dtype);
         let index = structures.len();
         structures.push(describe(text, &layer, case, target));
-        entries.extend(structured(index, &layer, structure, case, target, &device, &inputs));
+        entries.extend(structured(index, &layer, structure, case, target, &device, &inputs, skipped));
     }
     if structures.is_empty() {
         return Vec::new();
@@ -176,6 +165,7 @@ fn dense<'a>(case: &Case, target: &'a Target, device: &Device, inputs: &Shared<T
     entries
 }
 
+#[allow(clippy::too_many_arguments)]
 fn structured<'a>(
     index: usize,
     layer: &StructuredLinear,
@@ -184,6 +174,7 @@ fn structured<'a>(
     target: &'a Target,
     device: &Device,
     inputs: &Shared<Tensor<2>>,
+    skipped: &mut dyn FnMut(String),
 ) -> Vec<Entry<'a>> {
     let bytes = layer.cost().params * target.dtype.size();
     let layers = shared(target.window, bytes, || copied(layer, target.dtype));
@@ -198,10 +189,14 @@ fn structured<'a>(
         let work = pass(case.pass, target, inputs, &layers, move |layer, x| plain.forward(layer, x));
         add(Role::Plain, "Burn operations", work);
     }
-    if let (StructuredLinear::Blast(_), true) = (layer, target.strategies) {
-        for (name, strategy, _) in STRATEGIES.iter().filter(|(_, _, own_path)| own_path(&target.name)) {
+    if let (StructuredLinear::Blast(blast), true) = (layer, target.strategies) {
+        let mut rejected = |why: String| {
+            skipped(format!("{structure} on {}, {} tokens, {}: {why}", case.layer, case.tokens, case.pass));
+        };
+        let x = inputs.borrow_mut().next().clone();
+        for (name, strategy) in strategies(blast, &x, &target.name, case.pass, &mut rejected) {
             let work = pass(case.pass, target, inputs, &layers, move |layer, x| match layer {
-                StructuredLinear::Blast(layer) => layer.forward_with(x, *strategy),
+                StructuredLinear::Blast(layer) => layer.forward_with(x, strategy),
                 other => other.forward(x),
             });
             add(Role::Strategy, name, work);

@@ -20,6 +20,7 @@ mod plain;
 mod plot;
 mod record;
 mod report;
+mod strategies;
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -36,7 +37,7 @@ use mimalloc::MiMalloc;
 use record::{FORMAT, Results};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 /// Keeps the pages of outputs for the next ones, so that what is timed is not the system's clearing of memory.
 #[global_allocator]
@@ -73,7 +74,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let (targets, not_run) = targets(arguments)?;
     let mut results = Results {
         format: FORMAT,
-        program: format!("burn-structured {}", env!("CARGO_PKG_VERSION")),
+        program: program(),
         machine: Machine::here(),
         seconds: targets[0].effort.seconds,
         rotation_mib: arguments.rotation,
@@ -102,8 +103,19 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         }
         save(&results, arguments)?;
     }
-    print!("{}", report::foot(std::slice::from_ref(&results)));
+    print!("{}{}", report::strategies(std::slice::from_ref(&results)), report::foot(std::slice::from_ref(&results)));
     Ok(())
+}
+
+/// This program, with the commit that it was measured at where git says so: `burn-structured 0.1.0 (1a2b3c4)`.
+fn program() -> String {
+    let describe =
+        Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let commit = describe.ok().filter(|output| output.status.success()).map(|output| {
+        let name = String::from_utf8_lossy(&output.stdout);
+        format!(" ({})", name.trim())
+    });
+    format!("burn-structured {}{}", env!("CARGO_PKG_VERSION"), commit.unwrap_or_default())
 }
 
 /// Writes what there is so far: a long run that is stopped has not run for nothing.
@@ -179,7 +191,7 @@ fn effort(arguments: &Arguments, device: &str) -> Effort {
     let calls = arguments.calls.unwrap_or(if is_a_processor(device) { 1 } else { GPU_CALLS });
     match arguments.quick {
         true => Effort { seconds: arguments.seconds / 10.0, fewest: 3, most: 400, calls },
-        false => Effort { seconds: arguments.seconds, fewest: 7, most: 400, calls },
+        false => Effort { seconds: arguments.seconds, fewest: 15, most: 400, calls },
     }
 }
 

@@ -1,12 +1,12 @@
 //! The table: one line for each figure, all devices and programs together.
 
-use super::record::{Bound, Results, Role, Row};
+use super::record::{Bound, Candidate, Results, Role, Row};
 use std::fmt::Write;
 
 /// The whole report of several files, as Markdown.
 pub fn report(files: &[Results]) -> String {
     let lines = files.iter().flat_map(|results| results.rows.iter().map(|row| line(results, row)));
-    head(files) + &lines.collect::<String>() + &foot(files)
+    head(files) + &lines.collect::<String>() + &strategies(files) + &foot(files)
 }
 
 /// What comes before the lines: the programs, machines and peaks, and the names of the columns.
@@ -39,20 +39,50 @@ const COLUMNS: &str = "\
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
+const STRATEGY_COLUMNS: &str = "
+| device | dtype | layer | structure | tokens | pass | layer, ms | strategies, ms |
+|---|---|---|---|---|---|---|---|
+";
+
 const NOTES: &str = "
 Dense is the fastest of all dense candidates of that line, plain the same product in plain operations. \"Of peak\" is the least
 time at the measured peaks, for arithmetic (F) or memory (B), whichever is longer, divided by the time. Spread is half of the
 range between the quartiles.
 ";
 
+/// The strategies that were timed by themselves, beside the layer that chooses one; nothing if there were none.
+pub fn strategies(files: &[Results]) -> String {
+    let rows = files.iter().flat_map(|results| results.rows.iter().map(move |row| (results, row)));
+    let lines: String = rows
+        .filter(|(_, row)| row.best(Role::Strategy).is_some())
+        .map(|(results, row)| {
+            let ms = |candidate: &Candidate| format!("{} {}", candidate.name, figure(candidate.time.median_ms));
+            let of_role = |role: Role| row.candidates.iter().filter(move |candidate| candidate.role == role);
+            let timed: Vec<String> = of_role(Role::Strategy).map(ms).collect();
+            let layer = row.best(Role::Structured).map_or("–".into(), |layer| figure(layer.time.median_ms));
+            format!(
+                "| {} | {} | {}→{} | {} | {} | {} | {layer} | {} |\n",
+                device(results, row),
+                row.dtype,
+                row.d_input,
+                row.d_output,
+                row.structure,
+                row.tokens,
+                row.pass,
+                timed.join(", ")
+            )
+        })
+        .collect();
+    if lines.is_empty() { lines } else { format!("{STRATEGY_COLUMNS}{lines}") }
+}
+
 /// One line of the table.
 pub fn line(results: &Results, row: &Row) -> String {
     let best = |role| row.best(role);
     let (dense, structured, plain) = (best(Role::Dense), best(Role::Structured), best(Role::Plain));
-    let ms = |candidate: Option<&super::record::Candidate>| {
-        candidate.map_or("–".into(), |candidate| figure(candidate.time.median_ms))
-    };
-    let reached = |candidate: Option<&super::record::Candidate>, work| {
+    let ms =
+        |candidate: Option<&Candidate>| candidate.map_or("–".into(), |candidate| figure(candidate.time.median_ms));
+    let reached = |candidate: Option<&Candidate>, work| {
         let floor = results.floor(row, work).zip(candidate);
         floor.map_or("–".into(), |((floor, bound), candidate)| {
             let letter = if bound == Bound::Flops { 'F' } else { 'B' };

@@ -83,13 +83,14 @@ pub fn blast_rejection(
     let ([tokens, n], [b1, p, r], [b2, q, _]) = (x.dims(), u.dims(), v.dims());
     super::check_operands(n, u, s, v, None);
     let sizes = Sizes { tokens, b1, b2, p, q, r };
+    let device = x.device().without_autodiff();
     #[cfg(feature = "cube")]
-    if let burn::backend::DispatchDevice::Cube(device) = x.device().as_dispatch() {
+    if let burn::backend::DispatchDevice::Cube(device) = device.as_dispatch() {
         return super::cube::rejection(strategy, sizes, x.dtype(), device);
     }
-    let _ = sizes;
+    let _ = (sizes, &device);
     #[cfg(feature = "flex")]
-    if let burn::backend::DispatchDevice::Flex(_) = x.device().as_dispatch() {
+    if let burn::backend::DispatchDevice::Flex(_) = device.as_dispatch() {
         return matches!(strategy, TensorCore | Tuned).then_some(BlastRejection::Backend);
     }
     matches!(strategy, Fused | Decode | TensorCore | Tuned).then_some(BlastRejection::Backend)

@@ -55,3 +55,17 @@ pub(crate) fn vectorized(body: impl FnMut()) {
 
     pulp::Arch::new().dispatch(Vectorized(body));
 }
+
+/// What `operation` gives with every instruction set of this processor that has code of its own, the plainest first.
+#[cfg(test)]
+pub(crate) fn on_every_processor<O: pulp::WithSimd + Copy>(operation: O) -> Vec<O::Output> {
+    let mut outputs = vec![Simd::vectorize(pulp::Scalar::new(), operation)];
+    #[cfg(target_arch = "x86_64")]
+    {
+        outputs.extend(pulp::x86::V3::try_new().map(|simd| Simd::vectorize(simd, operation)));
+        outputs.extend(pulp::x86::V4::try_new().map(|simd| Simd::vectorize(simd, operation)));
+    }
+    #[cfg(target_arch = "aarch64")]
+    outputs.push(pulp::Arch::new().dispatch(operation));
+    outputs
+}

@@ -10,6 +10,8 @@ use burn_flex::FlexTensor;
 
 /// Tokens from which packing the factors pays.
 const MIN_STRIP_TOKENS: usize = 9;
+/// The same in the backward pass, which has products over the tokens as well.
+const MIN_STRIP_TOKENS_BACKWARD: usize = 3;
 
 #[derive(Debug, PartialEq)]
 enum Path {
@@ -30,9 +32,14 @@ impl Path {
     }
 }
 
-/// Whether the forward pass takes a strip of the rank at a time; the backward pass then does so as well.
-pub(super) fn goes_in_strips(tokens: usize, strategy: BlastStrategy) -> bool {
-    strategy != BlastStrategy::Reference && Path::choose(tokens, strategy) == Path::Strips
+/// Whether the backward pass takes a strip of the rank at a time; else it goes stage by stage.
+pub(super) fn goes_back_in_strips(tokens: usize, strategy: BlastStrategy) -> bool {
+    match Path::choose(tokens, strategy) {
+        _ if strategy == BlastStrategy::Reference => false,
+        Path::Staged => false,
+        Path::Strips => true,
+        Path::Streamed => tokens >= MIN_STRIP_TOKENS_BACKWARD,
+    }
 }
 
 /// `y [tokens, m]`, and `z [b2, tokens, r]` if `save`.
@@ -105,5 +112,14 @@ mod tests {
         assert_eq!(Path::choose(MIN_STRIP_TOKENS, BlastStrategy::Auto), Path::Strips);
         assert_eq!(Path::choose(1, BlastStrategy::Blocked), Path::Strips);
         assert_eq!(Path::choose(512, BlastStrategy::Staged), Path::Staged);
+    }
+
+    #[test]
+    fn the_backward_pass_goes_in_strips_unless_it_is_told_otherwise_or_of_next_to_nothing() {
+        assert!(!goes_back_in_strips(1, BlastStrategy::Auto) && goes_back_in_strips(1, BlastStrategy::Blocked));
+        assert!(goes_back_in_strips(MIN_STRIP_TOKENS_BACKWARD, BlastStrategy::Auto));
+        for strategy in [BlastStrategy::Staged, BlastStrategy::Portable, BlastStrategy::Reference] {
+            assert!(!goes_back_in_strips(512, strategy), "{strategy:?}");
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! In panels, so that a task writes whole cache lines one after the other, and they are read as
 //! [`Rows`](crate::cpu::panel::Rows) in runs, without another copy.
 
-use crate::cpu::{Scalar, panel};
+use crate::cpu::Scalar;
+use crate::cpu::panel::{self, PLACES_BYTES};
 
 /// Where `t` lies: `[block][panel][token][width]`.
 #[derive(Clone, Copy)]
@@ -19,8 +20,8 @@ pub(super) struct CoupledLayout {
 impl CoupledLayout {
     pub fn new<E: Scalar>(r: usize, blocks: usize, tokens: usize) -> Self {
         let (width, rows) = panel::shape::<E>();
-        let page = (4096 / (width * size_of::<E>())).max(1);
-        let padding = (rows % page + page - tokens % page) % page;
+        let places = (PLACES_BYTES / (width * size_of::<E>())).max(1);
+        let padding = (rows % places + places - tokens % places) % places;
         Self { width, panels: r.div_ceil(width), tokens: tokens + padding, blocks }
     }
 

@@ -109,7 +109,7 @@ fn gradients(
     strategy: BlastStrategy,
 ) -> Option<[FlexTensor; 4]> {
     let sizes = Sizes::new(x, u, v);
-    if !forward::goes_in_strips(sizes.tokens, strategy) || sizes.is_empty() {
+    if !forward::goes_back_in_strips(sizes.tokens, strategy) || sizes.is_empty() {
         return None;
     }
     assert_eq!(

@@ -4,72 +4,101 @@
 //! where another run begins. So lines are asked for in the order of memory, a fixed distance ahead of what is being read, and past the
 //! end of a task's rows, where the task begins that its thread is likely to take next.
 
-use crate::cpu::panel::{Ask, prefetch_far};
+use crate::cpu::panel::Ask;
+use crate::cpu::panel::prefetch::{prefetch_far, prefetch_line};
 use crate::cpu::{LINE, Matrix, Scalar};
+use std::ops::Range;
 
-/// How far beyond the rows that are read side by side, in bytes: as long as memory takes to answer. A second-level cache holds many
-/// times that.
-const DISTANCE: usize = 4 << 10;
+/// How far beyond the rows that are read side by side, and as many after them, a single token asks, in bytes …
+const DISTANCE: usize = 2 << 10;
+/// … and several: as long as memory takes to answer.
+const DISTANCE_OF_SEVERAL: usize = 4 << 10;
 
-/// Bytes that lie one after the other.
-struct Run<E> {
-    start: *const E,
-    bytes: usize,
+/// Lines that lie one after the other.
+#[derive(Clone, Copy)]
+struct Stretch {
+    first: *const u8,
+    lines: usize,
 }
 
-impl<E: Scalar> Run<E> {
-    /// The rows of `matrix`, with what lies between them; nothing if they overlap or run backwards.
-    fn of(matrix: Matrix<'_, E>) -> Self {
+impl Stretch {
+    /// Those that hold the rows of `matrix`, and what lies between them; none if they overlap or run backwards.
+    fn of<E: Scalar>(matrix: Matrix<'_, E>) -> Self {
         let memory = matrix.onwards();
         let elements = match usize::try_from(matrix.row_stride) {
-            Ok(stride) if stride >= matrix.cols && !memory.is_empty() => (matrix.rows - 1) * stride + matrix.cols,
+            Ok(stride) if matrix.rows > 0 && (stride >= matrix.cols || matrix.rows == 1) => {
+                (matrix.rows - 1) * stride + matrix.cols
+            }
             _ => 0,
         };
-        Self { start: memory.as_ptr(), bytes: elements * size_of::<E>() }
-    }
-}
-
-/// What a task reads, and the beginning of what its thread is likely to read after it.
-pub(super) struct Onwards<E> {
-    here: Run<E>,
-    row_bytes: usize,
-    next: Run<E>,
-}
-
-impl<E: Scalar> Onwards<E> {
-    /// From the first row of `here`, which its thread may have asked for already, to the beginning of `next`.
-    pub fn new(here: Matrix<'_, E>, next: Option<Matrix<'_, E>>) -> Self {
-        let next = next.map_or(Run { start: std::ptr::null(), bytes: 0 }, Run::of);
-        let row_bytes = here.row_stride.unsigned_abs() * size_of::<E>();
-        Self { here: Run::of(here), row_bytes, next }
+        let elements = elements.min(memory.len());
+        let before = memory.as_ptr().addr() % LINE;
+        let lines = if elements == 0 { 0 } else { (before + elements * size_of::<E>()).div_ceil(LINE) };
+        Self { first: memory.as_ptr().cast::<u8>().wrapping_sub(before), lines }
     }
 
-    /// What to ask for while `rows` rows from `row` on are read side by side, in so many steps: the rows after them and some more,
-    /// but for what was asked for while as many were read before.
+    /// Lines `from .. until` of these, as many as there are.
     #[inline(always)]
-    pub fn during(&self, row: usize, rows: usize, steps: usize) -> Lines {
-        let beyond = |row: usize| (row + rows) * self.row_bytes + DISTANCE;
-        let (from, until) = (if row == 0 { 0 } else { beyond(row) }, beyond(row + rows));
-        let share = |run: &Run<E>, from: usize, until: usize| {
-            let until = until.min(run.bytes);
-            let from = from.min(until);
-            (run.start.cast::<u8>().wrapping_add(from), (until - from).div_ceil(LINE))
-        };
-        let (here, left) = share(&self.here, from, until);
-        let after = |bytes: usize| bytes.saturating_sub(self.here.bytes);
-        let (next, left_of_next) = share(&self.next, after(from), after(until));
-        Lines { here, left, next, left_of_next, at_a_time: (left + left_of_next).div_ceil(steps.max(1)) }
+    fn between(self, from: usize, until: usize) -> Self {
+        let from = from.min(self.lines);
+        let lines = until.min(self.lines).saturating_sub(from);
+        Self { first: self.first.wrapping_add(from * LINE), lines }
+    }
+}
+
+/// What a task reads, and what its thread is likely to read after it.
+pub(super) struct Onwards {
+    here: Stretch,
+    next: Stretch,
+    row_bytes: usize,
+    /// Lines of both that have been asked for.
+    asked: usize,
+    several: bool,
+}
+
+impl Onwards {
+    /// From the first row of `here`, which its thread may have asked for already, into `next`, for so many tokens.
+    ///
+    /// Several keep rows for longer: the first-level cache has no room for those and the rows after them, the second-level cache has.
+    pub fn new<E: Scalar>(here: Matrix<'_, E>, next: Option<Matrix<'_, E>>, tokens: usize) -> Self {
+        let next = next.map_or(Stretch { first: std::ptr::null(), lines: 0 }, Stretch::of);
+        let row_bytes = here.row_stride.unsigned_abs() * size_of::<E>();
+        Self { here: Stretch::of(here), next, row_bytes, asked: 0, several: tokens > 1 }
+    }
+
+    /// What to ask for while the rows `rows` are read side by side, in so many steps: what was not asked for yet of these rows, of as
+    /// many after them, and of the distance beyond.
+    #[inline(always)]
+    pub fn during(&mut self, rows: Range<usize>, steps: usize) -> Lines {
+        let of_here = self.here.lines;
+        let distance = if self.several { DISTANCE_OF_SEVERAL } else { DISTANCE };
+        let bytes = (rows.end + rows.len()) * self.row_bytes + distance;
+        let wanted = bytes.div_ceil(LINE).min(of_here + self.next.lines);
+        let now = self.here.between(self.asked, wanted);
+        let then = self.next.between(self.asked.saturating_sub(of_here), wanted.saturating_sub(of_here));
+        self.asked = wanted.max(self.asked);
+        let at_a_time = (now.lines + then.lines).div_ceil(steps.max(1));
+        Lines {
+            line: now.first,
+            left: now.lines,
+            next: then.first,
+            left_of_next: then.lines,
+            at_a_time,
+            far: self.several,
+        }
     }
 }
 
 /// Lines to ask for, a few at a time.
 pub(super) struct Lines {
-    here: *const u8,
+    line: *const u8,
     left: usize,
     /// Those after them.
     next: *const u8,
     left_of_next: usize,
     at_a_time: usize,
+    /// For the second-level cache.
+    far: bool,
 }
 
 impl Ask for Lines {
@@ -80,42 +109,46 @@ impl Ask for Lines {
                 if self.left_of_next == 0 {
                     return;
                 }
-                (self.here, self.left) = (self.next, self.left_of_next);
+                (self.line, self.left) = (self.next, self.left_of_next);
                 self.left_of_next = 0;
             }
-            prefetch_far(self.here);
-            self.here = self.here.wrapping_add(LINE);
+            if self.far {
+                prefetch_far(self.line)
+            } else {
+                prefetch_line(self.line)
+            }
+            self.line = self.line.wrapping_add(LINE);
             self.left -= 1;
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
-
-    /// How many lines a task asks for that reads `rows` rows at a time, in so many steps, and how many there are at the least.
-    fn asked(here: Matrix<'_, f32>, next: Option<Matrix<'_, f32>>, rows: usize, steps: usize) -> [usize; 2] {
-        let onwards = Onwards::new(here, next);
-        let mut asked = 0;
-        for row in (0..here.rows).step_by(rows) {
-            let mut lines = onwards.during(row, rows.min(here.rows - row), steps);
-            asked += lines.left + lines.left_of_next;
-            (0..steps).for_each(|_| lines.fetch());
-            assert_eq!(lines.left + lines.left_of_next, 0, "all are asked for when the rows are read");
-        }
-        [asked, onwards.here.bytes.div_ceil(LINE) + onwards.next.bytes.min(DISTANCE).div_ceil(LINE)]
-    }
+    use crate::cpu::panel::prefetch::asked::{asked_by, lines_of};
 
     #[test]
     fn a_task_asks_for_all_of_its_rows_and_for_the_beginning_of_the_next() {
         let values = vec![0.0f32; 40_000];
-        for (rows, cols) in [(1, 1), (7, 16), (40, 33), (12, 900)] {
-            let here = Matrix::row_major(&values, rows, cols, cols + 3);
-            for next in [None, Some(here.rows(0, 1)), Some(Matrix::row_major(&values, 9, 4000, 4000))] {
-                for (at_once, steps) in [(4, 1), (4, 7), (4, 100), (3, 20)] {
-                    let [asked, least] = asked(here, next, at_once, steps);
-                    assert!(asked >= least, "{rows} × {cols}, {at_once} in {steps} steps: {asked} of {least}");
+        for (rows, cols, offset) in [(1, 1, 0), (7, 16, 3), (40, 33, 0), (12, 900, 5), (4, 15, 15)] {
+            let here = Matrix::row_major(&values[offset..], rows, cols, cols + 3);
+            let lines = lines_of(&here.onwards()[..(rows - 1) * (cols + 3) + cols]);
+            for next in [None, Some(here.rows(0, 1)), Some(Matrix::row_major(&values[17..], 9, 4000, 4000))] {
+                // Rows of which the last may be fewer, and steps that are as many as there are.
+                for (tokens, at_once, steps) in [(1, 4, 1), (2, 4, 7), (1, 4, 100), (8, 3, 20)] {
+                    let mut onwards = Onwards::new(here, next, tokens);
+                    let asked = asked_by(|| {
+                        for row in (0..rows).step_by(at_once) {
+                            let mut ahead = onwards.during(row..(row + at_once).min(rows), steps);
+                            (0..steps).for_each(|_| ahead.fetch());
+                            assert_eq!(ahead.left + ahead.left_of_next, 0, "in so many steps");
+                        }
+                    });
+                    let of_next = next.map_or(Vec::new(), |next| lines_of(&next.onwards()[..next.rows * next.cols]));
+                    let case = format!("{rows} × {cols} from {offset} on, {at_once} in {steps} steps");
+                    assert!(asked.len() >= lines.len() + (DISTANCE / LINE - 1).min(of_next.len()) - 1, "{case}");
+                    assert_eq!(asked, [lines.clone(), of_next].concat()[..asked.len()], "{case}");
                 }
             }
         }
@@ -125,9 +158,10 @@ mod tests {
     fn rows_that_overlap_are_not_asked_for() {
         let values = [0.0f32; 100];
         let repeated = Matrix::row_major(&values, 9, 10, 0);
-        assert_eq!(Run::of(repeated).bytes, 0);
-        assert_eq!(Run::of(Matrix::row_major(&values, 9, 10, 3)).bytes, 0);
-        assert_eq!(Run::of(repeated.rows(0, 0)).bytes, 0);
-        assert_eq!(asked(repeated, None, 4, 5), [0, 0]);
+        assert_eq!(Stretch::of(repeated).lines, 0);
+        assert_eq!(Stretch::of(Matrix::row_major(&values, 9, 10, 3)).lines, 0);
+        assert_eq!(Stretch::of(repeated.rows(0, 0)).lines, 0);
+        assert!(Stretch::of(repeated.rows(0, 1)).lines > 0, "a single row does not overlap");
+        assert!(asked_by(|| Onwards::new(repeated, None, 2).during(0..4, 1).fetch()).is_empty());
     }
 }

@@ -11,7 +11,7 @@
 use super::coupling::Couplings;
 use super::onwards::Onwards;
 use crate::blast::Sizes;
-use crate::cpu::panel::{Ahead, Ask, SharedOutput};
+use crate::cpu::panel::{Ask, SharedOutput};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, load_at, portions, store_at};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -22,8 +22,6 @@ const TASK_ELEMENTS: usize = 1 << 15;
 const TASKS_PER_THREAD: usize = 4;
 /// Rows read side by side.
 const ROWS: usize = 4;
-/// Bytes further on that are asked for at least while the rows of one token are read.
-const AHEAD_BYTES: usize = 2 << 10;
 /// Tokens that share what is loaded of a row, if there are so many.
 const PAIR: usize = 2;
 
@@ -47,7 +45,7 @@ pub(super) fn product<E: Scalar>(
 ) {
     let Sizes { tokens, b2, q, r, .. } = sizes;
     let len = tokens * b2 * r;
-    let (of_v, of_u) = (Runs::of::<E>(v), Runs::of::<E>(u));
+    let (of_v, of_u) = (Runs::of(v), Runs::of(u));
     let threads = rayon::current_num_threads();
     E::with_buffer(Slot::Shared, |buffer| {
         let [z] = portions(buffer, [of_v.cuts * len]);
@@ -56,7 +54,7 @@ pub(super) fn product<E: Scalar>(
             let (j, cut) = of_v.place(task);
             let factor = of_v.get(task).expect("a run of the factor");
             let next = of_v.get(task + threads).or_else(|| of_u.get(task + threads - of_v.count));
-            let (x, offset) = (&x[j * q + cut * of_v.rows..], cut * len + j * r);
+            let (x, offset) = (&x[j * q + cut * of_v.rows_of_run..], cut * len + j * r);
             pulp::Arch::new().dispatch(AddRows {
                 tokens,
                 x,
@@ -80,7 +78,7 @@ pub(super) fn product<E: Scalar>(
         let z = &*z;
         crew.each(of_u.count, |task| {
             let (block, cut) = of_u.place(task);
-            let (first, factor) = (cut * of_u.rows, of_u.get(task).expect("a run of the factor"));
+            let (first, factor) = (cut * of_u.rows_of_run, of_u.get(task).expect("a run of the factor"));
             let next = of_u.get(task + threads);
             E::with_buffer(Slot::Task, |t| {
                 pulp::Arch::new().dispatch(CoupleAndExpand { sizes, z, s, block, factor, first, next, bias, y, t });
@@ -94,20 +92,20 @@ pub(super) fn product<E: Scalar>(
 struct Runs<'a> {
     factor: &'a FlexTensor,
     /// Rows of a run, the last of a block excepted, …
-    rows: usize,
+    rows_of_run: usize,
     /// … and runs of a block.
     cuts: usize,
     count: usize,
 }
 
 impl<'a> Runs<'a> {
-    fn of<E: Scalar>(factor: &'a FlexTensor) -> Self {
+    fn of(factor: &'a FlexTensor) -> Self {
         let [blocks, rows, r] = factor.layout().shape().dims();
         let tasks = (blocks * rows * r / TASK_ELEMENTS).min(TASKS_PER_THREAD * rayon::current_num_threads());
-        let cuts = tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).max(1);
-        let rows = rows.div_ceil(cuts);
-        let cuts = factor.layout().shape()[1].div_ceil(rows);
-        Self { factor, rows, cuts, count: blocks * cuts }
+        let wanted = tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).max(1);
+        let rows_of_run = rows.div_ceil(wanted);
+        let cuts = rows.div_ceil(rows_of_run);
+        Self { factor, rows_of_run, cuts, count: blocks * cuts }
     }
 
     /// The block of a run, and its place in the block.
@@ -120,19 +118,10 @@ impl<'a> Runs<'a> {
         let (block, cut) = self.place(run);
         (run < self.count).then(|| {
             let factor = Matrix::of(self.factor, block);
-            let first = cut * self.rows;
-            factor.rows(first, self.rows.min(factor.rows - first))
+            let first = cut * self.rows_of_run;
+            factor.rows(first, self.rows_of_run.min(factor.rows - first))
         })
     }
-}
-
-/// What one token asks for while the [`ROWS`] rows from `row` on are read, in so many steps: as many rows further on. For one token
-/// it was measured to be as fast as [`Onwards`] or faster, for several slower.
-#[inline(always)]
-fn ahead<E: Scalar>(factor: Matrix<'_, E>, row: usize, steps: usize) -> Ahead<E> {
-    let first = row + ROWS.max(AHEAD_BYTES / (factor.cols * size_of::<E>()));
-    let rows = ROWS.min(factor.rows.saturating_sub(first));
-    Ahead::new((rows > 0).then(|| factor.rows(first, rows))).in_steps(steps)
 }
 
 /// `z = Σ_k x[k] · row k` for a run of the rows, for every token.
@@ -163,16 +152,12 @@ impl<E: Scalar> pulp::WithSimd for AddRows<'_, E> {
             unsafe { z.slice(offset + token * stride, cols) }
         };
         let full = terms - terms % ROWS;
-        let onwards = Onwards::new(factor, next);
+        let mut onwards = Onwards::new(factor, next, tokens);
         for k in (0..full).step_by(ROWS) {
             let rows = std::array::from_fn(|i| factor.row_slice(k + i));
             let x = |token: usize| x[token * x_stride + k..].first_chunk().expect("as many elements as rows");
             let steps = tokens.div_ceil(PAIR) * (cols / E::lanes::<S>());
-            if tokens == 1 {
-                add_rows::<S, E, 1>(simd, [x(0)], rows, [z(0)], &mut ahead(factor, k, steps));
-                continue;
-            }
-            let mut ahead = onwards.during(k, ROWS, steps);
+            let mut ahead = onwards.during(k..k + ROWS, steps);
             let mut token = 0;
             while tokens - token >= PAIR {
                 add_rows::<S, E, PAIR>(simd, [x(token), x(token + 1)], rows, [z(token), z(token + 1)], &mut ahead);
@@ -271,7 +256,7 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
             }
         }
         let column = block * p + first;
-        let onwards = Onwards::new(factor, next);
+        let mut onwards = Onwards::new(factor, next, tokens);
         let mut row = 0;
         while row < factor.rows {
             let rows = ROWS.min(factor.rows - row);
@@ -288,13 +273,7 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
                 }
             };
             let t = |token: usize| &t[token * r..][..r];
-            if tokens == 1 {
-                let [sums] = dots::<S, E, 1, 2>(simd, [t(0)], values, &mut ahead(factor, row, steps));
-                write(0, sums);
-                row += rows;
-                continue;
-            }
-            let mut ahead = onwards.during(row, rows, steps);
+            let mut ahead = onwards.during(row..row + rows, steps);
             let mut token = 0;
             while tokens - token >= PAIR {
                 let sums = dots::<S, E, PAIR, 1>(simd, [t(token), t(token + 1)], values, &mut ahead);

@@ -1,5 +1,6 @@
 //! Asking for what is needed next while arithmetic goes on.
 
+use super::prefetch::{ASKS, claim_line, prefetch_line};
 use super::{Rows, SharedOutput};
 use crate::cpu::{LINE, Matrix, Scalar};
 
@@ -180,7 +181,11 @@ impl<'a, E: Scalar> Needed<'a, E> {
 
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.after.is_empty() && self.beside.read.is_empty() && self.beside.write.is_empty()
+        !ASKS
+            || self.rows.is_empty()
+                && self.after.is_empty()
+                && self.beside.read.is_empty()
+                && self.beside.write.is_empty()
     }
 
     /// Asks for the lines of one step.
@@ -193,104 +198,58 @@ impl<'a, E: Scalar> Needed<'a, E> {
     }
 }
 
-/// Terms of a panel to ask for ahead, where they do not lie one after the other: each may be in a page of its own, which the
-/// processor does not foresee.
-pub(super) const AHEAD_TERMS: usize = 8;
-
-/// Asks for the cache lines that hold `len` elements from `start` on.
-#[inline(always)]
-pub(super) fn prefetch<E>(start: *const E, len: usize) {
-    let bytes = len * size_of::<E>();
-    for offset in (0..bytes).step_by(LINE) {
-        prefetch_line(start.cast::<u8>().wrapping_add(offset));
-    }
-    // They need not begin with a line.
-    prefetch_line(start.cast::<u8>().wrapping_add(bytes.saturating_sub(1)));
-}
-
-/// Asks for the cache line that holds `address`.
-#[inline(always)]
-fn prefetch_line<E>(address: *const E) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every x86-64 processor has the instruction, and a prefetch does not fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
-/// Asks for the cache line that holds `address`, for the second-level cache.
-#[inline(always)]
-pub(crate) fn prefetch_far<E>(address: *const E) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
-/// Asks for the cache line that holds `address`, to write it.
-#[inline(always)]
-#[allow(clippy::pointers_in_nomem_asm_block, reason = "a prefetch neither reads nor writes what is there")]
-fn claim_line<E>(address: *const E) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instruction does not fault, neither on an address nor on a processor that does not know it: those of x86-64 that
-    // cannot claim a line do nothing.
-    unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nomem, nostack, preserves_flags));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
+    use crate::cpu::panel::prefetch::asked::{asked_by, lines_of};
 
-    #[test]
-    fn all_rows_have_been_asked_for_after_the_last_step() {
-        let values = vec![0.0f32; 4000];
-        for (rows, cols) in [(1, 1), (7, 16), (40, 33), (3, 900)] {
-            let matrix = Matrix::row_major(&values, rows, cols, cols + 3);
-            for steps in [1, 2, 9, 1000] {
-                let mut ahead = Ahead::new(Some(matrix)).in_steps(steps);
-                assert!(!ahead.is_empty());
-                (0..steps).for_each(|_| ahead.fetch());
-                assert!(ahead.is_empty(), "{rows} × {cols} in {steps} steps");
-                ahead.fetch();
-            }
-            assert!(Ahead::new(Some(matrix)).in_steps(0).is_empty());
+    /// Rows of `cols` elements in blocks, somewhere in a line, asked for in so many steps: exactly the lines that hold them, no line of a
+    /// row twice, and all of them when the steps are over.
+    fn check_blocks([blocks, rows, cols]: [usize; 3], [block_stride, row_stride]: [usize; 2], offset: usize) {
+        let values = vec![0.0f32; offset + blocks * block_stride + rows * row_stride + cols];
+        let start = |block: usize, row: usize| offset + block * block_stride + row * row_stride;
+        let expected: Vec<Vec<usize>> = (0..blocks)
+            .flat_map(|block| (0..rows).map(move |row| (block, row)))
+            .map(|(block, row)| lines_of(&values[start(block, row)..][..cols]))
+            .collect();
+        for steps in [1, 2, 7, 100] {
+            let strides = [block_stride as isize, row_stride as isize];
+            let mut ahead =
+                Ahead::<f32>::in_blocks(values[offset..].as_ptr(), [blocks, rows, cols], strides).in_steps(steps);
+            assert!(!ahead.is_empty());
+            let asked = asked_by(|| (0..steps).for_each(|_| ahead.fetch()));
+            let case = format!("{blocks} × {rows} × {cols}, strides {strides:?}, from {offset} on in {steps} steps");
+            assert!(ahead.is_empty(), "{case}");
+            assert_eq!(asked, expected.concat(), "{case}");
+            assert!(asked_by(|| ahead.fetch()).is_empty(), "{case}");
         }
-        let by_columns = Matrix::row_major(&values, 3, 4, 9).transposed();
-        assert!(!Ahead::new(Some(by_columns)).is_empty());
-        assert!(Ahead::new(Some(by_columns.every_col(0, 2).transposed().every_col(0, 2))).is_empty());
-        assert!(Ahead::<f32>::new(None).is_empty());
     }
 
     #[test]
-    fn blocks_are_asked_for_one_after_the_other() {
-        let values = vec![0.0f32; 4000];
-        for [blocks, rows, cols] in [[1, 1, 1], [3, 1, 40], [2, 5, 16], [4, 3, 17]] {
-            let strides = [1000, 50];
-            for steps in [1, 2, 7, 100] {
-                let mut ahead = Ahead::<f32>::in_blocks(values.as_ptr(), [blocks, rows, cols], strides).in_steps(steps);
-                let mut last = 0;
-                for step in 0..steps {
-                    assert!(!ahead.is_empty() || step > 0);
-                    if !ahead.is_empty() {
-                        last = (ahead.start as usize - values.as_ptr() as usize) / size_of::<f32>();
-                    }
-                    ahead.fetch();
+    fn the_lines_of_all_rows_are_asked_for_in_order() {
+        for offset in [0, 7] {
+            for [blocks, rows, cols] in [[1, 1, 1], [3, 1, 40], [2, 5, 16], [4, 3, 17], [1, 7, 900], [1, 1, 3000]] {
+                // Whole lines apart, where every row begins at the same place of one, and not.
+                for strides in [[8000, 1024], [7000, 903]] {
+                    check_blocks([blocks, rows, cols], strides, offset);
                 }
-                assert!(ahead.is_empty(), "{blocks} × {rows} × {cols} in {steps} steps");
-                assert!(steps < 100 || last == (blocks - 1) * 1000 + (rows - 1) * 50, "the last row, not {last}");
             }
         }
+    }
+
+    #[test]
+    fn of_a_matrix_the_contiguous_axis_is_asked_for() {
+        let values = vec![0.0f32; 4000];
+        let matrix = Matrix::row_major(&values, 7, 40, 50);
+        let lines: Vec<usize> = (0..7).flat_map(|row| lines_of(matrix.row_slice(row))).collect();
+        for matrix in [matrix, matrix.transposed()] {
+            assert_eq!(asked_by(|| Ahead::new(Some(matrix)).in_steps(1).fetch()), lines);
+        }
+        let dense = Matrix::row_major(&values, 7, 50, 50);
+        assert_eq!(asked_by(|| Ahead::new(Some(dense)).in_steps(1).fetch()), lines_of(&values[..350]));
+        let neither = matrix.every_col(0, 2).transposed().every_col(0, 2);
+        assert!(Ahead::new(Some(neither)).is_empty() && Ahead::<f32>::new(None).is_empty());
+        assert!(Ahead::new(Some(matrix)).in_steps(0).is_empty());
     }
 
     #[test]

@@ -16,18 +16,20 @@ mod ahead;
 mod blocks;
 mod output;
 mod pack;
+pub(crate) mod prefetch;
 mod product;
 mod rows;
 mod tile;
 mod tiling;
+mod transpose;
 
-pub(crate) use ahead::{Ahead, Ask, Beside, prefetch_far};
+pub(crate) use ahead::{Ahead, Ask, Beside};
 pub(crate) use blocks::{side_by_side, tasks_wanted};
 pub(crate) use output::{Landing, SharedOutput, Target, filled};
-pub(crate) use pack::transpose;
 pub(crate) use product::{multiply_panels, pack_and_multiply};
 pub(crate) use rows::Rows;
-pub(crate) use tiling::{steps, tile_of};
+pub(crate) use tiling::{PLACES_BYTES, competing_stride, steps, tile_of};
+pub(crate) use transpose::transpose;
 
 use super::Scalar;
 use pulp::Simd;

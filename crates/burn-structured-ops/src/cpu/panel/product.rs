@@ -3,7 +3,7 @@
 use super::ahead::{Ahead, Beside, Needed};
 use super::pack::pack;
 use super::tile::{Copied, Terms, tile};
-use super::tiling::{competes, step, steps, tile_of};
+use super::tiling::{competes, packing_tile_of, steps, terms_between_pauses};
 use super::{Landing, Rows, Target, width};
 use crate::cpu::{Matrix, Scalar, load_at, store_at};
 use pulp::Simd;
@@ -66,12 +66,12 @@ pub(crate) unsafe fn pack_and_multiply<S: Simd, E: Scalar>(
     ahead: Option<Matrix<'_, E>>,
     beside: &mut Beside<E>,
 ) {
-    let (width, tile) = (width::<S, E>(), tile_of::<S, E>(rows));
+    let width = width::<S, E>();
     assert!(factor.rows == rows.terms && factor.cols <= cols, "sizes of a product");
     assert_eq!(panels.len(), cols.div_ceil(width) * rows.terms * width, "room for every panel of the product");
     target.check(rows.count, cols);
-    let in_place = factor.col_stride == 1 && factor.row_stride >= 0 && rows.terms > 0 && rows.count >= tile;
-    let packing = rows.range(0, if in_place { tile } else { 0 });
+    let in_place = factor.col_stride == 1 && factor.row_stride >= 0 && rows.terms > 0;
+    let packing = rows.range(0, if in_place { packing_tile_of::<S, E>(rows) } else { 0 });
     let others = rows.range(packing.count, rows.count - packing.count);
     let mut needed = Needed::new(ahead, steps::<S, E>(rows, cols), beside);
     // SAFETY: sizes as asserted, exclusive access as the caller says.
@@ -332,7 +332,7 @@ unsafe fn sum_runs<S: Simd, E: Scalar, const R: usize, const V: usize, const COP
     let mut run_data = rows.data.as_ptr();
     while term < rows.terms {
         let run = rows.run.min(rows.terms - term);
-        let step = if needed.is_empty() { run } else { step::<S>() };
+        let step = if needed.is_empty() { run } else { terms_between_pauses::<S>() };
         let mut data = run_data;
         for first in (0..run).step_by(step) {
             needed.fetch();
@@ -356,26 +356,31 @@ mod tests {
     use super::*;
     use crate::cpu::panel::SharedOutput;
     use crate::cpu::panel::tiling::PLACES_BYTES;
+    use crate::cpu::simd::on_every_processor;
 
-    /// A product of either kind, and the panels that it leaves.
+    /// A product of either kind, onto what was there before; the panels that it leaves come with it.
+    #[derive(Clone, Copy)]
     struct Product<'a, E: Scalar> {
         x: Matrix<'a, E>,
         factor: Matrix<'a, E>,
         landing: Landing<'a, E>,
         on_the_way: bool,
-        y: &'a mut [E],
+        before: &'a [E],
     }
 
     impl<E: Scalar> pulp::WithSimd for Product<'_, E> {
-        type Output = Vec<E>;
+        type Output = [Vec<E>; 2];
 
         #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) -> Vec<E> {
-            let Self { x, factor, landing, on_the_way, y } = self;
+        fn with_simd<S: Simd>(self, simd: S) -> [Vec<E>; 2] {
+            let Self { x, factor, landing, on_the_way, before } = self;
+            let mut y = before.to_vec();
             let mut panels = vec![E::NAN; factor.cols.div_ceil(width::<S, E>()) * factor.rows * width::<S, E>()];
-            let target = Target { out: SharedOutput::new(y), offset: 2, stride: factor.cols + 3, landing };
+            let target = Target { out: SharedOutput::new(&mut y), offset: 2, stride: factor.cols + 3, landing };
             let (rows, ahead) = (Rows::of(x).expect("contiguous rows"), Some(factor));
-            let beside = &mut Beside { read: Ahead::new(Some(x)), write: Ahead::default() }.in_steps(3);
+            // A line or a few for each pause.
+            let read = Ahead::new(Some(x.rows(0, x.rows.min(1))));
+            let beside = &mut Beside { read, write: Ahead::default() }.in_steps(steps::<S, E>(rows, factor.cols));
             // SAFETY: the output is this test's alone.
             unsafe {
                 if on_the_way {
@@ -385,7 +390,8 @@ mod tests {
                     multiply_panels(simd, rows, &panels, factor.cols, target, ahead, beside);
                 }
             }
-            panels
+            assert!(beside.read.is_empty() || !cfg!(target_arch = "x86_64"), "as many pauses as were counted");
+            [panels, y]
         }
     }
 
@@ -400,6 +406,10 @@ mod tests {
             [12, 33, 8],
             [13, 64, 40],
             [29, 100, 17],
+            [8, 20, 40],
+            [9, 34, 33],
+            [11, 70, 64],
+            [20, 17, 32],
             [0, 4, 4],
             [7, 0, 9],
         ] {
@@ -412,14 +422,7 @@ mod tests {
                 let bias = &values[3..3 + factor.cols];
                 for (of, landing) in [Landing::Overwrite, Landing::AddTo, Landing::Bias(bias)].into_iter().enumerate() {
                     let before = &values[11..][..2 + count * (cols + 3)];
-                    let [(packed, y), (packed_before, expected)] = [true, false].map(|on_the_way| {
-                        let mut y = before.to_vec();
-                        let product = Product { x, factor, landing, on_the_way, y: &mut y };
-                        (pulp::Arch::new().dispatch(product), y)
-                    });
-                    let case = format!("{count} × {terms} × {}, stride {}, landing {of}", factor.cols, x.row_stride);
-                    assert_eq!(packed, packed_before, "{case}");
-                    assert_eq!(y, expected, "{case}");
+                    let mut expected = before.to_vec();
                     for (row, col) in (0..count).flat_map(|row| (0..factor.cols).map(move |col| (row, col))) {
                         let at = 2 + row * (factor.cols + 3) + col;
                         let start = match landing {
@@ -427,8 +430,19 @@ mod tests {
                             Landing::AddTo => before[at],
                             Landing::Bias(bias) => bias[col],
                         };
-                        let sum = (0..terms).fold(start, |sum, k| x.at(row, k).mul_add(factor.at(k, col), sum));
-                        assert_eq!(y[at], sum, "{case}: ({row}, {col})");
+                        expected[at] = (0..terms).fold(start, |sum, k| x.at(row, k).mul_add(factor.at(k, col), sum));
+                    }
+                    let [ways, others] = [true, false]
+                        .map(|on_the_way| on_every_processor(Product { x, factor, landing, on_the_way, before }));
+                    for (processor, ([packed, y], [packed_before, y_of_packed])) in ways.iter().zip(&others).enumerate()
+                    {
+                        let case = format!(
+                            "{count} × {terms} × {}, stride {}, landing {of}, processor {processor}",
+                            factor.cols, x.row_stride
+                        );
+                        assert_eq!(packed, packed_before, "{case}");
+                        assert_eq!(y, &expected, "{case}");
+                        assert_eq!(y_of_packed, &expected, "{case}");
                     }
                 }
             }

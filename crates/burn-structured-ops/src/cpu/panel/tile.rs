@@ -1,6 +1,6 @@
 //! The innermost loop: a few rows times one panel, summed in registers.
 
-use super::ahead::{AHEAD_TERMS, prefetch};
+use super::prefetch::{AHEAD_TERMS, prefetch};
 use super::width;
 use crate::cpu::{Scalar, load_at, store_at};
 use pulp::Simd;
@@ -60,7 +60,7 @@ pub(super) unsafe fn tile<S: Simd, E: Scalar, const R: usize, const V: usize, co
     sums: &mut [[E::Vector<S>; V]; R],
 ) {
     let mut k = 0;
-    // Rows that lie a multiple of a page apart drive each other out of the first-level cache. Two terms at a time halve how often.
+    // Of every row two terms at a time: where rows drive each other out of the first-level cache, half as often.
     if S::REGISTER_COUNT >= 32 {
         while terms - k >= 2 {
             // SAFETY: as the caller says.

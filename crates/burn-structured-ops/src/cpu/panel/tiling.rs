@@ -4,21 +4,23 @@ use super::{Rows, tile_rows, width};
 use crate::cpu::Scalar;
 use pulp::Simd;
 
-/// Rows of a tile at most if they [compete](competes): a first-level cache has eight or more lines in a place.
+/// Rows of a tile at most if they [compete](competes): the first-level caches of x86-64 have eight or more lines in a place.
 const COMPETING_ROWS: usize = 8;
-/// Bytes after which the places of a first-level cache begin anew.
-pub(super) const PLACES_BYTES: usize = 4096;
+/// Bytes after which the places of these caches begin anew.
+pub(crate) const PLACES_BYTES: usize = 4096;
 
 /// Pauses of the product of these rows with so many columns, to ask for what comes next.
 #[inline(always)]
 pub(crate) fn steps<S: Simd, E: Scalar>(rows: Rows<'_, E>, cols: usize) -> usize {
-    rows.count.div_ceil(tile_of::<S, E>(rows)) * cols.div_ceil(width::<S, E>()) * rows.terms.div_ceil(step::<S>())
+    rows.count.div_ceil(tile_of::<S, E>(rows))
+        * cols.div_ceil(width::<S, E>())
+        * rows.terms.div_ceil(terms_between_pauses::<S>())
 }
 
-/// Terms of a tile between two pauses: about two hundred cycles. A processor asks for a few lines meanwhile, but many at once
-/// hold it up.
+/// Terms of a tile between two pauses: about two hundred cycles of the largest. A processor asks for a few lines meanwhile, but
+/// many at once hold it up.
 #[inline(always)]
-pub(super) fn step<S: Simd>() -> usize {
+pub(super) fn terms_between_pauses<S: Simd>() -> usize {
     if S::REGISTER_COUNT >= 32 { 8 } else { 32 }
 }
 
@@ -29,9 +31,23 @@ pub(crate) fn tile_of<S: Simd, E: Scalar>(rows: Rows<'_, E>) -> usize {
     tile_rows::<S>().min(most)
 }
 
+/// Rows of the first tile, which packs the factor on its way: as many as those after it, or as a smaller one has that there are
+/// enough for; zero if there are too few.
+#[inline(always)]
+pub(super) fn packing_tile_of<S: Simd, E: Scalar>(rows: Rows<'_, E>) -> usize {
+    let largest = tile_of::<S, E>(rows);
+    [largest, largest.min(COMPETING_ROWS)].into_iter().find(|tile| *tile <= rows.count).unwrap_or(0)
+}
+
 /// Whether the rows lie so far apart that all have the same place in a first-level cache, and more of them than it has lines there
 /// drive each other out.
 #[inline(always)]
 pub(super) fn competes<E: Scalar>(rows: Rows<'_, E>) -> bool {
-    rows.row_stride > 0 && (rows.row_stride * size_of::<E>()).is_multiple_of(PLACES_BYTES)
+    competing_stride::<E>(rows.row_stride)
+}
+
+/// The same of rows that lie so many elements apart.
+#[inline(always)]
+pub(crate) fn competing_stride<E: Scalar>(row_stride: usize) -> bool {
+    row_stride > 0 && (row_stride * size_of::<E>()).is_multiple_of(PLACES_BYTES)
 }

@@ -133,5 +133,9 @@ fn what_a_device_rejects_it_says() {
         let actual = [(9, BlastStrategy::Decode), (8, BlastStrategy::Decode), (9, BlastStrategy::Fused)]
             .map(|(t, s)| rejection(t, s));
         assert_eq!(actual, expected, "{device:?}");
+        let x = Tensor::<2>::zeros([9, 15], &device);
+        let [u, s, v] = [u, s, v].map(Tensor::autodiff);
+        let tracked = blast_rejection(&x.autodiff(), &u, &s, &v, BlastStrategy::Decode);
+        assert_eq!(tracked, expected[0], "{device:?}, with gradients");
     }
 }
