@@ -15,8 +15,8 @@
 //! # Why an operation and not three tensor calls
 //!
 //! Written with broadcasting, the coupling materialises `[b1, b2, tokens, r]`, which makes the layer slower than the
-//! dense one it replaces. None of the paths here does that, the blocks of `x` and `y` are strides rather than copies,
-//! and the backward pass keeps only `x` and `z`.
+//! dense one it replaces. None of the paths here does that, the blocks of `x` and `y` are strides rather than copies
+//! (but for Burn's matmul on GPUs, which takes blocks of `x` that are whole), and the backward pass keeps only `x` and `z`.
 //!
 //! # The transposed product
 //!

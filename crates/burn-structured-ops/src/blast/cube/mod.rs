@@ -3,7 +3,7 @@
 //! Several ways through the product, chosen by `strategy` or, measured on the device, by `tune`:
 //!
 //! - **staged**: two batched GEMMs around the coupling kernel. The GEMMs are Burn's, with tensor cores where the device
-//!   has them, and read the blocks of `x` and write the blocks of `y` through strides;
+//!   has them; they read a copy of the blocks of `x`, and write the blocks of `y` through strides;
 //! - **tensor core**: the same around the half-precision GEMM of `crate::gemm`, which adds the bias as well;
 //! - **portable**: the same around the GEMM of `crate::gemm` that runs anywhere;
 //! - **fused**: projection and coupling in one kernel that keeps `z` in registers, then the second GEMM;

@@ -53,7 +53,7 @@ pub(super) fn factor(a: CubeTensor) -> CubeTensor {
 /// Columns (rows, in a substitution) taken at a time: 8 in f32, 4 in f64.
 ///
 /// A unit keeps the block of this size on the diagonal to itself, a quarter of a kilobyte at most: more than 544 bytes are
-/// not to be relied on under Vulkan (CubeCL issue 1336).
+/// not to be relied on under Vulkan with CubeCL 0.11.
 fn panel(dtype: DType) -> usize {
     32 / dtype.size()
 }
