@@ -214,7 +214,10 @@ mod tests {
         let cases = [[20, 3, 4, 5, 600, 259], [900, 2, 3, 3, 2, 259], [20, 3, 2, 5, 7, 19], [90, 2, 150, 3, 2, 40]];
         // So few tokens that they are turned around, in pieces that begin within a panel of them, and in several tiles.
         let turned = [[9, 3, 2, 19, 7, 19], [64, 2, 3, 130, 70, 259], [90, 2, 150, 181, 2, 40]];
-        for (dims, tiles) in cases.into_iter().chain(turned).zip([1, 2, 1, 2, 1, 1, 2]) {
+        // Rows of x, and of U, that compete for a place in the cache; fewer of them than a tile has.
+        let competing = [[29, 2, 2, 5, 256, 19], [21, 2, 2, 45, 256, 512], [9, 2, 1, 20, 512, 40]];
+        let tiles = [1, 2, 1, 2, 1, 1, 2, 1, 1, 1];
+        for (dims, tiles) in cases.into_iter().chain(turned).chain(competing).zip(tiles) {
             let [tokens, b1, b2, p, q, r] = dims;
             let (y, z, cut) = product(dims);
             assert!(tokens.div_ceil(cut.tokens) >= tiles, "{dims:?}: {cut:?}");
