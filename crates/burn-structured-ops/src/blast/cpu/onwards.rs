@@ -4,7 +4,6 @@
 //! where another run begins. So lines are asked for in the order of memory, a fixed distance ahead of what is being read, and past the
 //! end of a task's rows, where the task begins that its thread is likely to take next.
 
-use crate::cpu::panel::Ask;
 use crate::cpu::panel::prefetch::{prefetch_far, prefetch_line};
 use crate::cpu::{LINE, Matrix, Scalar};
 use std::ops::Range;
@@ -101,9 +100,10 @@ pub(super) struct Lines {
     far: bool,
 }
 
-impl Ask for Lines {
+impl Lines {
+    /// Asks for those of one step.
     #[inline(always)]
-    fn fetch(&mut self) {
+    pub fn fetch(&mut self) {
         for _ in 0..self.at_a_time {
             if self.left == 0 {
                 if self.left_of_next == 0 {

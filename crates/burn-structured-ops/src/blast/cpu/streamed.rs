@@ -9,9 +9,9 @@
 //! meeting point between the threads. There the sums of the runs of a block are added up.
 
 use super::coupling::Couplings;
-use super::onwards::Onwards;
+use super::onwards::{Lines, Onwards};
 use crate::blast::Sizes;
-use crate::cpu::panel::{Ask, SharedOutput};
+use crate::cpu::panel::SharedOutput;
 use crate::cpu::{Crew, Matrix, Scalar, Slot, load_at, portions, store_at};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -185,7 +185,7 @@ fn add_rows<S: Simd, E: Scalar, const T: usize>(
     x: [&[E; ROWS]; T],
     rows: [&[E]; ROWS],
     mut z: [&mut [E]; T],
-    ahead: &mut impl Ask,
+    ahead: &mut Lines,
 ) {
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && z.iter().all(|z| z.len() == len), "rows of one length");
@@ -295,7 +295,7 @@ fn dots<S: Simd, E: Scalar, const T: usize, const V: usize>(
     simd: S,
     t: [&[E]; T],
     rows: [&[E]; ROWS],
-    ahead: &mut impl Ask,
+    ahead: &mut Lines,
 ) -> [[E; ROWS]; T] {
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && t.iter().all(|t| t.len() == len), "rows of one length");

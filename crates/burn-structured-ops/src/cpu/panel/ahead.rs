@@ -7,12 +7,6 @@ use crate::cpu::{LINE, Matrix, Scalar};
 /// Lines beside the next factor to ask for in a step at most.
 const MOST_BESIDE: usize = 16;
 
-/// Lines that are asked for in steps.
-pub(crate) trait Ask {
-    /// Asks for the lines of one step.
-    fn fetch(&mut self);
-}
-
 /// Rows that are needed next, asked for a few cache lines at a time: a processor that is asked for many at once stands still
 /// until the first have come. If they are to be written (`WRITE`), it takes them from the other cores.
 pub(crate) struct Ahead<E, const WRITE: bool = false> {
@@ -107,11 +101,10 @@ impl<E: Scalar, const WRITE: bool> Ahead<E, WRITE> {
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
-}
 
-impl<E: Scalar, const WRITE: bool> Ask for Ahead<E, WRITE> {
+    /// Asks for the lines of one step.
     #[inline(always)]
-    fn fetch(&mut self) {
+    pub fn fetch(&mut self) {
         for _ in 0..self.lines {
             if self.rows == 0 {
                 return;

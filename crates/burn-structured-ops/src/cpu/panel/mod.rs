@@ -23,7 +23,7 @@ mod tile;
 mod tiling;
 mod transpose;
 
-pub(crate) use ahead::{Ahead, Ask, Beside};
+pub(crate) use ahead::{Ahead, Beside};
 pub(crate) use blocks::{side_by_side, tasks_wanted};
 pub(crate) use output::{Landing, SharedOutput, Target, filled};
 pub(crate) use product::{multiply_panels, pack_and_multiply};

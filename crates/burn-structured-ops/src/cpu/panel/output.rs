@@ -1,6 +1,7 @@
 //! Where products are written, and what becomes of what was there.
 
-use crate::cpu::Scalar;
+use crate::cpu::{Scalar, load_at, store_at};
+use pulp::Simd;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
@@ -153,15 +154,90 @@ impl<'a, E: Scalar> Target<'a, E> {
     ///
     /// If they are not within the output.
     #[inline(always)]
-    pub fn start(self, rows: usize, cols: usize) -> *mut E {
+    fn start(self, rows: usize, cols: usize) -> *mut E {
         let last = self.row(rows - 1);
         assert!(last <= self.out.len && cols <= self.out.len - last, "rows within the output");
         self.out.start.wrapping_add(self.offset)
     }
 
+    /// Brings the sums of the first `V` vectors of a panel here.
+    ///
+    /// One loop for each kind of landing, and nothing in it that could fail: only then are the sums never spilt. What is spilt waits
+    /// behind the rows of the target, which come from memory.
+    ///
+    /// # Panics
+    ///
+    /// If they are not within the output.
+    ///
+    /// # Safety
+    ///
+    /// Nothing else may access these elements meanwhile. What is added to must have been written.
+    #[inline(always)]
+    pub unsafe fn land<S: Simd, const R: usize, const V: usize>(self, simd: S, sums: [[E::Vector<S>; V]; R]) {
+        let lanes = E::lanes::<S>();
+        let (start, stride) = (self.start(R, V * lanes), self.stride);
+        // SAFETY: the rows are within the output, as just asserted; access to them is exclusive, and what is added to has been written,
+        // as the caller says.
+        unsafe {
+            match self.landing {
+                Landing::Overwrite => {
+                    for (i, sums) in sums.into_iter().enumerate() {
+                        for (v, sum) in sums.into_iter().enumerate() {
+                            store_at::<S, E>(start.add(i * stride + v * lanes), sum);
+                        }
+                    }
+                }
+                Landing::AddTo => {
+                    for (i, sums) in sums.into_iter().enumerate() {
+                        for (v, sum) in sums.into_iter().enumerate() {
+                            let at = start.add(i * stride + v * lanes);
+                            store_at::<S, E>(at, E::plus(simd, sum, load_at::<S, E>(at)));
+                        }
+                    }
+                }
+                Landing::Bias(bias) => {
+                    let bias = &bias[..V * lanes];
+                    for (i, sums) in sums.into_iter().enumerate() {
+                        for (v, sum) in sums.into_iter().enumerate() {
+                            let sum = E::plus(simd, sum, load_at::<S, E>(bias.as_ptr().add(v * lanes)));
+                            store_at::<S, E>(start.add(i * stride + v * lanes), sum);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Brings sums of row `i`, for its first columns, here.
+    ///
+    /// # Panics
+    ///
+    /// If they are not within the output.
+    ///
+    /// # Safety
+    ///
+    /// As [`land`](Self::land).
+    #[inline(always)]
+    pub unsafe fn land_some(self, i: usize, sums: &[E]) {
+        // SAFETY: as the caller says.
+        unsafe {
+            match self.landing {
+                Landing::Overwrite => _ = self.out.vacant(self.row(i), sums.len()).write_copy_of_slice(sums),
+                Landing::AddTo => {
+                    let out = self.out.slice(self.row(i), sums.len());
+                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += *sum);
+                }
+                Landing::Bias(bias) => {
+                    let out = self.out.vacant(self.row(i), sums.len());
+                    out.iter_mut().zip(sums).zip(bias).for_each(|((out, sum), bias)| _ = out.write(*sum + *bias));
+                }
+            }
+        }
+    }
+
     /// Where row `index` begins in the output.
     #[inline(always)]
-    pub fn row(self, index: usize) -> usize {
+    fn row(self, index: usize) -> usize {
         self.offset + index * self.stride
     }
 }

@@ -4,8 +4,8 @@ use super::ahead::{Ahead, Beside, Needed};
 use super::pack::pack;
 use super::tile::{Copied, Terms, tile};
 use super::tiling::{competes, packing_tile_of, steps, terms_between_pauses};
-use super::{Landing, Rows, Target, width};
-use crate::cpu::{Matrix, Scalar, load_at, store_at};
+use super::{Rows, Target, width};
+use crate::cpu::{Matrix, Scalar};
 use pulp::Simd;
 
 /// `rows · panels` for `cols` columns.
@@ -226,19 +226,7 @@ unsafe fn packed_panel<S: Simd, E: Scalar, const R: usize>(
     for (i, sums) in sums.iter().enumerate() {
         let sums: &[E] = &bytemuck::cast_slice(bytemuck::bytes_of(sums))[..cols];
         // SAFETY: as the caller says.
-        unsafe {
-            match target.landing {
-                Landing::Overwrite => _ = target.out.vacant(target.row(i), cols).write_copy_of_slice(sums),
-                Landing::AddTo => {
-                    let out = target.out.slice(target.row(i), cols);
-                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += *sum);
-                }
-                Landing::Bias(bias) => {
-                    let out = target.out.vacant(target.row(i), cols);
-                    out.iter_mut().zip(sums).zip(bias).for_each(|((out, sum), bias)| _ = out.write(*sum + *bias));
-                }
-            }
-        }
+        unsafe { target.land_some(i, sums) };
     }
 }
 
@@ -260,55 +248,7 @@ unsafe fn whole<S: Simd, E: Scalar, const R: usize, const V: usize, const COPY: 
     // SAFETY: as the caller says.
     unsafe {
         sum_runs::<S, E, R, V, COPY>(simd, rows, source, copied, &mut sums, needed);
-        land(simd, sums, target);
-    }
-}
-
-/// Brings the sums of the first `V` vectors of a panel to their target.
-///
-/// One loop for each kind of landing, and nothing in it that could fail: only then are the sums never spilt. What is spilt waits
-/// behind the rows of the target, which come from memory.
-///
-/// # Safety
-///
-/// As [`packed_panel`].
-#[inline(always)]
-unsafe fn land<S: Simd, E: Scalar, const R: usize, const V: usize>(
-    simd: S,
-    sums: [[E::Vector<S>; V]; R],
-    target: Target<'_, E>,
-) {
-    let lanes = E::lanes::<S>();
-    let (start, stride) = (target.start(R, V * lanes), target.stride);
-    // SAFETY: the rows are within the output, as just asserted; access to them is exclusive, and what is added to has been written,
-    // as the caller says.
-    unsafe {
-        match target.landing {
-            Landing::Overwrite => {
-                for (i, sums) in sums.into_iter().enumerate() {
-                    for (v, sum) in sums.into_iter().enumerate() {
-                        store_at::<S, E>(start.add(i * stride + v * lanes), sum);
-                    }
-                }
-            }
-            Landing::AddTo => {
-                for (i, sums) in sums.into_iter().enumerate() {
-                    for (v, sum) in sums.into_iter().enumerate() {
-                        let at = start.add(i * stride + v * lanes);
-                        store_at::<S, E>(at, E::plus(simd, sum, load_at::<S, E>(at)));
-                    }
-                }
-            }
-            Landing::Bias(bias) => {
-                let bias = &bias[..V * lanes];
-                for (i, sums) in sums.into_iter().enumerate() {
-                    for (v, sum) in sums.into_iter().enumerate() {
-                        let sum = E::plus(simd, sum, load_at::<S, E>(bias.as_ptr().add(v * lanes)));
-                        store_at::<S, E>(start.add(i * stride + v * lanes), sum);
-                    }
-                }
-            }
-        }
+        target.land(simd, sums);
     }
 }
 
@@ -354,8 +294,8 @@ unsafe fn sum_runs<S: Simd, E: Scalar, const R: usize, const V: usize, const COP
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::panel::SharedOutput;
     use crate::cpu::panel::tiling::PLACES_BYTES;
+    use crate::cpu::panel::{Landing, SharedOutput};
     use crate::cpu::simd::on_every_processor;
 
     /// A product of either kind, onto what was there before; the panels that it leaves come with it.

@@ -84,6 +84,7 @@ impl Square {
     ///
     /// If they are not f32, or not within the matrix or the output.
     #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
     fn transpose<E: Scalar>(
         self,
         columns: Matrix<'_, E>,
@@ -92,20 +93,16 @@ impl Square {
         out: &mut [E],
         out_stride: usize,
     ) {
+        let source: &[f32] = bytemuck::cast_slice(columns.column_onwards(term, column));
+        let out: &mut [f32] = bytemuck::cast_slice_mut(out);
+        let stride = columns.col_stride as usize;
         match self {
+            // SAFETY: a square is made only where the processor has the instructions.
             #[cfg(target_arch = "x86_64")]
-            _ => {
-                let source: &[f32] = bytemuck::cast_slice(columns.column_onwards(term, column));
-                let out: &mut [f32] = bytemuck::cast_slice_mut(out);
-                let stride = columns.col_stride as usize;
-                // SAFETY: a square is made only where the processor has the instructions.
-                unsafe {
-                    match self {
-                        Self::Sixteen => avx::transpose_sixteen(source, stride, out, out_stride),
-                        Self::Eight => avx::transpose_eight(source, stride, out, out_stride),
-                    }
-                }
-            }
+            Self::Sixteen => unsafe { avx::transpose_sixteen(source, stride, out, out_stride) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Eight => unsafe { avx::transpose_eight(source, stride, out, out_stride) },
         }
     }
 }
