@@ -23,7 +23,7 @@ pub struct Arguments {
     /// What is measured.
     #[command(flatten)]
     pub selection: Selection,
-    /// Also time every strategy of BLAST by itself, where the device has a path of its own for it
+    /// Also time every strategy of BLAST and SS1 by itself, where the device has a path of its own for it
     #[arg(long)]
     pub strategies: bool,
 

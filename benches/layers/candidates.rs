@@ -189,16 +189,13 @@ fn structured<'a>(
         let work = pass(case.pass, target, inputs, &layers, move |layer, x| plain.forward(layer, x));
         add(Role::Plain, "Burn operations", work);
     }
-    if let (StructuredLinear::Blast(blast), true) = (layer, target.strategies) {
+    if target.strategies {
         let mut rejected = |why: String| {
             skipped(format!("{structure} on {}, {} tokens, {}: {why}", case.layer, case.tokens, case.pass));
         };
         let x = inputs.borrow_mut().next().clone();
-        for (name, strategy) in strategies(blast, &x, &target.name, case.pass, &mut rejected) {
-            let work = pass(case.pass, target, inputs, &layers, move |layer, x| match layer {
-                StructuredLinear::Blast(layer) => layer.forward_with(x, strategy),
-                other => other.forward(x),
-            });
+        for (name, path) in strategies(layer, &x, &target.name, case.pass, &mut rejected) {
+            let work = pass(case.pass, target, inputs, &layers, move |layer, x| path.forward(layer, x));
             add(Role::Strategy, name, work);
         }
     }

@@ -1,8 +1,9 @@
 //! The products of the structures in plain Burn operations, as one would write them in a model: what the structured layers
 //! have to beat to be worth a crate.
 //!
-//! Low rank, Kronecker and Gaudi layers are plain Burn themselves and have no second form.
+//! Kronecker and Gaudi layers are plain Burn, but for Gaudi's last two products, and have no second form.
 
+use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_structured::nn::{BlastStrategy, Ss1Hash, Ss1LinearConfig, Structure, StructuredLinear};
 use burn_structured::ops::block_diagonal::{BlockStrategy, Order, Orders, block_diagonal_linear_with};
@@ -21,6 +22,7 @@ impl Plain {
     pub fn of(layer: &StructuredLinear, structure: Structure, shape: [usize; 2], device: &Device) -> Option<Self> {
         match layer {
             StructuredLinear::Blast(_)
+            | StructuredLinear::LowRank(_)
             | StructuredLinear::Monarch(_)
             | StructuredLinear::BlockDiagonal(_)
             | StructuredLinear::Pixelfly(_) => Some(Self { fold: None }),
@@ -34,6 +36,10 @@ impl Plain {
         let plain = BlockStrategy::Reference;
         match layer {
             StructuredLinear::Blast(layer) => layer.forward_with(x, BlastStrategy::Reference),
+            StructuredLinear::LowRank(layer) => {
+                let bias = layer.bias.as_ref().map(|bias| bias.val());
+                linear(linear(x, layer.v.val(), None), layer.ut.val(), bias)
+            }
             StructuredLinear::Monarch(layer) => {
                 let bias = layer.bias.as_ref().map(|bias| bias.val());
                 monarch_linear_with(x, layer.right.val(), layer.left.val(), bias, Order::Strided, plain)

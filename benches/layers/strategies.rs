@@ -1,15 +1,15 @@
-//! The strategies of BLAST besides `Auto` and the plain form, and which of them are paths of their own for a product.
+//! The strategies of BLAST and SS1 besides `Auto` and the plain form, and which of them are paths of their own for a product.
 
 use super::arguments::Pass;
 use super::candidates::is_a_processor;
 use burn::tensor::Tensor;
-use burn_structured::nn::{BlastLinear, BlastStrategy};
+use burn_structured::nn::{BlastLinear, BlastStrategy, Ss1Strategy, StructuredLinear};
 use burn_structured::ops::blast::{BlastRejection, blast_rejection};
 
 /// Whether the device of this name takes another path than for the strategies before.
 type OnDevice = fn(&str) -> bool;
 
-const STRATEGIES: [(&str, BlastStrategy, OnDevice); 7] = [
+const OF_BLAST: [(&str, BlastStrategy, OnDevice); 7] = [
     ("staged", BlastStrategy::Staged, |device| device != "ndarray"),
     ("blocked", BlastStrategy::Blocked, |device| device == "flex"),
     ("decode", BlastStrategy::Decode, |device| device != "ndarray"),
@@ -19,19 +19,55 @@ const STRATEGIES: [(&str, BlastStrategy, OnDevice); 7] = [
     ("tuned", BlastStrategy::Tuned, |device| cfg!(feature = "autotune") && !has_no_kernels(device)),
 ];
 
+const OF_SS1: [(&str, Ss1Strategy); 2] = [("sketched", Ss1Strategy::Sketched), ("fused", Ss1Strategy::Fused)];
+
 fn has_no_kernels(device: &str) -> bool {
     matches!(device, "flex" | "ndarray")
 }
 
+/// A strategy of the structure that it belongs to.
+#[derive(Clone, Copy, Debug)]
+pub enum Path {
+    Blast(BlastStrategy),
+    Ss1(Ss1Strategy),
+}
+
+impl Path {
+    /// The output of a layer of that structure.
+    pub fn forward(self, layer: &StructuredLinear, x: Tensor<2>) -> Tensor<2> {
+        match (self, layer) {
+            (Self::Blast(strategy), StructuredLinear::Blast(layer)) => layer.forward_with(x, strategy),
+            (Self::Ss1(strategy), StructuredLinear::Ss1(layer)) => layer.forward_with(x, strategy),
+            (_, other) => other.forward(x),
+        }
+    }
+}
+
 /// Those that can compute this product on the device of this name; why another cannot is told in `rejected`.
 pub fn strategies(
+    layer: &StructuredLinear,
+    x: &Tensor<2>,
+    device: &str,
+    pass: Pass,
+    rejected: &mut dyn FnMut(String),
+) -> Vec<(&'static str, Path)> {
+    match layer {
+        StructuredLinear::Blast(layer) => of_blast(layer, x, device, pass, rejected),
+        StructuredLinear::Ss1(_) if device != "ndarray" => {
+            OF_SS1.into_iter().map(|(name, strategy)| (name, Path::Ss1(strategy))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn of_blast(
     layer: &BlastLinear,
     x: &Tensor<2>,
     device: &str,
     pass: Pass,
     rejected: &mut dyn FnMut(String),
-) -> Vec<(&'static str, BlastStrategy)> {
-    let offered = STRATEGIES.into_iter().filter(|(_, _, own_path)| own_path(device));
+) -> Vec<(&'static str, Path)> {
+    let offered = OF_BLAST.into_iter().filter(|(_, _, own_path)| own_path(device));
     let runs = |(name, strategy, _): (&'static str, BlastStrategy, OnDevice)| {
         let why = match (strategy, pass) {
             (BlastStrategy::Decode, Pass::ForwardBackward) if !has_no_kernels(device) => {
@@ -42,7 +78,7 @@ pub fn strategies(
         if let Some(why) = why {
             rejected(format!("{name}: {why}"));
         }
-        why.is_none().then_some((name, strategy))
+        why.is_none().then_some((name, Path::Blast(strategy)))
     };
     offered.filter_map(runs).collect()
 }

@@ -50,6 +50,7 @@ pub use block_diagonal::{BlockCount, BlockDiagonalLinear, BlockDiagonalLinearCon
 pub use blocks::Blocks;
 pub use btt::{BttLinear, BttLinearConfig};
 pub use burn_structured_ops::BlastStrategy;
+pub use burn_structured_ops::ss1::Ss1Strategy;
 pub use cost::Cost;
 pub use error::StructureError;
 pub use factor::{Factor, learning_rate_groups};

@@ -9,8 +9,8 @@ use crate::{Cost, Factor, Rank, StructureError};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::nn::Initializer;
-use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor, assert_shape};
+use burn_structured_ops::low_rank::{low_rank_linear, low_rank_to_dense};
 
 /// Configuration to create a [`LowRankLinear`] layer using the [init function](LowRankLinearConfig::init).
 #[derive(Config, Debug)]
@@ -126,13 +126,12 @@ impl LowRankLinear {
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         let [d_input, _] = self.v.shape().dims();
         assert_shape!(input, [.., d_input]);
-        let z = linear(input, self.v.val(), None);
-        linear(z, self.ut.val(), self.bias.as_ref().map(|bias| bias.val()))
+        low_rank_linear(input, self.v.val(), self.ut.val(), self.bias.as_ref().map(|bias| bias.val()))
     }
 
     /// The dense weight `[d_output, d_input]` that this layer multiplies by.
     pub fn to_dense(&self) -> Tensor<2> {
-        self.v.val().matmul(self.ut.val()).transpose()
+        low_rank_to_dense(self.v.val(), self.ut.val())
     }
 
     /// Parameters, FLOPs and bytes, beside those of the dense layer.

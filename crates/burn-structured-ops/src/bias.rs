@@ -24,6 +24,14 @@ impl Bias<Dispatch> {
 }
 
 impl<B: Backend> Bias<B> {
+    /// The bias of the backend's own operations.
+    pub(crate) fn into_option(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Added(bias) => Some(bias),
+        }
+    }
+
     /// `y [tokens, m]` with the bias added, in plain Burn operations.
     pub(crate) fn add_to(self, y: FloatTensor<B>) -> FloatTensor<B> {
         match self {

@@ -2,9 +2,9 @@
 //!
 //! A structured matrix stores a weight `W [m, n]` as a few small factors and multiplies by it without ever forming it.
 //! Each operation family lives in its own folder and is a public function on [`burn::Tensor`]. BLAST, SS1 and block-diagonal
-//! products and positive definite systems have a backend extension trait whose default body is plain Burn (the reference,
-//! and the oracle of the tests), native code for the backends that have it, and a hand-written backward pass. Monarch and
-//! Pixelfly are made of block-diagonal products; Kronecker products and Gaudi masks are a few of Burn's own operations.
+//! products, those with a dense factor and positive definite systems have a backend extension trait whose default body is plain Burn (the reference,
+//! and the oracle of the tests), native code for the backends that have it, and a hand-written backward pass. Low-rank
+//! matrices are made of dense products, Monarch and Pixelfly of block-diagonal ones; Kronecker products and Gaudi masks are a few of Burn's own operations.
 //!
 //! This crate knows nothing of modules, configurations or files: those are in `burn-structured-nn` and above.
 //!
@@ -26,6 +26,7 @@ pub mod block_diagonal;
 mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
+pub mod dense;
 pub mod device;
 #[cfg(feature = "fusion")]
 mod fusion;
@@ -33,6 +34,7 @@ pub mod gaudi;
 #[cfg(feature = "cube")]
 mod gemm;
 pub mod kronecker;
+pub mod low_rank;
 pub mod monarch;
 pub mod pixelfly;
 pub mod spd;

@@ -10,9 +10,9 @@ use crate::{Cost, Factor, LowRankLinear, LowRankLinearConfig, Rank, StructureErr
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::nn::Initializer;
-use burn::tensor::module::linear;
 use burn::tensor::{DType, Device, Tensor, TensorData, assert_shape};
 use burn_structured_ops::gaudi::{gaudi_basis, gaudi_mask, window_mask};
+use burn_structured_ops::low_rank::low_rank_linear;
 
 /// Configuration to create a [`GaudiLinear`] layer using the [init function](GaudiLinearConfig::init).
 #[derive(Config, Debug)]
@@ -203,7 +203,7 @@ impl GaudiLinear {
         let d_input = self.d_input();
         assert_shape!(input, [.., d_input]);
         let (v, ut) = self.masked();
-        linear(linear(input, v, None), ut, self.bias.as_ref().map(|bias| bias.val()))
+        low_rank_linear(input, v, ut, self.bias.as_ref().map(|bias| bias.val()))
     }
 
     /// The dense weight `[d_output, d_input]` that this layer multiplies by.

@@ -12,7 +12,7 @@ use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param, ParamId};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
-use burn_structured_ops::ss1::{Fold, ss1_from_dense, ss1_linear, ss1_to_dense};
+use burn_structured_ops::ss1::{Fold, Ss1Strategy, ss1_from_dense, ss1_linear_with, ss1_to_dense};
 use function::{Function, Shared, rotate};
 
 /// Configuration to create a [`Ss1Linear`] layer using the [init function](Ss1LinearConfig::init).
@@ -200,9 +200,18 @@ impl Ss1Linear {
     ///
     /// Panics if the last axis of `input` is not `d_input`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.forward_with(input, Ss1Strategy::Auto)
+    }
+
+    /// [`forward`](Self::forward) by a chosen strategy, for comparison.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the last axis of `input` is not `d_input`.
+    pub fn forward_with<const D: usize>(&self, input: Tensor<D>, strategy: Ss1Strategy) -> Tensor<D> {
         let d_input = self.d_input();
         assert_shape!(input, [.., d_input]);
-        ss1_linear(input, self.z.val(), self.bias.as_ref().map(|bias| bias.val()), self.fold())
+        ss1_linear_with(input, self.z.val(), self.bias.as_ref().map(|bias| bias.val()), self.fold(), strategy)
     }
 
     /// The dense weight `[d_output, d_input]` that this layer multiplies by.

@@ -89,6 +89,7 @@ impl<'a, E: Scalar> Matrix<'a, E> {
     }
 
     /// Columns `start`, `start + step`, ….
+    #[cfg(test)]
     pub fn every_col(self, start: usize, step: usize) -> Self {
         assert!(start < self.cols && step > 0);
         Self {
@@ -96,16 +97,6 @@ impl<'a, E: Scalar> Matrix<'a, E> {
             cols: (self.cols - start).div_ceil(step),
             col_stride: self.col_stride * step as isize,
             ..self
-        }
-    }
-
-    /// Writes the rows one after the other, column `source(j)` of this matrix in place `j`.
-    pub fn gather(self, out: &mut Vec<E>, source: impl Fn(usize) -> usize) {
-        let places: Vec<isize> = (0..self.cols).map(|column| source(column) as isize * self.col_stride).collect();
-        out.clear();
-        for row in 0..self.rows {
-            let start = self.offset + row as isize * self.row_stride;
-            out.extend(places.iter().map(|place| self.storage[(start + place) as usize]));
         }
     }
 
@@ -148,26 +139,13 @@ pub(crate) fn multiply<E: Scalar>(
     rhs: Matrix<'_, E>,
     parallelism: gemm::Parallelism,
 ) {
-    multiply_strided(out, [row_stride, 1], mode, lhs, rhs, parallelism);
-}
-
-/// [`multiply`] into an output whose neighbours in a row are `col_stride` elements apart.
-pub(crate) fn multiply_strided<E: Scalar>(
-    out: &mut [E],
-    [row_stride, col_stride]: [usize; 2],
-    mode: Output,
-    lhs: Matrix<'_, E>,
-    rhs: Matrix<'_, E>,
-    parallelism: gemm::Parallelism,
-) {
     let (m, k, n) = (lhs.rows, lhs.cols, rhs.cols);
     assert_eq!(k, rhs.rows, "inner sizes of a product");
     if m == 0 || n == 0 {
         return;
     }
-    let width = (n - 1) * col_stride + 1;
-    assert!(col_stride > 0 && (width <= row_stride || m == 1), "elements of the output overlap");
-    assert!((m - 1) * row_stride + width <= out.len(), "the output holds the product");
+    assert!(n <= row_stride || m == 1, "elements of the output overlap");
+    assert!((m - 1) * row_stride + n <= out.len(), "the output holds the product");
     // SAFETY: both operands lie within their storage for every index below their sizes (checked when a `Matrix` is made;
     // `rows` and `cols` only narrow it), the output holds `m` rows of `n` elements that do not overlap (checked above) and is borrowed
     // mutably, so nothing else reads or writes it.
@@ -177,7 +155,7 @@ pub(crate) fn multiply_strided<E: Scalar>(
             n,
             k,
             out.as_mut_ptr(),
-            col_stride as isize,
+            1,
             row_stride as isize,
             mode == Output::AddTo,
             lhs.storage.as_ptr().offset(lhs.offset),

@@ -1,5 +1,5 @@
 //! What the native code of every operation on Flex shares: strided matrices and the GEMM on them, products out of packed
-//! panels, vectorised loops, threads that stay together for all stages of a product, and the way from tensors to slices and
+//! panels, and of factors read once, vectorised loops, threads that stay together for all stages of a product, and the way from tensors to slices and
 //! back.
 
 mod crew;
@@ -8,11 +8,15 @@ pub(crate) mod panel;
 mod scalar;
 mod simd;
 mod split;
+pub(crate) mod streaming;
 mod tensor;
 
 pub(crate) use crew::Crew;
-pub(crate) use matrix::{Matrix, Output, multiply, multiply_strided};
+pub(crate) use matrix::{Matrix, Output, multiply};
 pub(crate) use scalar::{LINE, Scalar, Slot, portions};
 pub(crate) use simd::{load, load_at, store, store_at, vectorized};
 pub(crate) use split::{Split, fill_bias};
-pub(crate) use tensor::{contiguous, dense_slice, from_native, in_native, to_native, with_native};
+pub(crate) use tensor::{contiguous, dense_slice, from_native, in_native, to_native, with_native, with_rows};
+
+/// Tokens from which packing a factor pays, which is multiplied by once.
+pub(crate) const MIN_PANEL_TOKENS: usize = 6;

@@ -58,6 +58,8 @@ pub(crate) trait Scalar:
 pub(crate) enum Slot {
     /// Intermediates that one call shares between its threads.
     Shared,
+    /// The result of one call that another one goes on from.
+    Product,
     /// What one task needs for itself.
     Task,
 }
@@ -123,7 +125,7 @@ macro_rules! impl_scalar {
 
             fn with_buffer<R>(slot: Slot, body: impl FnOnce(&mut Vec<Self>) -> R) -> R {
                 thread_local! {
-                    static BUFFERS: RefCell<[Vec<$E>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+                    static BUFFERS: RefCell<[Vec<$E>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
                 }
                 let mut buffer = BUFFERS.with_borrow_mut(|buffers| std::mem::take(&mut buffers[slot as usize]));
                 let result = body(&mut buffer);

@@ -2,7 +2,8 @@
 //!
 //! f32 and f64 are native. f16 and bf16 are converted to f32 and back, which also accumulates in f32.
 
-use super::Scalar;
+use super::panel::Rows;
+use super::{Matrix, Scalar};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{Bytes, DType, FloatDType, Shape};
@@ -53,6 +54,11 @@ pub(crate) fn from_native(tensor: FlexTensor, dtype: DType) -> FlexTensor {
 /// A tensor over `data`, which is laid out as `shape` says.
 pub(crate) fn contiguous<E: Scalar>(data: Vec<E>, shape: Shape) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(data), Layout::contiguous(shape), E::dtype())
+}
+
+/// `x [tokens, n]` itself if its rows are contiguous, a copy elsewhere.
+pub(crate) fn with_rows<E: Scalar>(x: FlexTensor) -> FlexTensor {
+    if Rows::of(Matrix::<E>::of(&x, 0)).is_some() { x } else { x.to_contiguous() }
 }
 
 /// The elements of a tensor whose storage is dense, in storage order.

@@ -7,9 +7,8 @@
 //! being that permutation), or in grouped order, in which the matrix is a block tensor-train (Qiu et al., *Compute Better
 //! Spent*, ICML 2024).
 //!
-//! Both permutations are strides of the two batched GEMMs, except for a strided output on CubeCL devices, which Burn's matmul
-//! cannot write and which is permuted afterwards: see [`crate::block_diagonal`], whose operation this is built
-//! from, with its gradients.
+//! The permutations are part of the two block-diagonal products: see [`crate::block_diagonal`], whose operation this is built from,
+//! with its gradients.
 
 use crate::block_diagonal::{BlockStrategy, Order, Orders, block_diagonal_linear_with, block_diagonal_to_dense};
 use burn::tensor::Tensor;

@@ -9,6 +9,7 @@
 //! `S` is then one block-diagonal product ([`crate::block_diagonal`]) of `L` times the width.
 
 use crate::block_diagonal::{BlockStrategy, Orders, block_diagonal_linear_with};
+use crate::low_rank::low_rank_linear;
 use crate::tokens::rows;
 use burn::tensor::module::linear;
 use burn::tensor::{Int, Tensor};
@@ -55,7 +56,8 @@ pub fn pixelfly_linear<const D: usize>(
     pixelfly_linear_with(x, w, v, ut, bias, BlockStrategy::Auto)
 }
 
-/// [`pixelfly_linear`] by a chosen [`BlockStrategy`] for the sparse part, forward and backward.
+/// [`pixelfly_linear`] by a chosen [`BlockStrategy`] for the sparse part, forward and backward; with
+/// [`BlockStrategy::Reference`] the low-rank part is Burn's own as well.
 ///
 /// # Panics
 ///
@@ -88,7 +90,11 @@ pub fn pixelfly_linear_with<const D: usize>(
     }
     let x = rows(x);
     let sparse = sparse_product(x.clone(), w, levels, strategy);
-    (sparse + linear(linear(x, v, None), ut, bias)).reshape(shape)
+    let low_rank = match strategy {
+        BlockStrategy::Reference => linear(linear(x, v, None), ut, bias),
+        _ => low_rank_linear(x, v, ut, bias),
+    };
+    (sparse + low_rank).reshape(shape)
 }
 
 /// The dense matrix `W [m, n]` of the factors.

@@ -3,7 +3,7 @@
 //! The fold is linear, so its gradient is its transpose. A product with a sketch for each block of rows keeps `x` and
 //! `z` alone, never a sketch.
 
-use super::{Fold, Ss1Backend};
+use super::{Fold, Ss1Backend, Ss1Strategy};
 use burn::backend::Autodiff;
 use burn::backend::tensor::FloatTensor;
 use burn_autodiff::NodeId;
@@ -30,7 +30,7 @@ impl<B: Ss1Backend, C: CheckpointStrategy> Ss1Backend for Autodiff<B, C> {
         }
     }
 
-    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
+    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
         match Product.prepare::<C>([x.node(), z.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 // Each gradient needs the other operand.
@@ -38,10 +38,13 @@ impl<B: Ss1Backend, C: CheckpointStrategy> Ss1Backend for Autodiff<B, C> {
                     x: z.is_tracked().then(|| prep.checkpoint(&x)),
                     z: x.is_tracked().then(|| prep.checkpoint(&z)),
                     fold,
+                    strategy,
                 };
-                prep.finish(saved, B::ss1_product(x.into_primitive(), z.into_primitive(), fold))
+                prep.finish(saved, B::ss1_product(x.into_primitive(), z.into_primitive(), fold, strategy))
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::ss1_product(x.into_primitive(), z.into_primitive(), fold)),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::ss1_product(x.into_primitive(), z.into_primitive(), fold, strategy))
+            }
         }
     }
 }
@@ -84,6 +87,7 @@ struct Saved {
     x: Option<NodeId>,
     z: Option<NodeId>,
     fold: Fold,
+    strategy: Ss1Strategy,
 }
 
 impl<B: Ss1Backend> Backward<B, 2> for Product {
@@ -91,15 +95,15 @@ impl<B: Ss1Backend> Backward<B, 2> for Product {
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
         let dy = grads.consume::<B>(&ops.node);
-        let Saved { x, z, fold } = ops.state;
+        let Saved { x, z, fold, strategy } = ops.state;
         let [x_node, z_node] = ops.parents;
         if let (Some(node), Some(id)) = (x_node, z) {
             let z: FloatTensor<B> = checkpointer.retrieve_node_output(id);
-            grads.register::<B>(node.id, B::ss1_input_gradient(dy.clone(), z, fold));
+            grads.register::<B>(node.id, B::ss1_input_gradient(dy.clone(), z, fold, strategy));
         }
         if let (Some(node), Some(id)) = (z_node, x) {
             let x: FloatTensor<B> = checkpointer.retrieve_node_output(id);
-            grads.register::<B>(node.id, B::ss1_weight_gradient(x, dy, fold));
+            grads.register::<B>(node.id, B::ss1_weight_gradient(x, dy, fold, strategy));
         }
     }
 }

@@ -33,11 +33,29 @@ mod default_bodies;
 
 pub use fold::{Fold, Rotations};
 
-use crate::Bias;
+use crate::dense::dense_linear;
 use crate::tokens::rows;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Tensor, TensorData};
+
+/// How an SS1 product is computed. Results agree up to rounding.
+///
+/// The backward pass is of the same kind: with a sketch in memory, its gradient is there as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Ss1Strategy {
+    /// The fastest path known: [`Sketched`](Self::Sketched) if one sketch serves all rows, [`Fused`](Self::Fused) if every block
+    /// of them has its own.
+    #[default]
+    Auto,
+    /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
+    Reference,
+    /// A kernel writes the sketch to memory, and the device's fastest dense product reads it; one block of rows after the other.
+    Sketched,
+    /// The product folds `x` as it reads it, and no sketch is ever in memory: on CubeCL devices in this crate's own GEMM, on Flex a
+    /// tile of tokens at a time.
+    Fused,
+}
 
 /// What a backend provides for SS1 products; every method has a plain-Burn default body.
 ///
@@ -65,33 +83,34 @@ pub trait Ss1Backend: Backend {
         reference::unfold::<Self>(a, fold, output_block)
     }
 
-    /// `y = a Z + bias` with one sketch `a` for all output rows, which is that of output block 0.
-    #[fusion(default)]
-    fn ss1_shared_product(
-        x: FloatTensor<Self>,
-        z: FloatTensor<Self>,
-        #[extension_type] bias: Bias<Self>,
-        fold: Fold,
-    ) -> FloatTensor<Self> {
-        reference::shared_product::<Self>(x, z, bias, fold)
-    }
-
     /// `y_b = a_b Z_b` for every block of output rows, each with its own sketch.
     #[fusion(dtype = x, shape = shapes::product(x, z))]
-    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
+    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
+        let _ = strategy;
         reference::product::<Self>(x, z, fold)
     }
 
     /// Gradient of the input of [`ss1_product`](Self::ss1_product).
     #[fusion(dtype = dy, shape = shapes::unfolded(dy, fold))]
-    fn ss1_input_gradient(dy: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
-        let _ = &z;
+    fn ss1_input_gradient(
+        dy: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        fold: Fold,
+        strategy: Ss1Strategy,
+    ) -> FloatTensor<Self> {
+        let _ = (&z, strategy);
         reference::input_gradient::<Self>(dy, z, fold)
     }
 
     /// Gradient of the weights of [`ss1_product`](Self::ss1_product): `[w, m]`.
     #[fusion(dtype = x, shape = shapes::weight_gradient(dy, fold))]
-    fn ss1_weight_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
+    fn ss1_weight_gradient(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        fold: Fold,
+        strategy: Ss1Strategy,
+    ) -> FloatTensor<Self> {
+        let _ = strategy;
         reference::weight_gradient::<Self>(x, dy, fold)
     }
 }
@@ -124,6 +143,21 @@ pub trait Ss1Backend: Backend {
 /// assert_eq!(ss1_linear(x, z, None, fold).dims(), [5, 32]);
 /// ```
 pub fn ss1_linear<const D: usize>(x: Tensor<D>, z: Tensor<2>, bias: Option<Tensor<1>>, fold: Fold) -> Tensor<D> {
+    ss1_linear_with(x, z, bias, fold, Ss1Strategy::Auto)
+}
+
+/// [`ss1_linear`] by a chosen [`Ss1Strategy`], forward and backward.
+///
+/// # Panics
+///
+/// As [`ss1_linear`].
+pub fn ss1_linear_with<const D: usize>(
+    x: Tensor<D>,
+    z: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    fold: Fold,
+    strategy: Ss1Strategy,
+) -> Tensor<D> {
     let shape = x.shape();
     let [width, m] = z.dims();
     assert_eq!(shape[D - 1], fold.d_input, "ss1: the last axis of `x` must be n = {}", fold.d_input);
@@ -139,13 +173,12 @@ pub fn ss1_linear<const D: usize>(x: Tensor<D>, z: Tensor<2>, bias: Option<Tenso
         return Tensor::zeros(output, (&x.device(), x.dtype()));
     }
     let x = rows(x);
-    let y = match fold.rotations {
-        Rotations::Arithmetic { .. } => {
-            let (x, z) = (x.into_dispatch(), z.into_dispatch());
-            Tensor::<2>::from_dispatch(<Dispatch as Ss1Backend>::ss1_shared_product(x, z, Bias::of(bias), fold))
-        }
-        Rotations::Drawn { .. } => {
-            let y = <Dispatch as Ss1Backend>::ss1_product(x.into_dispatch(), z.into_dispatch(), fold);
+    let one_sketch = matches!(fold.rotations, Rotations::Arithmetic { .. });
+    let y = match strategy {
+        Ss1Strategy::Sketched => sketched(x, z, bias, fold),
+        Ss1Strategy::Auto if one_sketch => sketched(x, z, bias, fold),
+        _ => {
+            let y = <Dispatch as Ss1Backend>::ss1_product(x.into_dispatch(), z.into_dispatch(), fold, strategy);
             let y = Tensor::<2>::from_dispatch(y);
             match bias {
                 Some(bias) => y + bias.unsqueeze(),
@@ -156,6 +189,25 @@ pub fn ss1_linear<const D: usize>(x: Tensor<D>, z: Tensor<2>, bias: Option<Tenso
     y.reshape(output)
 }
 
+/// `y_b = a_b Z_b + bias_b`, the sketch of one block of rows after the other in memory.
+fn sketched(x: Tensor<2>, z: Tensor<2>, bias: Option<Tensor<1>>, fold: Fold) -> Tensor<2> {
+    let m = z.dims()[1];
+    let blocks = fold.output_blocks(m);
+    if blocks <= 1 {
+        return dense_linear(folded(x, fold, 0), z, bias);
+    }
+    let pieces = (0..blocks).map(|block| {
+        let rows = fold.output_rows(m, block);
+        let bias = bias.clone().map(|bias| bias.slice([rows.clone()]));
+        dense_linear(folded(x.clone(), fold, block), z.clone().slice([0..z.dims()[0], rows]), bias)
+    });
+    Tensor::cat(pieces.collect(), 1)
+}
+
+fn folded(x: Tensor<2>, fold: Fold, output_block: usize) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as Ss1Backend>::ss1_fold(x.into_dispatch(), fold, output_block))
+}
+
 /// The one sketch `[tokens, w]` that serves all rows under [`Rotations::Arithmetic`].
 ///
 /// # Panics
@@ -163,7 +215,7 @@ pub fn ss1_linear<const D: usize>(x: Tensor<D>, z: Tensor<2>, bias: Option<Tenso
 /// If `x` is not `[tokens, n]`.
 pub fn ss1_fold(x: Tensor<2>, fold: Fold) -> Tensor<2> {
     assert_eq!(x.dims()[1], fold.d_input, "ss1: the last axis of `x` must be n = {}", fold.d_input);
-    Tensor::from_dispatch(<Dispatch as Ss1Backend>::ss1_fold(x.into_dispatch(), fold, 0))
+    folded(x, fold, 0)
 }
 
 /// The dense matrix `W [m, n]` of stored weights `z [w, m]`.
@@ -198,8 +250,7 @@ pub fn ss1_from_dense(weight: Tensor<2>, fold: Fold) -> Tensor<2> {
         }
         let shares: Vec<f64> = uses.into_iter().map(|uses| 1.0 / uses.max(1.0)).collect();
         let shares = Tensor::<2>::from_data(TensorData::new(shares, [1, fold.width()]), (&device, dtype));
-        let sums = Tensor::from_dispatch(<Dispatch as Ss1Backend>::ss1_fold(rows.into_dispatch(), fold, output_block));
-        sums * shares
+        folded(rows, fold, output_block) * shares
     })
     .transpose()
 }

@@ -1,7 +1,6 @@
 //! SS1 products in plain Burn operations: the default body of every backend and the oracle of the tests.
 
-use super::{Fold, Ss1Backend};
-use crate::Bias;
+use super::Fold;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{IntDType, Shape, Slice, TensorData};
@@ -34,16 +33,6 @@ pub(super) fn fold<B: Backend>(x: FloatTensor<B>, fold: Fold, output_block: usiz
         let zeros = B::float_zeros(Shape::new([tokens, padded - n]), &device, dtype.into());
         B::float_cat(vec![x, zeros], 1)
     }
-}
-
-/// `y = fold(x) Z + bias`, with whatever fold the backend has.
-pub(super) fn shared_product<B: Ss1Backend>(
-    x: FloatTensor<B>,
-    z: FloatTensor<B>,
-    bias: Bias<B>,
-    fold: Fold,
-) -> FloatTensor<B> {
-    bias.add_to(B::float_matmul(B::ss1_fold(x, fold, 0), z))
 }
 
 pub(super) fn unfold<B: Backend>(a: FloatTensor<B>, fold: Fold, output_block: usize) -> FloatTensor<B> {

@@ -40,9 +40,17 @@ impl Case {
         Self { tokens, sizes: [b, p, q], orders, x, w, bias, g }
     }
 
-    /// One token, a block of one, tile edges, every combination of orders.
+    /// One token, a block of one, tile edges, more blocks than a square of a transpose has rows, every combination of orders.
     fn all() -> Vec<Self> {
-        let sizes = [(1, [3, 4, 5]), (17, [2, 16, 15]), (5, [1, 7, 126]), (33, [4, 1, 17]), (130, [3, 33, 9])];
+        let sizes = [
+            (1, [3, 4, 5]),
+            (17, [2, 16, 15]),
+            (5, [1, 7, 126]),
+            (33, [4, 1, 17]),
+            (130, [3, 33, 9]),
+            (6, [5, 9, 40]),
+            (20, [17, 6, 3]),
+        ];
         let orders = ORDERS.into_iter().flat_map(|input| ORDERS.map(|output| Orders { input, output }));
         let of = |orders: Orders| sizes.map(|(tokens, sizes)| Self::new(tokens, sizes, orders));
         orders.flat_map(of).collect()
@@ -130,8 +138,8 @@ impl Promise for EveryCase {
                 let worthwhile = match (subject.scope, dtype) {
                     (Scope::Native, _) => true,
                     // Each pair of orders once, with one token and several tiles of them.
-                    (Scope::Kernels, DType::F32) => [4, 7, 10, 16].contains(&index),
-                    (Scope::Kernels, _) | (Scope::Fused, DType::F32) => index == 16,
+                    (Scope::Kernels, DType::F32) => [4, 9, 14, 22].contains(&index),
+                    (Scope::Kernels, _) | (Scope::Fused, DType::F32) => index == 22,
                     _ => false,
                 };
                 for strategy in strategies(&blast).into_iter().filter(|_| worthwhile) {

@@ -9,6 +9,8 @@
 
 mod blast;
 mod block_diagonal;
+mod dense;
+mod groups;
 mod monarch;
 mod rounding;
 mod spd;

@@ -1,14 +1,16 @@
 //! SS1 products.
 
 use crate::rounding::assert_close;
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
+use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend, public_devices};
 use crate::tensors::{Layout, ReferenceFile, place, read, reference_files};
 use burn::backend::Autodiff;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
-use burn_structured_ops::ss1::{Fold, Rotations, Ss1Backend, ss1_from_dense, ss1_linear, ss1_to_dense};
+use burn_structured_ops::ss1::{
+    Fold, Rotations, Ss1Backend, Ss1Strategy, ss1_from_dense, ss1_linear, ss1_linear_with, ss1_to_dense,
+};
 
 const SIGNED: Rotations = Rotations::Drawn { seed: 3, signs: true };
 const UNSIGNED: Rotations = Rotations::Drawn { seed: 4, signs: false };
@@ -99,6 +101,7 @@ fn forward_backward<B: StructuredBackend>(
     case: &Case,
     dtype: DType,
     layout: Layout,
+    strategy: Ss1Strategy,
     device: &B::Device,
 ) -> (Vec<f64>, Option<Vec<f64>>, Vec<f64>) {
     type Ad<B> = Autodiff<B, NoCheckpointing>;
@@ -113,16 +116,17 @@ fn forward_backward<B: StructuredBackend>(
         Ad::<B>::float_set_require_grad(leaf(x, &[*tokens, fold.d_input]), true)
     };
     let z = Ad::<B>::float_set_require_grad(leaf(z, &[fold.width(), *d_output]), true);
-    let y = Ad::<B>::ss1_product(x.clone(), z.clone(), *fold);
+    let y = Ad::<B>::ss1_product(x.clone(), z.clone(), *fold, strategy);
     let output = read::<B>(y.clone().into_primitive());
     let grads = Ad::<B>::float_mul(y, leaf(g, &[*tokens, *d_output])).backward();
     (output, x.grad(&grads).map(read::<B>), read::<B>(z.grad(&grads).expect("a gradient")))
 }
 
-fn check<B: StructuredBackend>(subject: &Subject<B>, case: &Case, dtype: DType, layout: Layout) {
-    let what = format!("{}, {dtype:?}, {layout:?}, {} tokens, {:?}", subject.name, case.tokens, case.fold);
+fn check<B: StructuredBackend>(subject: &Subject<B>, case: &Case, dtype: DType, layout: Layout, strategy: Ss1Strategy) {
+    let what =
+        format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {} tokens, {:?}", subject.name, case.tokens, case.fold);
     let oracle = case.oracle();
-    let (y, dx, dz) = forward_backward::<B>(case, dtype, layout, &subject.device);
+    let (y, dx, dz) = forward_backward::<B>(case, dtype, layout, strategy, &subject.device);
     let (n, m, tokens) = (case.fold.d_input, case.d_output, case.tokens);
     // The plain body sums per block of rows and keeps a rounded sketch; the bounds count one rounding for every term.
     assert_close(&format!("{what}: y"), dtype, n, &y, &oracle.y.0, &oracle.y.1);
@@ -145,8 +149,13 @@ impl Promise for EveryFold {
                     (Scope::Kernels, DType::F32) => [1, 2, 4].contains(&index),
                     _ => index == 1,
                 };
-                if worthwhile {
-                    check(subject, &Case::new(tokens, d_output, fold), dtype, Layout::Contiguous);
+                let strategies = match subject.scope {
+                    // What a backend does with a whole product; the sketch is tested alone, and with the public function.
+                    Scope::Native => &[Ss1Strategy::Fused, Ss1Strategy::Reference][..],
+                    _ => &[Ss1Strategy::Fused],
+                };
+                for strategy in strategies.iter().filter(|_| worthwhile) {
+                    check(subject, &Case::new(tokens, d_output, fold), dtype, Layout::Contiguous, *strategy);
                 }
             }
         }
@@ -166,7 +175,7 @@ impl Promise for EveryLayout {
         for layout in [Layout::Permuted, Layout::Sliced, Layout::Broadcast] {
             let case = Case::new(tokens, d_output, fold);
             let case = if layout == Layout::Broadcast { case.repeat_first_token() } else { case };
-            check(subject, &case, DType::F32, layout);
+            check(subject, &case, DType::F32, layout, Ss1Strategy::Fused);
         }
     }
 }
@@ -270,7 +279,7 @@ impl Promise for EveryFixture {
                     let ((shape, x), (_, g)) = (file.tensor("x"), file.tensor("g"));
                     let case = Case { tokens: shape[0], d_output, fold: reference.fold, x, z, g };
                     let magnitudes = case.oracle();
-                    let (y, dx, dz) = forward_backward::<B>(&case, dtype, layout, &subject.device);
+                    let (y, dx, dz) = forward_backward::<B>(&case, dtype, layout, Ss1Strategy::Fused, &subject.device);
                     let (_, bias) = file.tensor("bias");
                     let (_, expected) = file.tensor("y");
                     let y: Vec<f64> = y.iter().enumerate().map(|(index, y)| y + bias[index % d_output]).collect();
@@ -340,10 +349,45 @@ fn the_public_product_is_the_product_with_the_dense_matrix() {
         let z = Tensor::<2>::from_data(TensorData::new(case.z, [fold.width(), d_output]), device);
         let bias = Tensor::<1>::from_data(TensorData::new(draw(d_output, 9), [d_output]), device);
         let expected = x.clone().matmul(ss1_to_dense(z.clone(), fold).transpose()) + bias.clone().unsqueeze();
-        let y = ss1_linear(x.reshape([1, tokens, fold.d_input]), z, Some(bias), fold);
-        assert_eq!(y.dims(), [1, tokens, d_output]);
-        let error = (y.reshape([tokens, d_output]) - expected).abs().max().into_scalar::<f64>();
-        assert!(error < 1e-12, "{fold:?}: {error}");
+        for strategy in [Ss1Strategy::Auto, Ss1Strategy::Reference, Ss1Strategy::Sketched, Ss1Strategy::Fused] {
+            let x = x.clone().reshape([1, tokens, fold.d_input]);
+            let y = ss1_linear_with(x, z.clone(), Some(bias.clone()), fold, strategy);
+            assert_eq!(y.dims(), [1, tokens, d_output]);
+            let error = (y.reshape([tokens, d_output]) - expected.clone()).abs().max().into_scalar::<f64>();
+            assert!(error < 1e-12, "{fold:?}, {strategy:?}: {error}");
+        }
+    }
+}
+
+/// The gradients of the public function, on every device.
+#[test]
+fn every_strategy_has_the_gradients_of_the_oracle() {
+    for device in public_devices() {
+        for (tokens, d_output, fold) in [cases()[1], cases()[2]] {
+            let case = Case::new(tokens, d_output, fold);
+            let gradients = |device: &Device, strategy: Ss1Strategy| {
+                let device = device.clone().autodiff();
+                let leaf = |values: &[f64], shape: [usize; 2]| {
+                    let data = TensorData::new(values.to_vec(), shape).convert::<f32>();
+                    Tensor::<2>::from_data(data, &device).require_grad()
+                };
+                let x = leaf(&case.x, [tokens, fold.d_input]);
+                let z = leaf(&case.z, [fold.width(), d_output]);
+                let g = leaf(&case.g, [tokens, d_output]).detach();
+                let grads = (ss1_linear_with(x.clone(), z.clone(), None, fold, strategy) * g).sum().backward();
+                [x, z].map(|leaf| leaf.grad(&grads).expect("a gradient").into_data().try_into_vec::<f32>().unwrap())
+            };
+            let expected = case.oracle();
+            for strategy in [Ss1Strategy::Reference, Ss1Strategy::Sketched, Ss1Strategy::Fused] {
+                let [dx, dz] = gradients(&device, strategy).map(|values| values.into_iter().map(f64::from).collect());
+                let what = format!("{device:?}, {strategy:?}, {fold:?}");
+                let check = |name: &str, length: usize, actual: Vec<f64>, (expected, magnitude): &Bounded| {
+                    assert_close(&format!("{what}: {name}"), DType::F32, length, &actual, expected, magnitude);
+                };
+                check("dx", 2 * d_output, dx, &expected.dx);
+                check("dz", tokens + fold.reduction, dz, &expected.dz);
+            }
+        }
     }
 }
 

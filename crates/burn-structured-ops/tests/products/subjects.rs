@@ -7,6 +7,7 @@ use burn::tensor::{DType, Device, TensorData};
 use burn_structured_ops::BlastStrategy;
 use burn_structured_ops::blast::BlastBackend;
 use burn_structured_ops::block_diagonal::BlockDiagonalBackend;
+use burn_structured_ops::dense::DenseBackend;
 use burn_structured_ops::spd::SpdBackend;
 use burn_structured_ops::ss1::Ss1Backend;
 
@@ -36,9 +37,9 @@ pub enum Scope {
 }
 
 /// A backend with every operation of this crate.
-pub trait StructuredBackend: BlastBackend + BlockDiagonalBackend + SpdBackend + Ss1Backend {}
+pub trait StructuredBackend: BlastBackend + BlockDiagonalBackend + DenseBackend + SpdBackend + Ss1Backend {}
 
-impl<B: BlastBackend + BlockDiagonalBackend + SpdBackend + Ss1Backend> StructuredBackend for B {}
+impl<B: BlastBackend + BlockDiagonalBackend + DenseBackend + SpdBackend + Ss1Backend> StructuredBackend for B {}
 
 /// One way to run: a backend and a device of it.
 pub struct Subject<B: StructuredBackend> {

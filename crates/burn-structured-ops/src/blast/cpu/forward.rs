@@ -4,7 +4,7 @@ use super::coupling::Couplings;
 use super::{stages, streamed, strips, token_major};
 use crate::blast::{BlastStrategy, Sizes};
 use crate::cpu::panel::{Rows, SharedOutput, filled};
-use crate::cpu::{Crew, Matrix, Scalar, contiguous, dense_slice};
+use crate::cpu::{Crew, Matrix, Scalar, contiguous, dense_slice, streaming, with_rows};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
@@ -57,7 +57,7 @@ pub(super) fn run<E: Scalar>(
     let bias = bias.map(FlexTensor::to_contiguous);
     let bias = bias.as_ref().map(dense_slice::<E>);
     let path = match Path::choose(sizes.tokens, strategy) {
-        Path::Streamed if !streamed::reads(u, v) => Path::Strips,
+        Path::Streamed if ![u, v].into_iter().all(streaming::reads) => Path::Strips,
         path => path,
     };
     if path == Path::Staged {
@@ -95,11 +95,6 @@ pub(super) fn run<E: Scalar>(
     };
     let z = z.map(|z| token_major(z, [sizes.b2, sizes.tokens, sizes.r]));
     (contiguous(y, Shape::new([sizes.tokens, m])), z)
-}
-
-/// `x` itself if its rows are contiguous, a copy elsewhere.
-pub(super) fn with_rows<E: Scalar>(x: FlexTensor) -> FlexTensor {
-    if Rows::of(Matrix::<E>::of(&x, 0)).is_some() { x } else { x.to_contiguous() }
 }
 
 #[cfg(test)]

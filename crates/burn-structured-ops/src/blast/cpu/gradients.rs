@@ -20,7 +20,7 @@ use super::layout::CoupledLayout;
 use super::projection::{StripOfFactor, run_terms};
 use crate::blast::Sizes;
 use crate::cpu::panel::{
-    self, Ahead, Beside, Landing, Rows, SharedOutput, Target, competing_stride, filled, multiply_panels, transpose,
+    self, Ahead, Beside, Landing, Rows, SharedOutput, Target, filled, multiply_panels, turn_around, turned_stride,
 };
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
@@ -261,12 +261,8 @@ impl<E: Scalar> pulp::WithSimd for FactorGradient<'_, E> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { x, z, layout, r, target, buffer } = self;
         let (tokens, width) = (x.rows, layout.width);
-        // Rows a power of two apart would compete for the same few places of a cache.
-        let padded = tokens.next_multiple_of(width) + width;
-        let stride = if competing_stride::<E>(padded) { padded + width } else { padded };
-        let [rows] = portions(buffer, [x.cols * stride]);
-        transpose::<S, E>(x, rows, stride);
-        let rows = Rows::in_runs(rows, [x.cols, tokens], stride, tokens.max(1), 0);
+        let [rows] = portions(buffer, [x.cols * turned_stride::<E>(tokens)]);
+        let rows = turn_around::<S, E>(x, rows);
         for panel in 0..layout.panels {
             let first = panel * width;
             let cols = width.min(r - first);

@@ -19,7 +19,6 @@ mod expansion;
 mod forward;
 mod gradients;
 mod layout;
-mod onwards;
 mod projection;
 mod stages;
 mod streamed;
@@ -30,7 +29,9 @@ use super::backward::staged_gradients;
 use super::{BlastBackend, BlastStrategy, Sizes, reference};
 use crate::Bias;
 use crate::cpu::panel::Rows;
-use crate::cpu::{Crew, Matrix, Scalar, contiguous, dense_slice, from_native, in_native, to_native, with_native};
+use crate::cpu::{
+    Crew, Matrix, Scalar, contiguous, dense_slice, from_native, in_native, to_native, with_native, with_rows,
+};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -121,7 +122,7 @@ fn gradients(
     let dtype = x.dtype();
     let [x, u, s, v, z, dy] = [x, u, s, v, z, dy].map(|tensor| to_native(tensor.clone()));
     let gradients = with_native!(x.dtype(), E => {
-        let dy = forward::with_rows::<E>(dy);
+        let dy = with_rows::<E>(dy);
         let s = Couplings::<E>::readable(s);
         let z = into_token_major(z);
         let dy_matrix = Matrix::<E>::of(&dy, 0);

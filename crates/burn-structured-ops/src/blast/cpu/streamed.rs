@@ -9,26 +9,12 @@
 //! meeting point between the threads. There the sums of the runs of a block are added up.
 
 use super::coupling::Couplings;
-use super::onwards::{Lines, Onwards};
 use crate::blast::Sizes;
 use crate::cpu::panel::SharedOutput;
+use crate::cpu::streaming::{Lines, Onwards, PAIR, ROWS, Runs, dot_rows};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, load_at, portions, store_at};
 use burn_flex::FlexTensor;
 use pulp::Simd;
-
-/// Elements of a factor for one task at least: less is not worth handing out.
-const TASK_ELEMENTS: usize = 1 << 15;
-/// Tasks of a stage at most, for each thread.
-const TASKS_PER_THREAD: usize = 4;
-/// Rows read side by side.
-const ROWS: usize = 4;
-/// Tokens that share what is loaded of a row, if there are so many.
-const PAIR: usize = 2;
-
-/// Whether the factors lie as this path reads them: the rank as the contiguous axis.
-pub(super) fn reads(u: &FlexTensor, v: &FlexTensor) -> bool {
-    [u, v].iter().all(|factor| factor.layout().strides()[2] == 1)
-}
 
 /// Writes `y [tokens, m]`, and the projections into `saved [tokens, b2, r]` if wanted; `x` is `[tokens, n]`, row by row.
 #[allow(clippy::too_many_arguments)]
@@ -85,43 +71,6 @@ pub(super) fn product<E: Scalar>(
             });
         });
     });
-}
-
-/// The runs of rows that the blocks of a factor are read in.
-#[derive(Clone, Copy)]
-struct Runs<'a> {
-    factor: &'a FlexTensor,
-    /// Rows of a run, the last of a block excepted, …
-    rows_of_run: usize,
-    /// … and runs of a block.
-    cuts: usize,
-    count: usize,
-}
-
-impl<'a> Runs<'a> {
-    fn of(factor: &'a FlexTensor) -> Self {
-        let [blocks, rows, r] = factor.layout().shape().dims();
-        let tasks = (blocks * rows * r / TASK_ELEMENTS).min(TASKS_PER_THREAD * rayon::current_num_threads());
-        let wanted = tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).max(1);
-        let rows_of_run = rows.div_ceil(wanted);
-        let cuts = rows.div_ceil(rows_of_run);
-        Self { factor, rows_of_run, cuts, count: blocks * cuts }
-    }
-
-    /// The block of a run, and its place in the block.
-    fn place(self, run: usize) -> (usize, usize) {
-        (run / self.cuts, run % self.cuts)
-    }
-
-    /// The rows of a run, if there are so many.
-    fn get<E: Scalar>(self, run: usize) -> Option<Matrix<'a, E>> {
-        let (block, cut) = self.place(run);
-        (run < self.count).then(|| {
-            let factor = Matrix::of(self.factor, block);
-            let first = cut * self.rows_of_run;
-            factor.rows(first, self.rows_of_run.min(factor.rows - first))
-        })
-    }
 }
 
 /// `z = Σ_k x[k] · row k` for a run of the rows, for every token.
@@ -255,81 +204,9 @@ impl<E: Scalar> pulp::WithSimd for CoupleAndExpand<'_, E> {
                 }
             }
         }
-        let column = block * p + first;
-        let mut onwards = Onwards::new(factor, next, tokens);
-        let mut row = 0;
-        while row < factor.rows {
-            let rows = ROWS.min(factor.rows - row);
-            let mut values = [factor.row_slice(row); ROWS];
-            for (i, value) in values[..rows].iter_mut().enumerate() {
-                *value = factor.row_slice(row + i);
-            }
-            let steps = tokens / PAIR * (r / E::lanes::<S>()) + tokens % PAIR * (r / (2 * E::lanes::<S>()));
-            let write = |token: usize, sums: [E; ROWS]| {
-                // SAFETY: no other task has these columns.
-                let y = unsafe { y.vacant(token * b1 * p + column + row, rows) };
-                for (i, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
-                    y.write(bias.map_or(sum, |bias| sum + bias[column + row + i]));
-                }
-            };
-            let t = |token: usize| &t[token * r..][..r];
-            let mut ahead = onwards.during(row..row + rows, steps);
-            let mut token = 0;
-            while tokens - token >= PAIR {
-                let sums = dots::<S, E, PAIR, 1>(simd, [t(token), t(token + 1)], values, &mut ahead);
-                sums.into_iter().enumerate().for_each(|(i, sums)| write(token + i, sums));
-                token += PAIR;
-            }
-            if token < tokens {
-                let [sums] = dots::<S, E, 1, 2>(simd, [t(token)], values, &mut ahead);
-                write(token, sums);
-            }
-            row += rows;
-        }
+        let (offset, stride) = (block * p + first, b1 * p);
+        let bias = bias.map(|bias| &bias[offset..][..factor.rows]);
+        // SAFETY: no other task has these columns.
+        unsafe { dot_rows(simd, tokens, t, r, factor, next, bias, y, offset, stride) };
     }
-}
-
-/// `T` rows `t` times each of the rows, `V` vectors at a time, a step of `ahead` for each time.
-#[inline(always)]
-fn dots<S: Simd, E: Scalar, const T: usize, const V: usize>(
-    simd: S,
-    t: [&[E]; T],
-    rows: [&[E]; ROWS],
-    ahead: &mut Lines,
-) -> [[E; ROWS]; T] {
-    let (lanes, len) = (E::lanes::<S>(), rows[0].len());
-    assert!(rows.iter().all(|row| row.len() == len) && t.iter().all(|t| t.len() == len), "rows of one length");
-    let full = len - len % (V * lanes);
-    // Two sums for every row, of two tokens or of two halves of one, so that an addition need not wait for the one before.
-    let mut sums = [[[E::splat(simd, E::ZERO); V]; ROWS]; T];
-    for k in (0..full).step_by(V * lanes) {
-        ahead.fetch();
-        for v in 0..V {
-            let k = k + v * lanes;
-            let mut factors = [E::splat(simd, E::ZERO); T];
-            for (factor, t) in factors.iter_mut().zip(t) {
-                // SAFETY: `k + lanes` is at most `full`, and that is at most the length of every row, as asserted.
-                *factor = unsafe { load_at::<S, E>(t.as_ptr().add(k)) };
-            }
-            for (i, row) in rows.iter().enumerate() {
-                // SAFETY: as above.
-                let value = unsafe { load_at::<S, E>(row.as_ptr().add(k)) };
-                for (sums, factor) in sums.iter_mut().zip(factors) {
-                    sums[i][v] = E::fused(simd, factor, value, sums[i][v]);
-                }
-            }
-        }
-    }
-    let mut dots = [[E::ZERO; ROWS]; T];
-    for ((dots, sums), t) in dots.iter_mut().zip(sums).zip(t) {
-        for ((dot, sums), row) in dots.iter_mut().zip(sums).zip(rows) {
-            for sum in sums {
-                *dot += E::sum(simd, sum);
-            }
-            for k in full..len {
-                *dot = t[k].mul_add(row[k], *dot);
-            }
-        }
-    }
-    dots
 }

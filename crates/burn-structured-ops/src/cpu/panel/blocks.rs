@@ -1,4 +1,4 @@
-//! Products side by side, shared out between the threads.
+//! Products that have nothing to do with each other, shared out between the threads.
 
 use super::{Beside, Landing, Rows, SharedOutput, Target, pack_and_multiply, shape, width};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
@@ -11,22 +11,29 @@ const TASKS_PER_THREAD: usize = 8;
 const GROUP_BYTES: [usize; 2] = [160 << 10, 512 << 10];
 /// … and what part of a second-level cache in between: they stay there, and the next ones beside them.
 const GROUP_SHARE: usize = 4;
+/// Terms at a time at most: so many of a tile of rows stay in the first-level cache.
+const RUN_TERMS: usize = 512;
 
 /// Tasks that all threads together should have.
 pub(crate) fn tasks_wanted() -> usize {
     TASKS_PER_THREAD * rayon::current_num_threads()
 }
 
-/// Bytes that a task's packed panels may have on this processor.
-fn group_bytes() -> usize {
+/// Terms at a time, of so many: as even as possible.
+pub(super) fn run_terms(terms: usize) -> usize {
+    terms.div_ceil(terms.div_ceil(RUN_TERMS).max(1))
+}
+
+/// Columns of a factor that are packed together, of so many, so many terms at a time: as even as possible, in whole panels.
+pub(super) fn group_cols<E: Scalar>(terms: usize, cols: usize) -> usize {
+    let (width, _) = shape::<E>();
     let [least, most] = GROUP_BYTES;
-    (CACHE_INFO[1].cache_bytes / GROUP_SHARE).clamp(least, most)
+    let bytes = (CACHE_INFO[1].cache_bytes / GROUP_SHARE).clamp(least, most);
+    let longest = (bytes / (terms.max(1) * width * size_of::<E>())).clamp(1, cols.div_ceil(width)) * width;
+    cols.div_ceil(cols.div_ceil(longest)).next_multiple_of(width)
 }
 
 /// `y = [rows_0 F_0 | rows_1 F_1 | …] + bias`, with `blocks` factors `[terms, cols]` and `tokens` rows each.
-///
-/// A task packs a group of columns of one factor and multiplies all rows by them, or a tile of rows where there are too few columns
-/// for the threads.
 pub(crate) fn side_by_side<'a, E: Scalar>(
     crew: &Crew,
     [blocks, tokens, terms, cols]: [usize; 4],
@@ -35,24 +42,23 @@ pub(crate) fn side_by_side<'a, E: Scalar>(
     bias: Option<&[E]>,
     y: SharedOutput<'_, E>,
 ) {
+    let (_, tile_rows) = shape::<E>();
     if blocks * tokens * cols == 0 {
         return;
     }
-    let (width, tile_rows) = shape::<E>();
-    let wanted = tasks_wanted();
-    let longest = (group_bytes() / (terms.max(1) * width * size_of::<E>())).clamp(1, cols.div_ceil(width)) * width;
-    // As even as possible, in whole panels.
-    let group = cols.div_ceil(cols.div_ceil(longest)).next_multiple_of(width);
+    let run = if rows(0).is_single_run() { run_terms(terms) } else { terms };
+    let group = group_cols::<E>(run, cols);
     let groups = cols.div_ceil(group);
-    let tiles = wanted.div_ceil(2 * blocks * groups).min(tokens.div_ceil(4 * tile_rows)).max(1);
+    // A tile of rows where there are too few columns for the threads.
+    let tiles = tasks_wanted().div_ceil(2 * blocks * groups).min(tokens.div_ceil(4 * tile_rows)).max(1);
     let tile = tokens.div_ceil(tiles).next_multiple_of(tile_rows);
     let of_factors = blocks * groups;
     let columns = |task: usize| {
         let first = task % groups * group;
         (task % of_factors / groups, first, group.min(cols - first))
     };
-    let tasks = of_factors * tokens.div_ceil(tile);
-    crew.each(tasks, |task| {
+    let stride = blocks * cols;
+    crew.each(of_factors * tokens.div_ceil(tile), |task| {
         let start = task / of_factors * tile;
         let (block, first, here) = columns(task);
         let column = block * cols + first;
@@ -66,21 +72,24 @@ pub(crate) fn side_by_side<'a, E: Scalar>(
         });
         let factor = factor(block).cols(first, here);
         E::with_buffer(Slot::Task, |buffer| {
-            let stride = blocks * cols;
+            let [panels] = portions(buffer, [run * group]);
             let target = Target { out: y, offset: start * stride + column, stride, landing };
-            pulp::Arch::new().dispatch(Group { rows, factor, target, ahead, buffer });
+            pulp::Arch::new().dispatch(Group { rows, factor, run, target, ahead, panels });
         });
     });
 }
 
-/// A group of columns for one tile of rows.
-struct Group<'a, E: Scalar> {
-    rows: Rows<'a, E>,
-    factor: Matrix<'a, E>,
-    target: Target<'a, E>,
+/// A group of columns for one tile of rows, a run of terms at a time.
+pub(super) struct Group<'a, E: Scalar> {
+    pub rows: Rows<'a, E>,
+    pub factor: Matrix<'a, E>,
+    /// Terms at a time.
+    pub run: usize,
+    pub target: Target<'a, E>,
     /// The next factor.
-    ahead: Option<Matrix<'a, E>>,
-    buffer: &'a mut Vec<E>,
+    pub ahead: Option<Matrix<'a, E>>,
+    /// Room for a run of terms in whole panels.
+    pub panels: &'a mut [E],
 }
 
 impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
@@ -88,9 +97,30 @@ impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, factor, target, ahead, buffer } = self;
-        let [panels] = portions(buffer, [factor.rows * factor.cols.next_multiple_of(width::<S, E>())]);
-        // SAFETY: no other task has these rows and columns.
-        unsafe { pack_and_multiply(simd, rows, factor, panels, factor.cols, target, ahead, &mut Beside::default()) };
+        let Self { rows, factor: all, run, target, ahead, panels } = self;
+        let width = all.cols.next_multiple_of(width::<S, E>());
+        let mut start = 0;
+        loop {
+            let here = run.min(all.rows - start);
+            let after = start + here;
+            let ahead = match ahead {
+                _ if after < all.rows => Some(all.rows(after, run.min(all.rows - after))),
+                other => other.map(|next| next.rows(0, run.min(next.rows))),
+            };
+            let (rows, target) = match here {
+                whole if whole == all.rows => (rows, target),
+                _ if start == 0 => (rows.terms(start, here), target),
+                _ => (rows.terms(start, here), target.adding()),
+            };
+            let (factor, panels) = (all.rows(start, here), &mut panels[..here * width]);
+            // SAFETY: no other task has these rows and columns; what is added to, the first run has written.
+            unsafe {
+                pack_and_multiply(simd, rows, factor, panels, factor.cols, target, ahead, &mut Beside::default())
+            };
+            start = after;
+            if start == all.rows {
+                break;
+            }
+        }
     }
 }

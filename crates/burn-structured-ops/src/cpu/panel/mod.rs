@@ -15,6 +15,7 @@
 mod ahead;
 mod blocks;
 mod output;
+mod over_tokens;
 mod pack;
 pub(crate) mod prefetch;
 mod product;
@@ -26,6 +27,7 @@ mod transpose;
 pub(crate) use ahead::{Ahead, Beside};
 pub(crate) use blocks::{side_by_side, tasks_wanted};
 pub(crate) use output::{Landing, SharedOutput, Target, filled};
+pub(crate) use over_tokens::{over_tokens, turn_around, turned_stride};
 pub(crate) use product::{multiply_panels, pack_and_multiply};
 pub(crate) use rows::Rows;
 pub(crate) use tiling::{PLACES_BYTES, competing_stride, steps, tile_of};

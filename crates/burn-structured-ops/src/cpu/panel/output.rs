@@ -109,6 +109,15 @@ impl<'a, E> Landing<'a, E> {
             other => other,
         }
     }
+
+    /// The same for the first `count` columns.
+    #[inline(always)]
+    fn first_cols(self, count: usize) -> Self {
+        match self {
+            Self::Bias(bias) => Self::Bias(&bias[..count]),
+            other => other,
+        }
+    }
 }
 
 /// Where a product goes: into rows that start at `offset` and lie `stride` apart.
@@ -146,6 +155,19 @@ impl<'a, E: Scalar> Target<'a, E> {
     #[inline(always)]
     pub fn cols_from(self, first: usize) -> Self {
         Self { offset: self.offset + first, landing: self.landing.cols_from(first), ..self }
+    }
+
+    /// The target of the columns `first .. first + count`.
+    #[inline(always)]
+    pub fn cols(self, first: usize, count: usize) -> Self {
+        let from = self.cols_from(first);
+        Self { landing: from.landing.first_cols(count), ..from }
+    }
+
+    /// The target of what is added to the product that is written here.
+    #[inline(always)]
+    pub fn adding(self) -> Self {
+        Self { landing: Landing::AddTo, ..self }
     }
 
     /// Where the first row begins, if the next `rows` rows of `cols` columns are to be written from there on.

@@ -56,9 +56,14 @@ impl<'a, E: Scalar> Rows<'a, E> {
         Self { data: self.data.get(start * self.row_stride..).unwrap_or_default(), count, ..self }
     }
 
+    /// Whether the terms of each row are neighbours.
+    pub fn is_single_run(self) -> bool {
+        self.run >= self.terms
+    }
+
     /// Terms `start .. start + terms` of rows that are a single run.
     pub fn terms(self, start: usize, terms: usize) -> Self {
-        assert!(start + terms <= self.terms && self.run >= self.terms);
+        assert!(start + terms <= self.terms && self.is_single_run());
         Self { data: self.data.get(start..).unwrap_or_default(), terms, ..self }
     }
 }

@@ -9,9 +9,8 @@ mod doubled;
 mod product;
 mod rotate;
 
-use super::{Fold, Ss1Backend, reference};
-use crate::Bias;
-use crate::cpu::{Scalar, contiguous, dense_slice, from_native, in_native, to_native, with_native};
+use super::{Fold, Ss1Backend, Ss1Strategy, reference};
+use crate::cpu::{Scalar, contiguous, dense_slice, in_native, with_native};
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
@@ -28,42 +27,37 @@ impl Ss1Backend for Flex {
         in_native([a], |[a]| with_native!(a.dtype(), E => unfold_rows::<E>(&a, fold, output_block)))
     }
 
-    fn ss1_shared_product(
-        x: FloatTensor<Self>,
-        z: FloatTensor<Self>,
-        bias: Bias<Self>,
-        fold: Fold,
-    ) -> FloatTensor<Self> {
-        if x.layout().shape()[0] < MIN_PANEL_TOKENS {
-            return reference::shared_product::<Self>(x, z, bias, fold);
+    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
+        if strategy == Ss1Strategy::Reference {
+            return reference::product::<Self>(x, z, fold);
         }
-        let dtype = x.dtype();
-        let [a, z] = [Self::ss1_fold(x, fold, 0), z].map(to_native);
-        let bias = match bias {
-            Bias::Absent => None,
-            Bias::Added(bias) => Some(to_native(bias).to_contiguous()),
-        };
-        let y = with_native!(a.dtype(), E => {
-            product::dense::<E>(&a, &z, bias.as_ref().map(dense_slice))
-        });
-        from_native(y, dtype)
-    }
-
-    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
         in_native([x, z], |[x, z]| with_native!(x.dtype(), E => product::forward::<E>(&x, &z, fold)))
     }
 
-    fn ss1_input_gradient(dy: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
+    fn ss1_input_gradient(
+        dy: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        fold: Fold,
+        strategy: Ss1Strategy,
+    ) -> FloatTensor<Self> {
+        if strategy == Ss1Strategy::Reference {
+            return reference::input_gradient::<Self>(dy, z, fold);
+        }
         in_native([dy, z], |[dy, z]| with_native!(dy.dtype(), E => product::input_gradient::<E>(&dy, &z, fold)))
     }
 
-    fn ss1_weight_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
+    fn ss1_weight_gradient(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        fold: Fold,
+        strategy: Ss1Strategy,
+    ) -> FloatTensor<Self> {
+        if strategy == Ss1Strategy::Reference {
+            return reference::weight_gradient::<Self>(x, dy, fold);
+        }
         in_native([x, dy], |[x, dy]| with_native!(x.dtype(), E => product::weight_gradient::<E>(&x, &dy, fold)))
     }
 }
-
-/// Tokens from which packing the weights pays.
-const MIN_PANEL_TOKENS: usize = 6;
 
 /// Rows that one thread takes at a time: enough to outweigh handing them out.
 fn rows_per_task(rows: usize) -> usize {

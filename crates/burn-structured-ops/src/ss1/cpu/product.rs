@@ -2,8 +2,7 @@
 
 use super::doubled::{self, double, halve};
 use super::rotate::Plan;
-use crate::cpu::panel::{Rows, filled, side_by_side};
-use crate::cpu::{Crew, Matrix, Output, Scalar, contiguous, dense_slice, multiply};
+use crate::cpu::{Matrix, Output, Scalar, contiguous, dense_slice, multiply};
 use crate::ss1::Fold;
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
@@ -13,20 +12,6 @@ use rayon::prelude::*;
 const TILE_TOKENS: usize = 128;
 /// Tokens of a tile below which its GEMMs no longer pay for packing the weights.
 const MIN_TILE_TOKENS: usize = 16;
-
-/// `y = a Z + bias` for a sketch `a [tokens, w]` that serves all output rows.
-pub(super) fn dense<E: Scalar>(a: &FlexTensor, z: &FlexTensor, bias: Option<&[E]>) -> FlexTensor {
-    let [tokens, width] = a.layout().shape().dims();
-    let m = z.layout().shape()[1];
-    let rows = Rows::of(Matrix::<E>::of(a, 0)).expect("a sketch is contiguous");
-    // SAFETY: a product writes every element of its output.
-    let y = unsafe {
-        filled(tokens * m, |y| {
-            side_by_side(&Crew::default(), [1, tokens, width, m], |_| rows, |_| Matrix::of(z, 0), bias, y);
-        })
-    };
-    contiguous(y, Shape::new([tokens, m]))
-}
 
 /// The plans and row ranges of all output blocks.
 fn plans(fold: Fold, m: usize) -> Vec<(Plan, usize, usize)> {

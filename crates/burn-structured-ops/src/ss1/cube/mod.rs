@@ -9,7 +9,7 @@ mod kernel;
 mod launch;
 mod strategy;
 
-use super::{Fold, Ss1Backend, reference};
+use super::{Fold, Ss1Backend, Ss1Strategy, reference};
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 use burn_cubecl::CubeBackend;
@@ -29,22 +29,32 @@ impl Ss1Backend for CubeBackend {
         launch::fold_rows(a, fold, output_block, true)
     }
 
-    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
-        if x.shape().num_elements() == 0 || z.shape().num_elements() == 0 {
+    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
+        if strategy == Ss1Strategy::Reference || x.shape().num_elements() == 0 || z.shape().num_elements() == 0 {
             return reference::product::<Self>(x, z, fold);
         }
         launch::product(x, z, fold)
     }
 
-    fn ss1_input_gradient(dy: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
-        if dy.shape().num_elements() == 0 || z.shape().num_elements() == 0 {
+    fn ss1_input_gradient(
+        dy: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        fold: Fold,
+        strategy: Ss1Strategy,
+    ) -> FloatTensor<Self> {
+        if strategy == Ss1Strategy::Reference || dy.shape().num_elements() == 0 || z.shape().num_elements() == 0 {
             return reference::input_gradient::<Self>(dy, z, fold);
         }
         launch::input_gradient(dy, z, fold)
     }
 
-    fn ss1_weight_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self> {
-        if x.shape().num_elements() == 0 || dy.shape().num_elements() == 0 {
+    fn ss1_weight_gradient(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        fold: Fold,
+        strategy: Ss1Strategy,
+    ) -> FloatTensor<Self> {
+        if strategy == Ss1Strategy::Reference || x.shape().num_elements() == 0 || dy.shape().num_elements() == 0 {
             return reference::weight_gradient::<Self>(x, dy, fold);
         }
         launch::weight_gradient(x, dy, fold)

@@ -46,7 +46,7 @@ impl Stretch {
 }
 
 /// What a task reads, and what its thread is likely to read after it.
-pub(super) struct Onwards {
+pub(crate) struct Onwards {
     here: Stretch,
     next: Stretch,
     row_bytes: usize,
@@ -89,7 +89,7 @@ impl Onwards {
 }
 
 /// Lines to ask for, a few at a time.
-pub(super) struct Lines {
+pub(crate) struct Lines {
     line: *const u8,
     left: usize,
     /// Those after them.

@@ -1,0 +1,190 @@
+//! Block-diagonal products on Flex.
+//!
+//! Groups of neighbours are read and written in place: each block is packed into panels and meets its columns of `x`, or, for a
+//! handful of tokens, is read once as it lies. Features that are dealt out to the groups one by one are brought together first, and
+//! apart again afterwards ([`exchange`]): read where they lie, each would cost a cache line.
+//!
+//! f32 and f64 are native. f16 and bf16 are converted to f32 and back, which also accumulates in f32.
+
+mod exchange;
+
+use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference};
+use crate::Bias;
+use crate::cpu::panel::{Landing, Rows, SharedOutput, filled, over_tokens, side_by_side};
+use crate::cpu::streaming::{self, Runs, dot_rows};
+use crate::cpu::{
+    Crew, MIN_PANEL_TOKENS, Matrix, Scalar, Slot, contiguous, dense_slice, from_native, in_native, portions, to_native,
+    with_native, with_rows,
+};
+use burn::backend::Flex;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::Shape;
+use burn_flex::FlexTensor;
+use exchange::exchange;
+use pulp::Simd;
+
+/// Tokens whose features are brought together at a time: they stay in a cache, and blocks need not be packed often.
+const PORTION: usize = 256;
+
+impl BlockDiagonalBackend for Flex {
+    fn block_diagonal_product(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        bias: Bias<Self>,
+        orders: Orders,
+        strategy: BlockStrategy,
+    ) -> FloatTensor<Self> {
+        if strategy == BlockStrategy::Reference {
+            return reference::product::<Self>(x, w, bias, orders);
+        }
+        let dtype = x.dtype();
+        let [x, w] = [x, w].map(to_native);
+        let bias = bias.into_option().map(|bias| to_native(bias).to_contiguous());
+        let y = with_native!(x.dtype(), E => product::<E>(x, &w, bias.as_ref().map(dense_slice), orders));
+        from_native(y, dtype)
+    }
+
+    fn block_diagonal_gradient(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        blocks: usize,
+        orders: Orders,
+        strategy: BlockStrategy,
+    ) -> FloatTensor<Self> {
+        if strategy == BlockStrategy::Reference {
+            return reference::gradient::<Self>(x, dy, blocks, orders);
+        }
+        in_native([x, dy], |[x, dy]| with_native!(x.dtype(), E => gradient::<E>(x, dy, blocks, orders)))
+    }
+}
+
+fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>, orders: Orders) -> FlexTensor {
+    let [tokens, _] = x.layout().shape().dims();
+    let [blocks, p, _] = w.layout().shape().dims();
+    let m = blocks * p;
+    let x = with_rows::<E>(x);
+    let x = Matrix::<E>::of(&x, 0);
+    let crew = Crew::default();
+    // SAFETY: both ways write every element of the output.
+    let y = unsafe {
+        filled(tokens * m, |y| {
+            in_portions(tokens, orders, |start, tokens| {
+                let (x, y) = (x.rows(start, tokens), y.part(start * m, tokens * m));
+                match orders.output {
+                    Order::Grouped => of_neighbours(&crew, x, w, bias, orders.input, y),
+                    Order::Strided => E::with_buffer(Slot::Product, |buffer| {
+                        let [grouped] = portions(buffer, [tokens * m]);
+                        of_neighbours(&crew, x, w, None, orders.input, SharedOutput::new(&mut *grouped));
+                        exchange(&crew, Matrix::row_major(grouped, tokens, m, m), [blocks, p], bias, y);
+                    }),
+                }
+            });
+        })
+    };
+    contiguous(y, Shape::new([tokens, m]))
+}
+
+/// Calls `some` with the first token and the number of them, [`PORTION`] at a time if features have to be brought together.
+fn in_portions(tokens: usize, orders: Orders, mut some: impl FnMut(usize, usize)) {
+    let portion = if orders == Orders::default() { tokens } else { PORTION };
+    (0..tokens).step_by(portion.max(1)).for_each(|start| some(start, portion.min(tokens - start)));
+}
+
+/// The product in groups of neighbours, `y [tokens, b p]`, of rows in any order.
+fn of_neighbours<E: Scalar>(
+    crew: &Crew,
+    x: Matrix<'_, E>,
+    w: &FlexTensor,
+    bias: Option<&[E]>,
+    order: Order,
+    y: SharedOutput<'_, E>,
+) {
+    let [blocks, p, q] = w.layout().shape().dims();
+    together(crew, x, blocks, order, |x| {
+        if x.rows < MIN_PANEL_TOKENS && streaming::reads(w) {
+            return streamed(crew, x, w, bias, y);
+        }
+        let rows = Rows::of(x).expect("contiguous rows");
+        let of_block = |k: usize| rows.terms(k * q, q);
+        side_by_side(crew, [blocks, x.rows, q, p], of_block, |k| Matrix::of(w, k).transposed(), bias, y);
+    });
+}
+
+/// Calls `with` with the features of every group as neighbours.
+fn together<E: Scalar, R>(
+    crew: &Crew,
+    x: Matrix<'_, E>,
+    blocks: usize,
+    order: Order,
+    with: impl FnOnce(Matrix<'_, E>) -> R,
+) -> R {
+    match order {
+        Order::Grouped => with(x),
+        Order::Strided => E::with_buffer(Slot::Shared, |buffer| {
+            let [grouped] = portions(buffer, [x.rows * x.cols]);
+            // SAFETY: the buffer is this call's alone.
+            unsafe { exchange(crew, x, [x.cols / blocks, blocks], None, SharedOutput::new(&mut *grouped)) };
+            with(Matrix::row_major(grouped, x.rows, x.cols, x.cols))
+        }),
+    }
+}
+
+/// A handful of tokens: every block is read once, as it lies.
+fn streamed<E: Scalar>(crew: &Crew, x: Matrix<'_, E>, w: &FlexTensor, bias: Option<&[E]>, y: SharedOutput<'_, E>) {
+    let [_, p, q] = w.layout().shape().dims();
+    let (runs, threads) = (Runs::of(w), rayon::current_num_threads());
+    crew.each(runs.count, |task| {
+        let (block, cut) = runs.place(task);
+        let factor = runs.get(task).expect("a run of the factor");
+        let (x, column) = (x.cols(block * q, q), block * p + cut * runs.rows_of_run);
+        let bias = bias.map(|bias| &bias[column..][..factor.rows]);
+        pulp::Arch::new().dispatch(Streamed { x, factor, next: runs.get(task + threads), bias, y, column });
+    });
+}
+
+/// Some rows of a block for all tokens.
+struct Streamed<'a, E: Scalar> {
+    x: Matrix<'a, E>,
+    factor: Matrix<'a, E>,
+    next: Option<Matrix<'a, E>>,
+    bias: Option<&'a [E]>,
+    y: SharedOutput<'a, E>,
+    column: usize,
+}
+
+impl<E: Scalar> pulp::WithSimd for Streamed<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, factor, next, bias, y, column } = self;
+        let (tokens, stride) = (x.rows, y.len() / x.rows);
+        // SAFETY: no other task has these columns.
+        unsafe {
+            dot_rows(simd, tokens, x.onwards(), x.row_stride as usize, factor, next, bias, y, column, stride);
+        }
+    }
+}
+
+/// `dW_k = dy_kᵀ x_k`.
+fn gradient<E: Scalar>(x: FlexTensor, dy: FlexTensor, blocks: usize, orders: Orders) -> FlexTensor {
+    let [x, dy] = [x, dy].map(with_rows::<E>);
+    let (x, dy) = (Matrix::<E>::of(&x, 0), Matrix::<E>::of(&dy, 0));
+    let (tokens, p, q) = (x.rows, dy.cols / blocks, x.cols / blocks);
+    let crew = Crew::default();
+    // SAFETY: there are tokens, and the first of them write every element, to which the others add.
+    let gradient = unsafe {
+        filled(blocks * p * q, |out| {
+            in_portions(tokens, orders, |start, tokens| {
+                let landing = if start == 0 { Landing::Overwrite } else { Landing::AddTo };
+                together(&crew, dy.rows(start, tokens), blocks, orders.output, |dy| {
+                    together(&crew, x.rows(start, tokens), blocks, orders.input, |x| {
+                        let (left, right) = (|k: usize| dy.cols(k * p, p), |k: usize| x.cols(k * q, q));
+                        over_tokens(&crew, [blocks, tokens, p, q], left, right, out, landing);
+                    });
+                });
+            });
+        })
+    };
+    contiguous(gradient, Shape::new([blocks, p, q]))
+}

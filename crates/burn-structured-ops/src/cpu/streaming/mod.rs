@@ -1,0 +1,64 @@
+//! Reading factors once, in the order they lie in: for a handful of tokens, whose products are bound by that.
+//!
+//! Nothing is packed. A few rows are read side by side, all tokens meet them while they are in registers, and what is read next is
+//! asked for meanwhile.
+
+mod dots;
+mod onwards;
+
+pub(crate) use dots::dot_rows;
+pub(crate) use onwards::{Lines, Onwards};
+
+use super::{Matrix, Scalar};
+use burn_flex::FlexTensor;
+
+/// Elements of a factor for one task at least: less is not worth handing out.
+const TASK_ELEMENTS: usize = 1 << 15;
+/// Tasks of a stage at most, for each thread.
+const TASKS_PER_THREAD: usize = 4;
+/// Rows read side by side.
+pub(crate) const ROWS: usize = 4;
+/// Tokens that share what is loaded of a row, if there are so many.
+pub(crate) const PAIR: usize = 2;
+
+/// Whether a factor lies as these paths read it: the last axis as the contiguous one.
+pub(crate) fn reads(factor: &FlexTensor) -> bool {
+    factor.layout().strides()[2] == 1
+}
+
+/// The runs of rows that the blocks of a factor `[blocks, rows, cols]` are read in.
+#[derive(Clone, Copy)]
+pub(crate) struct Runs<'a> {
+    factor: &'a FlexTensor,
+    /// Rows of a run, the last of a block excepted, …
+    pub rows_of_run: usize,
+    /// … and runs of a block.
+    pub cuts: usize,
+    pub count: usize,
+}
+
+impl<'a> Runs<'a> {
+    pub fn of(factor: &'a FlexTensor) -> Self {
+        let [blocks, rows, cols] = factor.layout().shape().dims();
+        let tasks = (blocks * rows * cols / TASK_ELEMENTS).min(TASKS_PER_THREAD * rayon::current_num_threads());
+        let wanted = tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).max(1);
+        let rows_of_run = rows.div_ceil(wanted);
+        let cuts = rows.div_ceil(rows_of_run);
+        Self { factor, rows_of_run, cuts, count: blocks * cuts }
+    }
+
+    /// The block of a run, and its place in the block.
+    pub fn place(self, run: usize) -> (usize, usize) {
+        (run / self.cuts, run % self.cuts)
+    }
+
+    /// The rows of a run, if there are so many.
+    pub fn get<E: Scalar>(self, run: usize) -> Option<Matrix<'a, E>> {
+        let (block, cut) = self.place(run);
+        (run < self.count).then(|| {
+            let factor = Matrix::of(self.factor, block);
+            let first = cut * self.rows_of_run;
+            factor.rows(first, self.rows_of_run.min(factor.rows - first))
+        })
+    }
+}

@@ -1,0 +1,60 @@
+//! Dense products on Flex, out of packed panels.
+
+use super::DenseBackend;
+use crate::Bias;
+use crate::cpu::panel::{Landing, Rows, filled, over_tokens, side_by_side};
+use crate::cpu::{
+    Crew, MIN_PANEL_TOKENS, Matrix, Scalar, contiguous, dense_slice, from_native, in_native, to_native, with_native,
+    with_rows,
+};
+use burn::backend::Flex;
+use burn::backend::ops::{FloatTensorOps, ModuleOps};
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::Shape;
+use burn_flex::FlexTensor;
+
+impl DenseBackend for Flex {
+    fn dense_product(x: FloatTensor<Self>, w: FloatTensor<Self>, bias: Bias<Self>) -> FloatTensor<Self> {
+        if x.layout().shape()[0] < MIN_PANEL_TOKENS {
+            return Self::linear(x, w, bias.into_option());
+        }
+        let dtype = x.dtype();
+        let [x, w] = [x, w].map(to_native);
+        let bias = bias.into_option().map(|bias| to_native(bias).to_contiguous());
+        from_native(with_native!(x.dtype(), E => product::<E>(x, &w, bias.as_ref().map(dense_slice))), dtype)
+    }
+
+    fn dense_input_gradient(dy: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::dense_product(dy, Self::float_swap_dims(w, 0, 1), Bias::Absent)
+    }
+
+    fn dense_factor_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        if x.layout().shape()[0] < MIN_PANEL_TOKENS {
+            return Self::linear_weight_backward(x, dy);
+        }
+        in_native([x, dy], |[x, dy]| with_native!(x.dtype(), E => factor_gradient::<E>(&x, dy)))
+    }
+}
+
+fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>) -> FlexTensor {
+    let ([tokens, n], m) = (x.layout().shape().dims(), w.layout().shape()[1]);
+    let x = with_rows::<E>(x);
+    let rows = Rows::of(Matrix::<E>::of(&x, 0)).expect("contiguous rows");
+    // SAFETY: a product writes every element of its output.
+    let y = unsafe {
+        filled(tokens * m, |y| {
+            side_by_side(&Crew::default(), [1, tokens, n, m], |_| rows, |_| Matrix::of(w, 0), bias, y);
+        })
+    };
+    contiguous(y, Shape::new([tokens, m]))
+}
+
+fn factor_gradient<E: Scalar>(x: &FlexTensor, dy: FlexTensor) -> FlexTensor {
+    let ([tokens, n], m) = (x.layout().shape().dims(), dy.layout().shape()[1]);
+    let (x, dy) = (Matrix::<E>::of(x, 0), Matrix::<E>::of(&dy, 0));
+    // SAFETY: there are tokens, so every element is written.
+    let gradient = unsafe {
+        filled(n * m, |out| over_tokens(&Crew::default(), [1, tokens, n, m], |_| x, |_| dy, out, Landing::Overwrite))
+    };
+    contiguous(gradient, Shape::new([n, m]))
+}

@@ -1,0 +1,151 @@
+//! Products with a dense factor, and the low-rank ones that are made of them.
+
+use crate::rounding::assert_close;
+use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
+use crate::tensors::{Layout, place, read};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, AutodiffBackend, ops::FloatTensorOps};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_autodiff::checkpoint::strategy::NoCheckpointing;
+use burn_structured_ops::Bias;
+use burn_structured_ops::dense::{DenseBackend, dense_linear};
+use burn_structured_ops::low_rank::{low_rank_linear, low_rank_to_dense};
+
+type Ad<B> = Autodiff<B, NoCheckpointing>;
+
+/// One product, with the values of its operands: small multiples of 1/16, which every float type holds.
+struct Case {
+    /// Tokens, features in, features out.
+    sizes: [usize; 3],
+    x: Vec<f64>,
+    w: Vec<f64>,
+    bias: Vec<f64>,
+    g: Vec<f64>,
+}
+
+/// A token, tile edges; more terms than are taken at a time, forward and over the tokens; several groups of columns.
+const SIZES: [[usize; 3]; 8] =
+    [[1, 7, 5], [5, 16, 3], [6, 15, 17], [17, 33, 129], [13, 1030, 40], [1027, 9, 21], [130, 48, 700], [40, 127, 126]];
+
+impl Case {
+    fn new([tokens, n, m]: [usize; 3]) -> Self {
+        let draw = |len: usize, salt: usize| -> Vec<f64> {
+            (0..len).map(|index| (((index + 1) * (salt * 2 + 7919)) % 31) as f64 / 16.0 - 15.0 / 16.0).collect()
+        };
+        Self {
+            sizes: [tokens, n, m],
+            x: draw(tokens * n, 1),
+            w: draw(n * m, 2),
+            bias: draw(m, 3),
+            g: draw(tokens * m, 4),
+        }
+    }
+
+    /// `y`, `dx`, `dw` and `dbias`, term by term from the definition, each with the sums of the terms' absolute values.
+    fn oracle(&self) -> [(Vec<f64>, Vec<f64>); 4] {
+        let [tokens, n, m] = self.sizes;
+        let sums = |[rows, cols, terms]: [usize; 3], term: &dyn Fn(usize, usize, usize) -> f64| {
+            let of = |place: usize| (0..terms).map(move |k| term(place / cols, place % cols, k));
+            let values = (0..rows * cols).map(|place| of(place).sum()).collect();
+            (values, (0..rows * cols).map(|place| of(place).map(f64::abs).sum()).collect())
+        };
+        let with_bias = |token: usize, out: usize, k: usize| match k {
+            bias if bias == n => self.bias[out],
+            k => self.x[token * n + k] * self.w[k * m + out],
+        };
+        [
+            sums([tokens, m, n + 1], &with_bias),
+            sums([tokens, n, m], &|token, k, out| self.g[token * m + out] * self.w[k * m + out]),
+            sums([n, m, tokens], &|k, out, token| self.x[token * n + k] * self.g[token * m + out]),
+            sums([1, m, tokens], &|_, out, token| self.g[token * m + out]),
+        ]
+    }
+
+    fn check<B: StructuredBackend>(&self, subject: &Subject<B>, dtype: DType, layout: Layout) {
+        let [tokens, n, m] = self.sizes;
+        let leaf = |values: &[f64], shape: &[usize], layout: Layout| -> FloatTensor<Ad<B>> {
+            let tensor = place::<B>(values, shape, dtype, layout, &subject.device);
+            Ad::<B>::float_set_require_grad(<Ad<B> as AutodiffBackend>::from_inner(tensor), true)
+        };
+        let (x, w) = (leaf(&self.x, &[tokens, n], layout), leaf(&self.w, &[n, m], layout));
+        let bias = leaf(&self.bias, &[m], Layout::Contiguous);
+        let g = place::<B>(&self.g, &[tokens, m], dtype, layout, &subject.device);
+        let y = Ad::<B>::dense_product(x.clone(), w.clone(), Bias::Added(bias.clone()));
+        let output = read::<B>(y.clone().into_primitive());
+        let grads = Ad::<B>::float_mul(y, <Ad<B> as AutodiffBackend>::from_inner(g)).backward();
+        let gradient = |leaf: &FloatTensor<Ad<B>>| read::<B>(leaf.grad(&grads).expect("a gradient"));
+        let actual = [output, gradient(&x), gradient(&w), gradient(&bias)];
+        let (names, lengths) = (["y", "dx", "dw", "dbias"], [n + 1, m, tokens, tokens]);
+        for (((name, actual), (expected, magnitude)), length) in
+            names.into_iter().zip(&actual).zip(&self.oracle()).zip(lengths)
+        {
+            let what = format!("{}, {dtype:?}, {layout:?}, {:?}: {name}", subject.name, self.sizes);
+            assert_close(&what, dtype, length, actual, expected, magnitude);
+        }
+    }
+}
+
+struct EveryCase;
+
+impl Promise for EveryCase {
+    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
+        for (dtype, _) in subject.products() {
+            for (index, sizes) in SIZES.into_iter().enumerate() {
+                let layouts = match (subject.scope, index) {
+                    (Scope::Native, _) => &[Layout::Contiguous, Layout::Permuted, Layout::Sliced][..],
+                    // Elsewhere these are Burn's own operations.
+                    (_, 2) => &[Layout::Contiguous],
+                    _ => &[],
+                };
+                layouts.iter().for_each(|layout| Case::new(sizes).check(subject, dtype, *layout));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_size_and_layout_agrees_with_the_oracle() {
+    every_backend(&EveryCase);
+}
+
+fn drawn<const D: usize>(values: &[f64], shape: [usize; D]) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), (&Device::flex(), DType::F64))
+}
+
+#[test]
+fn a_low_rank_product_is_that_with_the_dense_matrix() {
+    for [tokens, n, r] in SIZES {
+        let (first, second) = (Case::new([tokens, n, r]), Case::new([tokens, r, 19]));
+        let (x, v, ut) = (drawn(&first.x, [1, tokens, n]), drawn(&first.w, [n, r]), drawn(&second.w, [r, 19]));
+        let bias = drawn(&second.bias, [19]);
+        let dense = low_rank_to_dense(v.clone(), ut.clone());
+        let expected = x.clone().squeeze_dim::<2>(0).matmul(dense.transpose()) + bias.clone().unsqueeze();
+        let y = low_rank_linear(x, v, ut, Some(bias)).squeeze_dim::<2>(0);
+        let magnitude = expected.clone().abs().max().into_scalar::<f64>().max(1.0);
+        let error = (y - expected).abs().max().into_scalar::<f64>();
+        assert!(error <= (n + r) as f64 * f64::EPSILON * magnitude * r as f64, "{tokens} × {n}, rank {r}: {error}");
+    }
+}
+
+#[test]
+fn one_vector_is_a_token() {
+    let case = Case::new([1, 7, 5]);
+    let y = dense_linear(drawn(&case.x, [7]), drawn(&case.w, [7, 5]), None);
+    let expected: f64 = (0..7).map(|k| case.x[k] * case.w[k * 5]).sum();
+    assert_eq!(y.dims(), [5]);
+    assert!((y.slice([0..1]).into_scalar::<f64>() - expected).abs() < 1e-12);
+}
+
+#[test]
+#[should_panic(expected = "the last axis of `x` must be n as `v` [7, 2] says, got 6")]
+fn an_input_of_another_size_is_named() {
+    let zeros = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &Device::flex());
+    low_rank_linear(zeros([3, 6]), zeros([7, 2]), zeros([2, 5]), None);
+}
+
+#[test]
+#[should_panic(expected = "`v` [7, 2] and `ut` [3, 5] must have the same rank")]
+fn factors_of_different_rank_are_named() {
+    let zeros = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &Device::flex());
+    low_rank_linear(zeros([3, 7]), zeros([7, 2]), zeros([3, 5]), None);
+}
