@@ -3,9 +3,12 @@
 use super::projection::run_terms;
 use crate::cpu::Scalar;
 use crate::cpu::panel::{self, tasks_wanted};
+use gemm_common::cache::CACHE_INFO;
 
-/// Bytes that a task may keep: they have to stay in a second-level cache.
-const KEPT_BYTES: usize = 400 << 10;
+/// Bytes that a task may keep at the least and at the most, …
+const KEPT_BYTES: [usize; 2] = [400 << 10, 1200 << 10];
+/// … and what it leaves of a second-level cache, in which they have to stay, to the rows and the factor that pass through.
+const PASSING_BYTES: usize = 624 << 10;
 /// Panels of a strip at most.
 const STRIP_PANELS: usize = 4;
 /// Tiles of rows to take at least, whatever has to be kept for them.
@@ -14,6 +17,12 @@ const LEAST_TILES: usize = 8;
 const SHARED_TILES: usize = 3;
 /// What an element of a factor costs beside one of the rows that meet it: it is read in short pieces, and packed.
 const FACTOR_COST: usize = 8;
+
+/// Bytes that a task may keep on this processor.
+fn kept_bytes() -> usize {
+    let [least, most] = KEPT_BYTES;
+    CACHE_INFO[1].cache_bytes.saturating_sub(PASSING_BYTES).clamp(least, most)
+}
 
 /// What is shared out: rows by a factor in blocks of `terms` rows and `r` columns; there is at least one of each.
 #[derive(Clone, Copy)]
@@ -59,7 +68,7 @@ impl Cut {
         let strips = |panels: usize| of_rank.div_ceil(panels);
         // Tokens that stay in cache.
         let most = |panels: usize| {
-            let room = KEPT_BYTES / (panels * width * size_of::<E>());
+            let room = kept_bytes() / (panels * width * size_of::<E>());
             let by_tokens = room.saturating_sub(run_terms(terms) + kept);
             by_tokens / kept_by_token / tile_rows * tile_rows
         };
@@ -129,7 +138,7 @@ mod tests {
             let (width, tile_rows) = panel::shape::<f32>();
             assert!(panels >= 1 && tile % tile_rows == 0, "{panels} panels, {tile} tokens");
             let values = panels * width * (run_terms(terms) + kept + blocks * tile);
-            assert!(values * 4 <= KEPT_BYTES, "{panels} panels, {tile} tokens");
+            assert!(values * 4 <= kept_bytes(), "{panels} panels, {tile} tokens");
             let tasks = r.div_ceil(width).div_ceil(panels) * tokens.div_ceil(tile);
             assert!(tasks >= 8 || tokens < 8 * tile_rows, "{tasks} tasks");
         }
