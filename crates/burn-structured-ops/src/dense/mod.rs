@@ -61,7 +61,7 @@ pub trait DenseBackend: Backend {
 /// - bias: `[m]`
 /// - output: `[.., m]`
 ///
-/// A quantized `w` is left to Burn's [`linear`].
+/// A quantized `w` and an empty `x` are left to Burn's [`linear`].
 ///
 /// # Panics
 ///
@@ -79,10 +79,11 @@ pub trait DenseBackend: Backend {
 /// assert_eq!(dense_linear(x, w, None).dims(), [2, 5, 8]);
 /// ```
 pub fn dense_linear<const D: usize>(x: Tensor<D>, w: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
-    if matches!(w.dtype(), DType::QFloat(_)) {
+    let mut shape = x.shape();
+    // Nothing to gain, and an empty sum is still a bias.
+    if matches!(w.dtype(), DType::QFloat(_)) || shape.num_elements() == 0 {
         return linear(x, w, bias);
     }
-    let mut shape = x.shape();
     let [n, m] = w.dims();
     assert_eq!(shape[D - 1], n, "dense: the last axis of `x` must be n = {n} as `w` {:?} says", w.dims());
     assert_eq!(w.dtype(), x.dtype(), "dense: `w` and `x` must have the same dtype");
@@ -90,11 +91,7 @@ pub fn dense_linear<const D: usize>(x: Tensor<D>, w: Tensor<2>, bias: Option<Ten
         assert_eq!(bias.dims(), [m], "dense: `bias` must have m = {m} elements, got {:?}", bias.dims());
         assert_eq!(bias.dtype(), x.dtype(), "dense: `bias` and `x` must have the same dtype");
     }
-    let tokens = shape.num_elements() / n.max(1);
     shape[D - 1] = m;
-    if tokens == 0 {
-        return Tensor::zeros(shape, (&x.device(), x.dtype()));
-    }
     let (x, w) = (rows(x).into_dispatch(), w.into_dispatch());
     Tensor::<2>::from_dispatch(<Dispatch as DenseBackend>::dense_product(x, w, Bias::of(bias))).reshape(shape)
 }

@@ -378,7 +378,12 @@ fn every_strategy_has_the_gradients_of_the_oracle() {
                 [x, z].map(|leaf| leaf.grad(&grads).expect("a gradient").into_data().try_into_vec::<f32>().unwrap())
             };
             let expected = case.oracle();
-            for strategy in [Ss1Strategy::Reference, Ss1Strategy::Sketched, Ss1Strategy::Fused] {
+            // The others rest on the device's own matmul, which cannot be launched everywhere.
+            let strategies = match device == Device::flex() {
+                true => &[Ss1Strategy::Auto, Ss1Strategy::Reference, Ss1Strategy::Sketched, Ss1Strategy::Fused][..],
+                false => &[Ss1Strategy::Fused],
+            };
+            for &strategy in strategies {
                 let [dx, dz] = gradients(&device, strategy).map(|values| values.into_iter().map(f64::from).collect());
                 let what = format!("{device:?}, {strategy:?}, {fold:?}");
                 let check = |name: &str, length: usize, actual: Vec<f64>, (expected, magnitude): &Bounded| {

@@ -26,6 +26,7 @@ pub(super) unsafe fn exchange<E: Scalar>(
 ) {
     let [rows, cols] = sizes;
     assert!(rows * cols == x.cols && out.len() == x.rows * x.cols, "as many features in as out");
+    assert!(bias.is_none_or(|bias| bias.len() == x.cols), "a bias for every feature");
     crew.each(x.rows.div_ceil(TOKENS), |task| {
         let start = task * TOKENS;
         let x = x.rows(start, TOKENS.min(x.rows - start));

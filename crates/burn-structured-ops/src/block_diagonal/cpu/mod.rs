@@ -62,6 +62,10 @@ fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>, orders:
     let [tokens, _] = x.layout().shape().dims();
     let [blocks, p, _] = w.layout().shape().dims();
     let m = blocks * p;
+    if tokens * m == 0 {
+        return contiguous(Vec::<E>::new(), Shape::new([tokens, m]));
+    }
+    let orders = of_blocks(blocks, orders);
     let x = with_rows::<E>(x);
     let x = Matrix::<E>::of(&x, 0);
     let crew = Crew::default();
@@ -82,6 +86,11 @@ fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>, orders:
         })
     };
     contiguous(y, Shape::new([tokens, m]))
+}
+
+/// A single block has all features in either order.
+fn of_blocks(blocks: usize, orders: Orders) -> Orders {
+    if blocks == 1 { Orders::default() } else { orders }
 }
 
 /// Calls `some` with the first token and the number of them, [`PORTION`] at a time if features have to be brought together.
@@ -171,6 +180,10 @@ fn gradient<E: Scalar>(x: FlexTensor, dy: FlexTensor, blocks: usize, orders: Ord
     let [x, dy] = [x, dy].map(with_rows::<E>);
     let (x, dy) = (Matrix::<E>::of(&x, 0), Matrix::<E>::of(&dy, 0));
     let (tokens, p, q) = (x.rows, dy.cols / blocks, x.cols / blocks);
+    if tokens == 0 {
+        return contiguous(vec![E::ZERO; blocks * p * q], Shape::new([blocks, p, q]));
+    }
+    let orders = of_blocks(blocks, orders);
     let crew = Crew::default();
     // SAFETY: there are tokens, and the first of them write every element, to which the others add.
     let gradient = unsafe {

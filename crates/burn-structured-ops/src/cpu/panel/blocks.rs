@@ -98,6 +98,7 @@ impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { rows, factor: all, run, target, ahead, panels } = self;
+        assert_eq!(rows.terms, all.rows, "sizes of a product");
         let width = all.cols.next_multiple_of(width::<S, E>());
         let mut start = 0;
         loop {
