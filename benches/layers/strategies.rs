@@ -1,4 +1,4 @@
-//! The strategies of BLAST and SS1 besides `Auto` and the plain form, and which of them are paths of their own for a product.
+//! The strategies of BLAST and SS1, `Auto` and the plain form aside, and which of them are paths of their own for a product.
 
 use super::arguments::Pass;
 use super::candidates::is_a_processor;
@@ -38,7 +38,7 @@ impl Path {
         match (self, layer) {
             (Self::Blast(strategy), StructuredLinear::Blast(layer)) => layer.forward_with(x, strategy),
             (Self::Ss1(strategy), StructuredLinear::Ss1(layer)) => layer.forward_with(x, strategy),
-            (_, other) => other.forward(x),
+            (path, _) => unreachable!("{path:?} is offered for its own structure alone"),
         }
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! A structured matrix stores a weight `W [m, n]` as a few small factors and multiplies by it without ever forming it.
 //! Each operation family lives in its own folder and is a public function on [`burn::Tensor`]. BLAST, SS1 and block-diagonal
-//! products, those with a dense factor and positive definite systems have a backend extension trait whose default body is plain Burn (the reference,
-//! and the oracle of the tests), native code for the backends that have it, and a hand-written backward pass. Low-rank
-//! matrices are made of dense products, Monarch and Pixelfly of block-diagonal ones; Kronecker products and Gaudi masks are a few of Burn's own operations.
+//! products, those with a dense factor and positive definite systems have a backend extension trait whose default body is
+//! plain Burn (the reference, and the oracle of the tests), native code for the backends that have it, and a hand-written
+//! backward pass. Low-rank matrices are made of dense products, Monarch and Pixelfly of block-diagonal ones; Kronecker
+//! products and Gaudi masks are a few of Burn's own operations.
 //!
 //! This crate knows nothing of modules, configurations or files: those are in `burn-structured-nn` and above.
 //!
@@ -20,6 +21,7 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 
 mod bias;
+mod bilinear;
 pub mod blast;
 pub mod block_diagonal;
 #[cfg(feature = "flex")]

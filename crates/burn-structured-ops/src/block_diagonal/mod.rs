@@ -5,8 +5,9 @@
 //! factors of a Monarch matrix and the sparse part of a Pixelfly matrix are products of this kind.
 //!
 //! Which features a group consists of is an [`Order`] on either side: neighbours, or every `b`-th. With a choice of it the
-//! permutations between such factors belong to the products: on CubeCL devices they are strides of the GEMMs' operands, except for
-//! an output that Burn's matmul cannot write, which is permuted afterwards; on Flex they happen in cache. The gradient of the input is again a product of this kind, with the blocks transposed and the orders swapped.
+//! permutations between such factors belong to the products: on CubeCL devices they are strides of the GEMMs' operands, except
+//! for an output that Burn's matmul cannot write, which is permuted afterwards; on Flex they happen in cache. The gradient of the
+//! input is again a product of this kind, with the blocks transposed and the orders swapped.
 
 mod backward;
 #[cfg(feature = "flex")]

@@ -1,4 +1,4 @@
-//! Strided matrices and the GEMM on them; the only unsafe code of the CPU path.
+//! Strided matrices and the GEMM on them.
 
 use super::Scalar;
 use burn_flex::FlexTensor;

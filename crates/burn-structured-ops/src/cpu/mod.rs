@@ -1,6 +1,6 @@
 //! What the native code of every operation on Flex shares: strided matrices and the GEMM on them, products out of packed
-//! panels, and of factors read once, vectorised loops, threads that stay together for all stages of a product, and the way from tensors to slices and
-//! back.
+//! panels and with factors that are read once as they lie, vectorised loops, threads that stay together for all stages of
+//! a product, and the way from tensors to slices and back.
 
 mod crew;
 mod matrix;
@@ -18,5 +18,5 @@ pub(crate) use simd::{load, load_at, store, store_at, vectorized};
 pub(crate) use split::{Split, fill_bias};
 pub(crate) use tensor::{contiguous, dense_slice, from_native, in_native, to_native, with_native, with_rows};
 
-/// Tokens from which packing a factor pays, which is multiplied by once.
+/// Tokens from which packing a factor pays that is used in one product only.
 pub(crate) const MIN_PANEL_TOKENS: usize = 6;

@@ -4,9 +4,10 @@
 //! `z` alone, never a sketch.
 
 use super::{Fold, Ss1Backend, Ss1Strategy};
+use crate::Bias;
+use crate::bilinear::{Bilinear, record};
 use burn::backend::Autodiff;
 use burn::backend::tensor::FloatTensor;
-use burn_autodiff::NodeId;
 use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
@@ -31,21 +32,7 @@ impl<B: Ss1Backend, C: CheckpointStrategy> Ss1Backend for Autodiff<B, C> {
     }
 
     fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
-        match Product.prepare::<C>([x.node(), z.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                // Each gradient needs the other operand.
-                let saved = Saved {
-                    x: z.is_tracked().then(|| prep.checkpoint(&x)),
-                    z: x.is_tracked().then(|| prep.checkpoint(&z)),
-                    fold,
-                    strategy,
-                };
-                prep.finish(saved, B::ss1_product(x.into_primitive(), z.into_primitive(), fold, strategy))
-            }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::ss1_product(x.into_primitive(), z.into_primitive(), fold, strategy))
-            }
-        }
+        record::<B, C>(Product { fold, strategy }, x, z, Bias::Absent)
     }
 }
 
@@ -79,31 +66,22 @@ impl<B: Ss1Backend> Backward<B, 1> for Unfolding {
     }
 }
 
-#[derive(Debug)]
-struct Product;
-
-#[derive(Clone, Debug)]
-struct Saved {
-    x: Option<NodeId>,
-    z: Option<NodeId>,
+#[derive(Clone, Copy, Debug)]
+struct Product {
     fold: Fold,
     strategy: Ss1Strategy,
 }
 
-impl<B: Ss1Backend> Backward<B, 2> for Product {
-    type State = Saved;
+impl<B: Ss1Backend> Bilinear<B> for Product {
+    fn product(self, x: FloatTensor<B>, z: FloatTensor<B>, bias: Bias<B>) -> FloatTensor<B> {
+        bias.add_to(B::ss1_product(x, z, self.fold, self.strategy))
+    }
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        let Saved { x, z, fold, strategy } = ops.state;
-        let [x_node, z_node] = ops.parents;
-        if let (Some(node), Some(id)) = (x_node, z) {
-            let z: FloatTensor<B> = checkpointer.retrieve_node_output(id);
-            grads.register::<B>(node.id, B::ss1_input_gradient(dy.clone(), z, fold, strategy));
-        }
-        if let (Some(node), Some(id)) = (z_node, x) {
-            let x: FloatTensor<B> = checkpointer.retrieve_node_output(id);
-            grads.register::<B>(node.id, B::ss1_weight_gradient(x, dy, fold, strategy));
-        }
+    fn input_gradient(self, dy: FloatTensor<B>, z: FloatTensor<B>) -> FloatTensor<B> {
+        B::ss1_input_gradient(dy, z, self.fold, self.strategy)
+    }
+
+    fn weight_gradient(self, x: FloatTensor<B>, dy: FloatTensor<B>) -> FloatTensor<B> {
+        B::ss1_weight_gradient(x, dy, self.fold, self.strategy)
     }
 }

@@ -126,7 +126,7 @@ pub trait Ss1Backend: Backend {
 ///
 /// # Panics
 ///
-/// If a shape does not fit the others; the message names the tensor.
+/// If a shape does not fit the others, or the tensors' dtypes differ; the message names the tensor.
 ///
 /// # Example
 ///
@@ -165,6 +165,7 @@ pub fn ss1_linear_with<const D: usize>(
     assert_eq!(z.dtype(), x.dtype(), "ss1: `z` and `x` must have the same dtype");
     if let Some(bias) = &bias {
         assert_eq!(bias.dims(), [m], "ss1: `bias` must have m = {m} elements, got {:?}", bias.dims());
+        assert_eq!(bias.dtype(), x.dtype(), "ss1: `bias` and `x` must have the same dtype");
     }
     let tokens = shape.num_elements() / fold.d_input.max(1);
     let mut output = shape;

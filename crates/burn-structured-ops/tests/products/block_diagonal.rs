@@ -2,7 +2,7 @@
 
 use crate::rounding::assert_close;
 use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
-use crate::tensors::{Layout, place, read};
+use crate::tensors::{Layout, draw, place, read};
 use burn::backend::Autodiff;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -32,9 +32,6 @@ const ORDERS: [Order; 2] = [Order::Grouped, Order::Strided];
 
 impl Case {
     fn new(tokens: usize, [b, p, q]: [usize; 3], orders: Orders) -> Self {
-        let draw = |len: usize, salt: usize| -> Vec<f64> {
-            (0..len).map(|index| (((index + 1) * (salt * 2 + 7919)) % 31) as f64 / 16.0 - 15.0 / 16.0).collect()
-        };
         let (m, n) = (b * p, b * q);
         let (x, w, bias, g) = (draw(tokens * n, 1), draw(b * p * q, 2), draw(m, 3), draw(tokens * m, 4));
         Self { tokens, sizes: [b, p, q], orders, x, w, bias, g }

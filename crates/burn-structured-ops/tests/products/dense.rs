@@ -2,7 +2,7 @@
 
 use crate::rounding::assert_close;
 use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
-use crate::tensors::{Layout, place, read};
+use crate::tensors::{Layout, draw, place, read};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, ops::FloatTensorOps};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -29,9 +29,6 @@ const SIZES: [[usize; 3]; 8] =
 
 impl Case {
     fn new([tokens, n, m]: [usize; 3]) -> Self {
-        let draw = |len: usize, salt: usize| -> Vec<f64> {
-            (0..len).map(|index| (((index + 1) * (salt * 2 + 7919)) % 31) as f64 / 16.0 - 15.0 / 16.0).collect()
-        };
         Self {
             sizes: [tokens, n, m],
             x: draw(tokens * n, 1),

@@ -2,7 +2,7 @@
 
 use crate::rounding::assert_close;
 use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend, public_devices};
-use crate::tensors::{Layout, ReferenceFile, place, read, reference_files};
+use crate::tensors::{Layout, ReferenceFile, draw, place, read, reference_files};
 use burn::backend::Autodiff;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -32,11 +32,6 @@ fn cases() -> Vec<(usize, usize, Fold)> {
         (tokens, d_output, Fold { d_input, reduction, block_k, block_n, rotations })
     })
     .collect()
-}
-
-/// Operands that every float type holds exactly: small multiples of 1/16.
-fn draw(len: usize, salt: usize) -> Vec<f64> {
-    (0..len).map(|index| (((index + 1) * (salt * 2 + 7919)) % 31) as f64 / 16.0 - 15.0 / 16.0).collect()
 }
 
 struct Case {

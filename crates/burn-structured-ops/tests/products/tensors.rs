@@ -18,6 +18,11 @@ pub enum Layout {
     Broadcast,
 }
 
+/// Small multiples of 1/16, which every float type holds exactly; `salt` tells one draw from another.
+pub fn draw(len: usize, salt: usize) -> Vec<f64> {
+    (0..len).map(|index| (((index + 1) * (salt * 2 + 7919)) % 31) as f64 / 16.0 - 15.0 / 16.0).collect()
+}
+
 /// Uploads `values`, of `shape`, so that they lie in memory as `layout` says.
 pub fn place<B: Backend>(
     values: &[f64],

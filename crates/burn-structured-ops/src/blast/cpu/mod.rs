@@ -159,10 +159,7 @@ fn forward(
         return (y, save.then_some(z));
     }
     let dtype = x.dtype();
-    let bias = match bias {
-        Bias::Absent => None,
-        Bias::Added(bias) => Some(to_native(bias)),
-    };
+    let bias = bias.into_option().map(to_native);
     let [x, u, s, v] = [x, u, s, v].map(to_native);
     let (y, z) = with_native!(x.dtype(), E => {
         forward::run::<E>(sizes, x, &u, &s, &v, bias.as_ref(), strategy, save)

@@ -22,9 +22,9 @@ pub(super) struct StripOfFactor<'a> {
     pub cols: usize,
 }
 
-/// Terms of a run, of which a factor has so many: as even as possible.
+/// Terms of a run, of which a factor has so many.
 pub(super) fn run_terms(terms: usize) -> usize {
-    terms.div_ceil(terms.div_ceil(RUN_TERMS).max(1))
+    panel::even_share(terms, RUN_TERMS)
 }
 
 impl<'a> StripOfFactor<'a> {

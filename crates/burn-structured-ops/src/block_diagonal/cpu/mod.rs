@@ -69,7 +69,7 @@ fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>, orders:
     let x = with_rows::<E>(x);
     let x = Matrix::<E>::of(&x, 0);
     let crew = Crew::default();
-    // SAFETY: both ways write every element of the output.
+    // SAFETY: both ways write every element of the output, a portion of its tokens at a time, and read none.
     let y = unsafe {
         filled(tokens * m, |y| {
             in_portions(tokens, orders, |start, tokens| {
@@ -109,7 +109,7 @@ fn of_neighbours<E: Scalar>(
     y: SharedOutput<'_, E>,
 ) {
     let [blocks, p, q] = w.layout().shape().dims();
-    together(crew, x, blocks, order, |x| {
+    together(crew, x, blocks, order, Slot::Shared, |x| {
         if x.rows < MIN_PANEL_TOKENS && streaming::reads(w) {
             return streamed(crew, x, w, bias, y);
         }
@@ -119,17 +119,18 @@ fn of_neighbours<E: Scalar>(
     });
 }
 
-/// Calls `with` with the features of every group as neighbours.
+/// Calls `with` with the features of every group as neighbours, in the buffer `slot` if they are not yet.
 fn together<E: Scalar, R>(
     crew: &Crew,
     x: Matrix<'_, E>,
     blocks: usize,
     order: Order,
+    slot: Slot,
     with: impl FnOnce(Matrix<'_, E>) -> R,
 ) -> R {
     match order {
         Order::Grouped => with(x),
-        Order::Strided => E::with_buffer(Slot::Shared, |buffer| {
+        Order::Strided => E::with_buffer(slot, |buffer| {
             let [grouped] = portions(buffer, [x.rows * x.cols]);
             // SAFETY: the buffer is this call's alone.
             unsafe { exchange(crew, x, [x.cols / blocks, blocks], None, SharedOutput::new(&mut *grouped)) };
@@ -190,8 +191,8 @@ fn gradient<E: Scalar>(x: FlexTensor, dy: FlexTensor, blocks: usize, orders: Ord
         filled(blocks * p * q, |out| {
             in_portions(tokens, orders, |start, tokens| {
                 let landing = if start == 0 { Landing::Overwrite } else { Landing::AddTo };
-                together(&crew, dy.rows(start, tokens), blocks, orders.output, |dy| {
-                    together(&crew, x.rows(start, tokens), blocks, orders.input, |x| {
+                together(&crew, dy.rows(start, tokens), blocks, orders.output, Slot::Product, |dy| {
+                    together(&crew, x.rows(start, tokens), blocks, orders.input, Slot::Shared, |x| {
                         let (left, right) = (|k: usize| dy.cols(k * p, p), |k: usize| x.cols(k * q, q));
                         over_tokens(&crew, [blocks, tokens, p, q], left, right, out, landing);
                     });

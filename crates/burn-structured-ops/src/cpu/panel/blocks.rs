@@ -1,6 +1,6 @@
 //! Products that have nothing to do with each other, shared out between the threads.
 
-use super::{Beside, Landing, Rows, SharedOutput, Target, pack_and_multiply, shape, width};
+use super::{Beside, Landing, Rows, SharedOutput, Target, even_share, pack_and_multiply, shape, width};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use gemm_common::cache::CACHE_INFO;
 use pulp::Simd;
@@ -19,9 +19,9 @@ pub(crate) fn tasks_wanted() -> usize {
     TASKS_PER_THREAD * rayon::current_num_threads()
 }
 
-/// Terms at a time, of so many: as even as possible.
+/// Terms at a time, of so many.
 pub(super) fn run_terms(terms: usize) -> usize {
-    terms.div_ceil(terms.div_ceil(RUN_TERMS).max(1))
+    even_share(terms, RUN_TERMS)
 }
 
 /// Columns of a factor that are packed together, of so many, so many terms at a time: as even as possible, in whole panels.
@@ -79,7 +79,7 @@ pub(crate) fn side_by_side<'a, E: Scalar>(
     });
 }
 
-/// A group of columns for one tile of rows, a run of terms at a time.
+/// A group of columns for one tile of rows, a run of terms at a time. Nothing else may access these elements of its target.
 pub(super) struct Group<'a, E: Scalar> {
     pub rows: Rows<'a, E>,
     pub factor: Matrix<'a, E>,
@@ -114,7 +114,8 @@ impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
                 _ => (rows.terms(start, here), target.adding()),
             };
             let (factor, panels) = (all.rows(start, here), &mut panels[..here * width]);
-            // SAFETY: no other task has these rows and columns; what is added to, the first run has written.
+            // SAFETY: whoever makes a group is alone with its rows and columns, and has written what it adds to; what later runs add
+            // to, the first one has.
             unsafe {
                 pack_and_multiply(simd, rows, factor, panels, factor.cols, target, ahead, &mut Beside::default())
             };

@@ -30,7 +30,7 @@ pub(crate) use output::{Landing, SharedOutput, Target, filled};
 pub(crate) use over_tokens::{over_tokens, turn_around, turned_stride};
 pub(crate) use product::{multiply_panels, pack_and_multiply};
 pub(crate) use rows::Rows;
-pub(crate) use tiling::{PLACES_BYTES, competing_stride, steps, tile_of};
+pub(crate) use tiling::{PLACES_BYTES, competing_stride, even_share, steps, tile_of};
 pub(crate) use transpose::transpose;
 
 use super::Scalar;

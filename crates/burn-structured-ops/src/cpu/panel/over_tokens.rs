@@ -1,6 +1,6 @@
 //! Sums over the tokens of what two operands hold of each: the gradient of a factor.
 
-use super::blocks::{Group, group_cols, run_terms};
+use super::blocks::{Group, group_cols, run_terms, tasks_wanted};
 use super::{Landing, Rows, SharedOutput, Target, competing_stride, shape, transpose};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use pulp::Simd;
@@ -8,10 +8,12 @@ use pulp::Simd;
 /// Rows of an output that are one task, in tiles.
 const TILES: usize = 8;
 
-/// `out_k = left_kᵀ right_k`, or what `landing` makes of it, of `blocks` pairs `[tokens, rows]` and `[tokens, cols]`, into `[blocks, rows, cols]`.
+/// `out_k = left_kᵀ right_k`, or what `landing` makes of it, of `blocks` pairs `[tokens, rows]` and `[tokens, cols]`, into
+/// `[blocks, rows, cols]`.
 ///
-/// A task turns some features of the left operand around, where they stay in its cache, and multiplies all of the right one by them.
-/// So many tokens at a time that the terms of a tile stay in the first-level cache.
+/// A task turns some features of the left operand around, where they stay in its cache, and multiplies the right one by them, or some
+/// of its columns where there are too few rows for the threads. So many tokens at a time that the terms of a tile stay in the
+/// first-level cache.
 ///
 /// Every element of `out` is written if there are tokens; what is added to must have been.
 pub(crate) fn over_tokens<'a, E: Scalar>(
@@ -27,25 +29,29 @@ pub(crate) fn over_tokens<'a, E: Scalar>(
         return;
     }
     let some = (TILES * tile_rows).min(rows);
-    let tasks = rows.div_ceil(some);
+    let of_rows = rows.div_ceil(some);
     let portion = run_terms(tokens).max(1);
     for start in (0..tokens).step_by(portion) {
         let tokens = portion.min(tokens - start);
         let group = group_cols::<E>(tokens, cols);
         let landing = if start == 0 { landing } else { Landing::AddTo };
-        crew.each(blocks * tasks, |task| {
-            let (block, first) = (task / tasks, task % tasks * some);
+        let groups = cols.div_ceil(group);
+        let shares = tasks_wanted().div_ceil(2 * blocks * of_rows).min(groups).max(1);
+        let share = groups.div_ceil(shares) * group;
+        let of_cols = cols.div_ceil(share);
+        crew.each(blocks * of_rows * of_cols, |task| {
+            let (block, first) = (task / of_cols / of_rows, task / of_cols % of_rows * some);
+            let column = task % of_cols * share;
+            let cols_here = share.min(cols - column);
             let left = left(block).rows(start, tokens).cols(first, some.min(rows - first));
-            let right = right(block).rows(start, tokens);
-            let target = Target { out, offset: (block * rows + first) * cols, stride: cols, landing };
+            let right = right(block).rows(start, tokens).cols(column, cols_here);
+            let target = Target { out, offset: (block * rows + first) * cols + column, stride: cols, landing };
             E::with_buffer(Slot::Task, |buffer| {
-                let stride = turned_stride::<E>(tokens);
-                let [turned, panels] = portions(buffer, [left.cols * stride, tokens * group]);
-                pulp::Arch::new().dispatch(TurnAround { matrix: left, buffer: &mut *turned });
-                let rows = Rows::in_runs(turned, [left.cols, tokens], stride, tokens, 0);
-                for first in (0..cols).step_by(group) {
-                    let columns = |first: usize| right.cols(first, group.min(cols - first));
-                    let ahead = (first + group < cols).then(|| columns(first + group));
+                let [turned, panels] = portions(buffer, [left.cols * turned_stride::<E>(tokens), tokens * group]);
+                let rows = pulp::Arch::new().dispatch(TurnAround { matrix: left, buffer: turned });
+                for first in (0..cols_here).step_by(group) {
+                    let columns = |first: usize| right.cols(first, group.min(cols_here - first));
+                    let ahead = (first + group < cols_here).then(|| columns(first + group));
                     let (factor, panels) = (columns(first), &mut *panels);
                     let target = target.cols(first, factor.cols);
                     pulp::Arch::new().dispatch(Group { rows, factor, run: tokens, target, ahead, panels });
@@ -77,11 +83,11 @@ struct TurnAround<'a, E: Scalar> {
     buffer: &'a mut [E],
 }
 
-impl<E: Scalar> pulp::WithSimd for TurnAround<'_, E> {
-    type Output = ();
+impl<'a, E: Scalar> pulp::WithSimd for TurnAround<'a, E> {
+    type Output = Rows<'a, E>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        turn_around::<S, E>(self.matrix, self.buffer);
+    fn with_simd<S: Simd>(self, _: S) -> Rows<'a, E> {
+        turn_around::<S, E>(self.matrix, self.buffer)
     }
 }

@@ -9,6 +9,11 @@ const COMPETING_ROWS: usize = 8;
 /// Bytes after which the places of these caches begin anew.
 pub(crate) const PLACES_BYTES: usize = 4096;
 
+/// The largest of as few shares of `all` as there can be of at most `most`: as even as possible.
+pub(crate) fn even_share(all: usize, most: usize) -> usize {
+    all.div_ceil(all.div_ceil(most).max(1))
+}
+
 /// Pauses of the product of these rows with so many columns, to ask for what comes next.
 #[inline(always)]
 pub(crate) fn steps<S: Simd, E: Scalar>(rows: Rows<'_, E>, cols: usize) -> usize {

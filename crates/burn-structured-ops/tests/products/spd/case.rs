@@ -2,6 +2,7 @@
 
 use crate::rounding::Tolerance;
 use crate::subjects::{Scope, StructuredBackend, Subject};
+use crate::tensors::draw;
 use burn::tensor::{DType, TensorData};
 use burn_structured_ops::spd::SpdStrategy;
 
@@ -27,9 +28,6 @@ pub fn rounded(values: Vec<f64>, dtype: DType) -> Vec<f64> {
 
 impl Case {
     pub fn new([batch, n, k]: [usize; 3], dtype: DType) -> Self {
-        let draw = |len: usize, salt: usize| -> Vec<f64> {
-            (0..len).map(|index| (((index + 1) * (salt * 2 + 7919)) % 31) as f64 / 16.0 - 15.0 / 16.0).collect()
-        };
         // Rounding the elements moves the eigenvalues by at most the Frobenius norm of the change, `u ‖a‖ ≤ u √n`.
         let unit = dtype.finfo().expect("a float").epsilon / 2.0;
         let condition = 64f64.min(0.25 / (unit * (n as f64).sqrt()));
