@@ -10,8 +10,10 @@ use std::ops::Range;
 
 /// How far beyond the rows that are read side by side, and as many after them, a single token asks, in bytes …
 const DISTANCE: usize = 2 << 10;
-/// … and several: as long as memory takes to answer.
-const DISTANCE_OF_SEVERAL: usize = 4 << 10;
+/// … and several, or a long task: as long as memory takes to answer.
+const FAR_DISTANCE: usize = 4 << 10;
+/// Bytes of a task from which on a single token asks as several do.
+const LONG_TASK: usize = 512 << 10;
 
 /// Lines that lie one after the other.
 #[derive(Clone, Copy)]
@@ -52,17 +54,21 @@ pub(crate) struct Onwards {
     row_bytes: usize,
     /// Lines of both that have been asked for.
     asked: usize,
-    several: bool,
+    /// For the second-level cache, which has room to ask further ahead.
+    far: bool,
 }
 
 impl Onwards {
     /// From the first row of `here`, which its thread may have asked for already, into `next`, for so many tokens.
     ///
     /// Several keep rows for longer: the first-level cache has no room for those and the rows after them, the second-level cache has.
+    /// A single token of a long task reads at the speed of memory, which more lines under way come closer to; in a short one the way
+    /// from the second-level cache costs more than they gain.
     pub fn new<E: Scalar>(here: Matrix<'_, E>, next: Option<Matrix<'_, E>>, tokens: usize) -> Self {
         let next = next.map_or(Stretch { first: std::ptr::null(), lines: 0 }, Stretch::of);
         let row_bytes = here.row_stride.unsigned_abs() * size_of::<E>();
-        Self { here: Stretch::of(here), next, row_bytes, asked: 0, several: tokens > 1 }
+        let here = Stretch::of(here);
+        Self { here, next, row_bytes, asked: 0, far: tokens > 1 || here.lines * LINE >= LONG_TASK }
     }
 
     /// What to ask for while the rows `rows` are read side by side, in so many steps: what was not asked for yet of these rows, of as
@@ -70,7 +76,7 @@ impl Onwards {
     #[inline(always)]
     pub fn during(&mut self, rows: Range<usize>, steps: usize) -> Lines {
         let of_here = self.here.lines;
-        let distance = if self.several { DISTANCE_OF_SEVERAL } else { DISTANCE };
+        let distance = if self.far { FAR_DISTANCE } else { DISTANCE };
         let bytes = (rows.end + rows.len()) * self.row_bytes + distance;
         let wanted = bytes.div_ceil(LINE).min(of_here + self.next.lines);
         let now = self.here.between(self.asked, wanted);
@@ -83,7 +89,7 @@ impl Onwards {
             next: then.first,
             left_of_next: then.lines,
             at_a_time,
-            far: self.several,
+            far: self.far,
         }
     }
 }
