@@ -23,9 +23,22 @@ struct Case {
     g: Vec<f64>,
 }
 
-/// A token, tile edges; more terms than are taken at a time, forward and over the tokens; several groups of columns.
-const SIZES: [[usize; 3]; 8] =
-    [[1, 7, 5], [5, 16, 3], [6, 15, 17], [17, 33, 129], [13, 1030, 40], [1027, 9, 21], [130, 48, 700], [40, 127, 126]];
+/// A token, tile edges; more terms than are taken at a time, forward and over the tokens; several groups of columns; a handful of
+/// tokens in several runs of rows or of columns, as many runs as the sums may take, and long rows.
+const SIZES: [[usize; 3]; 12] = [
+    [1, 7, 5],
+    [5, 16, 3],
+    [6, 15, 17],
+    [17, 33, 129],
+    [13, 1030, 40],
+    [1027, 9, 21],
+    [130, 48, 700],
+    [40, 127, 126],
+    [1, 701, 130],
+    [3, 307, 401],
+    [5, 42, 2003],
+    [2, 37, 4100],
+];
 
 impl Case {
     fn new([tokens, n, m]: [usize; 3]) -> Self {

@@ -132,9 +132,8 @@ impl<B: StructuredBackend> Subject<B> {
             if matmul_is_right::<B>(&self.device, dtype) {
                 return match self.scope {
                     Scope::Native => EVERY_STRATEGY.to_vec(),
-                    Scope::Kernels if self.is_processor() => vec![BlastStrategy::Auto],
-                    Scope::Kernels => vec![BlastStrategy::Auto, BlastStrategy::Fused, BlastStrategy::Portable],
-                    Scope::Fused => vec![BlastStrategy::Auto],
+                    _ if self.is_processor() => vec![BlastStrategy::Auto],
+                    _ => vec![BlastStrategy::Auto, BlastStrategy::Fused, BlastStrategy::Portable],
                 };
             }
             eprintln!("{}: Burn's own {dtype:?} matmul is wrong on this device; products with it skipped", self.name);

@@ -2,26 +2,67 @@
 
 use super::projection::run_terms;
 use crate::cpu::Scalar;
-use crate::cpu::panel::{self, tasks_wanted};
+use crate::cpu::panel;
 use gemm_common::cache::CACHE_INFO;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
-/// Bytes that a task may keep at the least and at the most, …
-const KEPT_BYTES: [usize; 2] = [400 << 10, 1200 << 10];
-/// … and what it leaves of a second-level cache, in which they have to stay, to the rows and the factor that pass through.
-const PASSING_BYTES: usize = 624 << 10;
-/// Panels of a strip at most.
-const STRIP_PANELS: usize = 4;
 /// Tiles of rows to take at least, whatever has to be kept for them.
 const LEAST_TILES: usize = 8;
 /// Tiles of rows of a task that is one thread's share of another.
 const SHARED_TILES: usize = 3;
-/// What an element of a factor costs beside one of the rows that meet it: it is read in short pieces, and packed.
-const FACTOR_COST: usize = 8;
 
-/// Bytes that a task may keep on this processor.
-fn kept_bytes() -> usize {
-    let [least, most] = KEPT_BYTES;
-    CACHE_INFO[1].cache_bytes.saturating_sub(PASSING_BYTES).clamp(least, most)
+/// What a cut goes by. The figures were measured, on a processor of either kind.
+#[derive(Clone, Copy, Debug)]
+struct Processor {
+    /// Bytes that a task may keep in the second-level cache, beside the rows and the factor that pass through.
+    kept_bytes: usize,
+    /// What reading an element of the rows costs, …
+    row: usize,
+    /// … one of the factor that meets them, which is read in short pieces and packed, …
+    factor: usize,
+    /// … and a thread that has nothing to do while another multiplies an element of the rows by a panel.
+    idle: usize,
+    /// Panels of a strip at most.
+    strip_panels: usize,
+    /// Tasks of a thread at the least.
+    tasks: usize,
+}
+
+/// Where the second-level cache is small and the third one near: many narrow strips, so that no thread waits long for the last one.
+const NEAR: Processor = Processor { kept_bytes: 400 << 10, row: 1, factor: 8, idle: 0, strip_panels: 4, tasks: 4 };
+/// Where the second-level cache is large and the third one far away: wide strips, for which rows are read less often, and the factor in
+/// longer pieces.
+const FAR: Processor = Processor { kept_bytes: 1200 << 10, row: 2, factor: 3, idle: 5, strip_panels: 16, tasks: 1 };
+/// What they leave of a second-level cache to what passes through, …
+const PASSING_BYTES: usize = 624 << 10;
+/// … and how many bytes of one are a large one.
+const LARGE_CACHE: usize = 1536 << 10;
+
+impl Processor {
+    /// With a second-level cache of so many bytes.
+    fn with_cache(bytes: usize) -> Self {
+        let kind = if bytes < LARGE_CACHE { NEAR } else { FAR };
+        Self { kept_bytes: bytes.saturating_sub(PASSING_BYTES).clamp(NEAR.kept_bytes, FAR.kept_bytes), ..kind }
+    }
+
+    fn this() -> Self {
+        Self::with_cache(CACHE_INFO[1].cache_bytes)
+    }
+
+    /// What pieces cost for each of their terms, in elements of the rows.
+    fn cost<E: Scalar>(self, pieces: &[Piece]) -> usize {
+        let (width, _) = panel::shape::<E>();
+        let mut busy = BinaryHeap::from(vec![Reverse(0); rayon::current_num_threads()]);
+        let mut read = 0;
+        for Piece { panels, tokens, .. } in pieces.iter().copied() {
+            read += self.row * tokens + self.factor * panels * width;
+            let Reverse(least) = &mut *busy.peek_mut().expect("a thread at least");
+            *least += panels * tokens;
+        }
+        let longest = busy.iter().map(|Reverse(busy)| *busy).max().expect("a thread at least");
+        read + self.idle * busy.iter().map(|Reverse(busy)| longest - busy).sum::<usize>()
+    }
 }
 
 /// What is shared out: rows by a factor in blocks of `terms` rows and `r` columns; there is at least one of each.
@@ -52,41 +93,36 @@ pub(super) struct Piece {
     pub tokens: usize,
 }
 
-/// Tasks from which on more are not worth narrower strips or fewer tokens.
-pub(super) fn enough_tasks() -> usize {
-    tasks_wanted() / 2
-}
-
 impl Cut {
-    /// The cut that reads least: rows are read once for every strip, and the factor once for every tile of tokens. If there are such,
-    /// it is one whose tasks stay in cache and are enough for every thread to have several.
+    /// The cut that costs least. If there are such, it is one whose tasks stay in cache, and are enough.
     pub fn new<E: Scalar>(work: Work) -> Self {
+        Self::on::<E>(Processor::this(), work)
+    }
+
+    fn on<E: Scalar>(processor: Processor, work: Work) -> Self {
         let Work { terms, r, tokens, kept_by_token, kept } = work;
         let (width, tile_rows) = panel::shape::<E>();
         let of_rank = r.div_ceil(width);
-        let (least, enough) = (LEAST_TILES * tile_rows, enough_tasks());
-        let strips = |panels: usize| of_rank.div_ceil(panels);
+        let (least, enough) = (LEAST_TILES * tile_rows, processor.tasks * rayon::current_num_threads());
         // Tokens that stay in cache.
         let most = |panels: usize| {
-            let room = kept_bytes() / (panels * width * size_of::<E>());
+            let room = processor.kept_bytes / (panels * width * size_of::<E>());
             let by_tokens = room.saturating_sub(run_terms(terms) + kept);
             by_tokens / kept_by_token / tile_rows * tile_rows
         };
         let tiles = |panels: usize| {
             let fewest = tokens.div_ceil(most(panels).max(least));
-            let enough = enough.div_ceil(strips(panels)).min(tokens.div_ceil(4 * tile_rows));
+            let enough = enough.div_ceil(of_rank.div_ceil(panels)).min(tokens.div_ceil(4 * tile_rows));
             [fewest, fewest.max(enough)]
         };
         let cut = |panels, tiles| Self { panels, tokens: tokens.div_ceil(tiles).next_multiple_of(tile_rows) };
-        let factor = FACTOR_COST * of_rank * width;
-        (1..=STRIP_PANELS.min(of_rank))
+        (1..=processor.strip_panels.min(of_rank))
             // What fits nowhere has to go in the narrowest strips.
-            .filter(|panels| *panels == 1 || most(*panels) >= least)
+            .filter(|panels| *panels == 1 || most(*panels) >= least.min(tokens))
             .flat_map(|panels| tiles(panels).map(|tiles| cut(panels, tiles)))
             .min_by_key(|cut| {
-                let (strips, tiles) = (strips(cut.panels), tokens.div_ceil(cut.tokens));
-                let missing = enough.saturating_sub(strips * tiles);
-                (missing, strips * tokens + tiles * factor)
+                let tasks = of_rank.div_ceil(cut.panels) * tokens.div_ceil(cut.tokens);
+                (enough.saturating_sub(tasks), processor.cost::<E>(&cut.pieces::<E>(r, tokens)))
             })
             .expect("a panel and a token at least")
     }
@@ -123,24 +159,37 @@ impl Cut {
 mod tests {
     use super::*;
 
-    fn cut([terms, tokens, kept_by_token, kept, r]: [usize; 5]) -> Cut {
+    /// On a processor with a second-level cache of so many KiB.
+    fn cut(cache: usize, [terms, tokens, kept_by_token, kept, r]: [usize; 5]) -> Cut {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
-        pool.install(|| Cut::new::<f32>(Work { terms, r, tokens, kept_by_token, kept }))
+        let work = Work { terms, r, tokens, kept_by_token, kept };
+        pool.install(|| Cut::on::<f32>(Processor::with_cache(cache << 10), work))
     }
 
     #[test]
     fn tasks_stay_in_cache_and_are_enough() {
-        for [blocks, terms, tokens, r] in
-            [[4, 192, 512, 305], [16, 192, 512, 288], [4, 1024, 64, 1022], [2, 48, 9, 33], [4, 768, 5000, 64]]
-        {
-            let kept = blocks * blocks;
-            let Cut { panels, tokens: tile } = cut([terms, tokens, blocks, kept, r]);
-            let (width, tile_rows) = panel::shape::<f32>();
-            assert!(panels >= 1 && tile % tile_rows == 0, "{panels} panels, {tile} tokens");
-            let values = panels * width * (run_terms(terms) + kept + blocks * tile);
-            assert!(values * 4 <= kept_bytes(), "{panels} panels, {tile} tokens");
-            let tasks = r.div_ceil(width).div_ceil(panels) * tokens.div_ceil(tile);
-            assert!(tasks >= 8 || tokens < 8 * tile_rows, "{tasks} tasks");
+        for (cache, least) in [(512, 8), (1024, 8), (2048, 2), (4096, 2)] {
+            for [blocks, terms, tokens, r] in
+                [[4, 192, 512, 305], [16, 192, 512, 288], [4, 1024, 64, 1022], [2, 48, 9, 33], [4, 768, 5000, 64]]
+            {
+                let kept = blocks * blocks;
+                let Cut { panels, tokens: tile } = cut(cache, [terms, tokens, blocks, kept, r]);
+                let (width, tile_rows) = panel::shape::<f32>();
+                assert!(panels >= 1 && tile % tile_rows == 0, "{panels} panels, {tile} tokens");
+                let values = panels * width * (run_terms(terms) + kept + blocks * tile.min(tokens));
+                let kept = Processor::with_cache(cache << 10).kept_bytes;
+                assert!(values * 4 <= kept, "{panels} panels, {tile} tokens, {cache} KiB");
+                let tasks = r.div_ceil(width).div_ceil(panels) * tokens.div_ceil(tile);
+                assert!(tasks >= least || tokens < 8 * tile_rows, "{tasks} tasks, {cache} KiB");
+            }
+        }
+    }
+
+    #[test]
+    fn few_tokens_on_a_large_cache_are_a_strip_for_each_thread() {
+        let (width, _) = panel::shape::<f32>();
+        for (panels, of_rank) in [(5, 10), (5, 9), (8, 16)] {
+            assert_eq!(cut(2048, [768, 24, 4, 16, of_rank * width]).panels, panels, "{of_rank} panels");
         }
     }
 
@@ -168,7 +217,7 @@ mod tests {
     #[test]
     fn what_fits_nowhere_is_still_taken_in_large_pieces() {
         let (_, tile_rows) = panel::shape::<f32>();
-        let Cut { panels, tokens } = cut([12, 512, 128, 3 * 64 * 64, 288]);
+        let Cut { panels, tokens } = cut(1024, [12, 512, 128, 3 * 64 * 64, 288]);
         assert_eq!(panels, 1);
         assert!(tokens >= 4 * tile_rows, "{tokens} tokens");
     }

@@ -78,7 +78,7 @@ pub(super) fn run<E: Scalar>(
             streamed::product(&crew, sizes, dense_slice(&x), u, s, v, bias, y, z);
         } else {
             let rows = Rows::of(Matrix::of(&x, 0)).expect("contiguous rows");
-            let portion = strips::portion::<E>(sizes.b1 * sizes.r);
+            let portion = strips::portion::<E>(sizes.tokens, sizes.b1 * sizes.r);
             strips::product(&crew, sizes, rows, u, s, v, bias, y, z, portion);
         }
     };

@@ -14,13 +14,14 @@
 //! ```
 
 use super::coupling::{Couplings, couple_strip, gradient_strip};
-use super::cut::{Cut, Piece, Work, enough_tasks};
+use super::cut::{Cut, Piece, Work};
 use super::expansion;
 use super::layout::CoupledLayout;
 use super::projection::{StripOfFactor, run_terms};
 use crate::blast::Sizes;
 use crate::cpu::panel::{
-    self, Ahead, Beside, Landing, Rows, SharedOutput, Target, filled, multiply_panels, turn_around, turned_stride,
+    self, Ahead, Beside, Landing, Rows, SharedOutput, Target, filled, multiply_panels, tasks_wanted, turn_around,
+    turned_stride,
 };
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
@@ -115,7 +116,7 @@ fn strips<E: Scalar>(
     let (dz, t) = (SharedOutput::new(dz), SharedOutput::new(t));
     // A task takes several tiles of tokens, if there are tasks enough.
     let tiles = tokens.div_ceil(tile);
-    let spans = enough_tasks().div_ceil(strips).min(tiles);
+    let spans = (tasks_wanted() / 2).div_ceil(strips).min(tiles);
     let pieces = Cut { panels, tokens: tiles / spans * tile }.pieces::<E>(r, tokens);
     // Those of one strip each have a sum of their own.
     let before = |task: usize| pieces[..task].iter().filter(|piece| piece.panel == pieces[task].panel).count();
@@ -233,13 +234,21 @@ fn factor<E: Scalar>(
     let (_, tile_rows) = panel::shape::<E>();
     let rows = (FACTOR_TILES * tile_rows).min(q);
     let groups = q.div_ceil(rows);
-    crew.each(layout.blocks * groups, |task| {
-        let (block, first) = (task / groups, task % groups * rows);
-        let x = x.cols(block * q + first, rows.min(q - first));
+    let count = layout.blocks * groups;
+    let place = |task: usize| (task / groups, task % groups * rows);
+    let columns = |task: usize| {
+        let (block, first) = place(task);
+        x.cols(block * q + first, rows.min(q - first))
+    };
+    crew.each(count, |task| {
+        let (block, first) = place(task);
+        let x = columns(task);
+        // What this thread is likely to take next.
+        let next = Some(task + rayon::current_num_threads()).filter(|next| *next < count).map(columns);
         let z = &z[block * layout.block_stride()..][..layout.block_stride()];
         E::with_buffer(Slot::Task, |buffer| {
             let target = Target { out, offset: (block * q + first) * r, stride: r, landing };
-            pulp::Arch::new().dispatch(FactorGradient { x, z, layout, r, target, buffer });
+            pulp::Arch::new().dispatch(FactorGradient { x, next, z, layout, r, target, buffer });
         });
     });
 }
@@ -247,6 +256,8 @@ fn factor<E: Scalar>(
 /// A few rows of the gradient of one block's factor.
 struct FactorGradient<'a, E: Scalar> {
     x: Matrix<'a, E>,
+    /// What is read after it: short pieces of many rows, which a processor does not foresee.
+    next: Option<Matrix<'a, E>>,
     z: &'a [E],
     layout: CoupledLayout,
     r: usize,
@@ -259,16 +270,18 @@ impl<E: Scalar> pulp::WithSimd for FactorGradient<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, z, layout, r, target, buffer } = self;
+        let Self { x, next, z, layout, r, target, buffer } = self;
         let (tokens, width) = (x.rows, layout.width);
         let [rows] = portions(buffer, [x.cols * turned_stride::<E>(tokens)]);
         let rows = turn_around::<S, E>(x, rows);
+        let beside = Beside { read: Ahead::new(next), write: Ahead::default() };
+        let beside = &mut beside.in_steps(panel::steps::<S, E>(rows, r));
         for panel in 0..layout.panels {
             let first = panel * width;
             let cols = width.min(r - first);
             let z = &z[panel * layout.panel_stride()..][..tokens * width];
             // SAFETY: no other task has these rows.
-            unsafe { multiply_panels(simd, rows, z, cols, target.cols_from(first), None, &mut Beside::default()) };
+            unsafe { multiply_panels(simd, rows, z, cols, target.cols_from(first), None, beside) };
         }
     }
 }

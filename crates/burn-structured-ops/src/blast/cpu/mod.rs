@@ -135,7 +135,7 @@ fn gradients(
             dy: dy_matrix,
             dy_rows: Rows::of(dy_matrix)?,
         };
-        let portion = strips::portion::<E>((sizes.b1 + sizes.b2) * sizes.r);
+        let portion = strips::portion::<E>(sizes.tokens, (sizes.b1 + sizes.b2) * sizes.r);
         let gradients = gradients::run(&Crew::default(), sizes, operands, portion);
         let mut shapes = [&x, &u, &s, &v].map(|tensor| tensor.layout().shape().clone()).into_iter();
         gradients.map(|values| contiguous(values, shapes.next().expect("a shape for every gradient")))

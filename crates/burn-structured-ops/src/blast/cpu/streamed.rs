@@ -11,8 +11,8 @@
 use super::coupling::Couplings;
 use crate::blast::Sizes;
 use crate::cpu::panel::SharedOutput;
-use crate::cpu::streaming::{Lines, Onwards, PAIR, ROWS, Runs, dot_rows};
-use crate::cpu::{Crew, Matrix, Scalar, Slot, load_at, portions, store_at};
+use crate::cpu::streaming::{Runs, dot_rows, sum_rows};
+use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
@@ -91,84 +91,8 @@ impl<E: Scalar> pulp::WithSimd for AddRows<'_, E> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { tokens, x, x_stride, factor, next, z, offset, stride } = self;
-        let (terms, cols) = (factor.rows, factor.cols);
-        for token in 0..tokens {
-            // SAFETY: no other task has this block in this cut.
-            unsafe { z.slice(offset + token * stride, cols) }.fill(E::ZERO);
-        }
-        let z = |token: usize| {
-            // SAFETY: as above, and no two slices of one token live at a time.
-            unsafe { z.slice(offset + token * stride, cols) }
-        };
-        let full = terms - terms % ROWS;
-        let mut onwards = Onwards::new(factor, next, tokens);
-        for k in (0..full).step_by(ROWS) {
-            let rows = std::array::from_fn(|i| factor.row_slice(k + i));
-            let x = |token: usize| x[token * x_stride + k..].first_chunk().expect("as many elements as rows");
-            let steps = tokens.div_ceil(PAIR) * (cols / E::lanes::<S>());
-            let mut ahead = onwards.during(k..k + ROWS, steps);
-            let mut token = 0;
-            while tokens - token >= PAIR {
-                add_rows::<S, E, PAIR>(simd, [x(token), x(token + 1)], rows, [z(token), z(token + 1)], &mut ahead);
-                token += PAIR;
-            }
-            if token < tokens {
-                add_rows::<S, E, 1>(simd, [x(token)], rows, [z(token)], &mut ahead);
-            }
-        }
-        for k in full..terms {
-            for token in 0..tokens {
-                let x = x[token * x_stride + k];
-                for (z, value) in z(token).iter_mut().zip(factor.row_slice(k)) {
-                    *z = x.mul_add(*value, *z);
-                }
-            }
-        }
-    }
-}
-
-/// Adds up the rows, scaled by elements of `x`, for `T` tokens, a step of `ahead` for each vector.
-#[inline(always)]
-fn add_rows<S: Simd, E: Scalar, const T: usize>(
-    simd: S,
-    x: [&[E; ROWS]; T],
-    rows: [&[E]; ROWS],
-    mut z: [&mut [E]; T],
-    ahead: &mut Lines,
-) {
-    let (lanes, len) = (E::lanes::<S>(), rows[0].len());
-    assert!(rows.iter().all(|row| row.len() == len) && z.iter().all(|z| z.len() == len), "rows of one length");
-    let full = len - len % lanes;
-    let mut scales = [[E::splat(simd, E::ZERO); ROWS]; T];
-    for (scales, x) in scales.iter_mut().zip(x) {
-        for (scale, x) in scales.iter_mut().zip(x) {
-            *scale = E::splat(simd, *x);
-        }
-    }
-    for c in (0..full).step_by(lanes) {
-        ahead.fetch();
-        let mut values = [E::splat(simd, E::ZERO); ROWS];
-        for (value, row) in values.iter_mut().zip(rows) {
-            // SAFETY: `c + lanes` is at most `full`, and that is at most the length of every row, as asserted.
-            *value = unsafe { load_at::<S, E>(row.as_ptr().add(c)) };
-        }
-        for (scales, z) in scales.iter().zip(&mut z) {
-            // SAFETY: as above.
-            unsafe {
-                let mut sum = load_at::<S, E>(z.as_ptr().add(c));
-                for (scale, value) in scales.iter().zip(values) {
-                    sum = E::fused(simd, *scale, value, sum);
-                }
-                store_at::<S, E>(z.as_mut_ptr().add(c), sum);
-            }
-        }
-    }
-    for (x, z) in x.iter().zip(&mut z) {
-        for c in full..len {
-            for (x, row) in x.iter().zip(rows) {
-                z[c] = x.mul_add(row[c], z[c]);
-            }
-        }
+        // SAFETY: no other task has this block in this cut.
+        unsafe { sum_rows(simd, tokens, x, x_stride, factor, next, z, offset, stride) };
     }
 }
 

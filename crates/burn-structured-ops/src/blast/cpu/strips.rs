@@ -26,6 +26,8 @@ use pulp::Simd;
 
 /// Bytes of `t` at a time; more tokens are taken one portion after the other.
 const COUPLED_BYTES: usize = 16 << 20;
+/// Tokens at a time at the least, if there are so many.
+const LEAST_TOKENS: usize = 64;
 
 /// Writes `y [tokens, m]`, and the projections into `z [tokens, b2, r]` if wanted, `portion` tokens at a time.
 #[allow(clippy::too_many_arguments)]
@@ -73,9 +75,10 @@ enum Coupled<'a, E> {
     Turned(SharedOutput<'a, E>, TurnedLayout),
 }
 
-/// Tokens to take at a time, if each has so many coupled components.
-pub(super) fn portion<E: Scalar>(components: usize) -> usize {
-    (COUPLED_BYTES / (components * size_of::<E>())).max(64)
+/// Tokens to take at a time, of so many, if each has so many coupled components.
+pub(super) fn portion<E: Scalar>(tokens: usize, components: usize) -> usize {
+    let most = (COUPLED_BYTES / (components * size_of::<E>())).max(LEAST_TOKENS);
+    panel::even_share(tokens, most)
 }
 
 fn cut<E: Scalar>(sizes: Sizes, tokens: usize) -> Cut {
@@ -211,9 +214,9 @@ mod tests {
     #[test]
     fn one_tile_and_several_narrow_and_wide_strips_give_the_product() {
         // Several runs of terms; several tiles; neither; tiles of few tokens, as there are many blocks.
-        let cases = [[20, 3, 4, 5, 600, 259], [900, 2, 3, 3, 2, 259], [20, 3, 2, 5, 7, 19], [90, 2, 150, 3, 2, 40]];
+        let cases = [[20, 3, 4, 5, 600, 259], [900, 2, 3, 3, 2, 259], [20, 3, 2, 5, 7, 19], [130, 2, 150, 3, 2, 40]];
         // So few tokens that they are turned around, in pieces that begin within a panel of them, and in several tiles.
-        let turned = [[9, 3, 2, 19, 7, 19], [64, 2, 3, 130, 70, 259], [90, 2, 150, 181, 2, 40]];
+        let turned = [[9, 3, 2, 19, 7, 19], [64, 2, 3, 130, 70, 259], [130, 2, 150, 261, 2, 40]];
         // Rows of x, and of U, that compete for a place in the cache; fewer of them than a tile has.
         let competing = [[29, 2, 2, 5, 256, 19], [21, 2, 2, 45, 256, 512], [9, 2, 1, 20, 512, 40]];
         let tiles = [1, 2, 1, 2, 1, 1, 2, 1, 1, 1];

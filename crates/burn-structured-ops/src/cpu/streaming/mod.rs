@@ -5,9 +5,12 @@
 
 mod dots;
 mod onwards;
+mod sums;
 
 pub(crate) use dots::dot_rows;
-pub(crate) use onwards::{Lines, Onwards};
+pub(crate) use sums::sum_rows;
+
+use onwards::{Lines, Onwards};
 
 use super::{Matrix, Scalar};
 use burn_flex::FlexTensor;
@@ -17,16 +20,16 @@ const TASK_ELEMENTS: usize = 1 << 15;
 /// Tasks of a stage at most, for each thread.
 const TASKS_PER_THREAD: usize = 4;
 /// Rows read side by side.
-pub(crate) const ROWS: usize = 4;
+const ROWS: usize = 4;
 /// Tokens that share what is loaded of a row, if there are so many.
-pub(crate) const PAIR: usize = 2;
+const PAIR: usize = 2;
 
 /// Whether a factor lies as these paths read it: the last axis as the contiguous one.
 pub(crate) fn reads(factor: &FlexTensor) -> bool {
-    factor.layout().strides()[2] == 1
+    factor.layout().strides().last() == Some(&1)
 }
 
-/// The runs of rows that the blocks of a factor `[blocks, rows, cols]` are read in.
+/// The runs of rows that the blocks of a factor `[blocks, rows, cols]`, or the one of `[rows, cols]`, are read in.
 #[derive(Clone, Copy)]
 pub(crate) struct Runs<'a> {
     factor: &'a FlexTensor,
@@ -39,9 +42,18 @@ pub(crate) struct Runs<'a> {
 
 impl<'a> Runs<'a> {
     pub fn of(factor: &'a FlexTensor) -> Self {
-        let [blocks, rows, cols] = factor.layout().shape().dims();
+        Self::at_most(factor, usize::MAX)
+    }
+
+    /// So many of a block at most.
+    pub fn at_most(factor: &'a FlexTensor, most: usize) -> Self {
+        let shape = factor.layout().shape();
+        let (blocks, [rows, cols]) = match shape.num_dims() {
+            2 => (1, shape.dims()),
+            _ => (shape[0], [shape[1], shape[2]]),
+        };
         let tasks = (blocks * rows * cols / TASK_ELEMENTS).min(TASKS_PER_THREAD * rayon::current_num_threads());
-        let wanted = tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).max(1);
+        let wanted = tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).min(most).max(1);
         let rows_of_run = rows.div_ceil(wanted);
         let cuts = rows.div_ceil(rows_of_run);
         Self { factor, rows_of_run, cuts, count: blocks * cuts }

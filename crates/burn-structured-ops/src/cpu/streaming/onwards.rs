@@ -4,6 +4,7 @@
 //! where another run begins. So lines are asked for in the order of memory, a fixed distance ahead of what is being read, and past the
 //! end of a task's rows, where the task begins that its thread is likely to take next.
 
+use super::ROWS;
 use crate::cpu::panel::prefetch::{prefetch_far, prefetch_line};
 use crate::cpu::{LINE, Matrix, Scalar};
 use std::ops::Range;
@@ -12,8 +13,10 @@ use std::ops::Range;
 const DISTANCE: usize = 2 << 10;
 /// … and several, or a long task: as long as memory takes to answer.
 const FAR_DISTANCE: usize = 4 << 10;
-/// Bytes of a task from which on a single token asks as several do.
+/// Bytes of a task from which on a single token asks as several do, …
 const LONG_TASK: usize = 512 << 10;
+/// … and bytes of the rows that are read side by side.
+const LONG_ROWS: usize = 16 << 10;
 
 /// Lines that lie one after the other.
 #[derive(Clone, Copy)]
@@ -63,12 +66,13 @@ impl Onwards {
     ///
     /// Several keep rows for longer: the first-level cache has no room for those and the rows after them, the second-level cache has.
     /// A single token of a long task reads at the speed of memory, which more lines under way come closer to; in a short one the way
-    /// from the second-level cache costs more than they gain.
+    /// from the second-level cache costs more than they gain, unless its rows are too long to be kept any nearer.
     pub fn new<E: Scalar>(here: Matrix<'_, E>, next: Option<Matrix<'_, E>>, tokens: usize) -> Self {
         let next = next.map_or(Stretch { first: std::ptr::null(), lines: 0 }, Stretch::of);
         let row_bytes = here.row_stride.unsigned_abs() * size_of::<E>();
         let here = Stretch::of(here);
-        Self { here, next, row_bytes, asked: 0, far: tokens > 1 || here.lines * LINE >= LONG_TASK }
+        let long = here.lines * LINE >= LONG_TASK || ROWS * row_bytes >= LONG_ROWS;
+        Self { here, next, row_bytes, asked: 0, far: tokens > 1 || long }
     }
 
     /// What to ask for while the rows `rows` are read side by side, in so many steps: what was not asked for yet of these rows, of as
@@ -83,14 +87,7 @@ impl Onwards {
         let then = self.next.between(self.asked.saturating_sub(of_here), wanted.saturating_sub(of_here));
         self.asked = wanted.max(self.asked);
         let at_a_time = (now.lines + then.lines).div_ceil(steps.max(1));
-        Lines {
-            line: now.first,
-            left: now.lines,
-            next: then.first,
-            left_of_next: then.lines,
-            at_a_time,
-            far: self.far,
-        }
+        Lines { line: now.first, left: now.lines, next: then.first, left_of_next: then.lines, at_a_time, far: self.far }
     }
 }
 

@@ -1,0 +1,141 @@
+//! The product for a handful of tokens: bound by reading the factor, so it is read once, in the order it lies in.
+//!
+//! ```text
+//! rows of W as they lie      y = Σ_k x[k] · row k      tasks: runs of rows, whose sums are added up at the end
+//! columns of W as they lie   y[i] = x · column i       tasks: runs of columns
+//! ```
+
+use crate::cpu::panel::{SharedOutput, filled};
+use crate::cpu::streaming::{self, Runs, dot_rows, sum_rows};
+use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
+use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::DType;
+use burn_flex::FlexTensor;
+use pulp::Simd;
+
+/// What part of the factor the sums of all runs may come to.
+const SUMS_SHARE: usize = 8;
+
+/// Whether a factor is one that this path reads: with native code for its type, and either axis as the contiguous one.
+pub(super) fn reads(w: &FlexTensor) -> bool {
+    matches!(w.dtype(), DType::F32 | DType::F64) && w.layout().strides().contains(&1)
+}
+
+/// `y [tokens, m] = x W + bias` of at least one token, whose elements are neighbours.
+pub(super) fn product<E: Scalar>(x: Matrix<'_, E>, w: &FlexTensor, bias: Option<&[E]>) -> Vec<E> {
+    let m = w.layout().shape()[1];
+    let crew = Crew::default();
+    // SAFETY: either way writes every element of the output.
+    unsafe {
+        filled(x.rows * m, |y| {
+            if streaming::reads(w) {
+                of_rows(&crew, x, w, bias, y);
+            } else {
+                of_columns(&crew, x, &Flex::float_swap_dims(w.clone(), 0, 1), bias, y);
+            }
+        })
+    }
+}
+
+/// Rows of `w`, as many as `x` has columns, scaled and added up.
+///
+/// # Safety
+///
+/// Nothing else may access `y` meanwhile.
+unsafe fn of_rows<E: Scalar>(
+    crew: &Crew,
+    x: Matrix<'_, E>,
+    w: &FlexTensor,
+    bias: Option<&[E]>,
+    y: SharedOutput<'_, E>,
+) {
+    let (tokens, threads) = (x.rows, rayon::current_num_threads());
+    let [n, m] = w.layout().shape().dims();
+    let runs = Runs::at_most(w, n / (SUMS_SHARE * tokens));
+    E::with_buffer(Slot::Shared, |buffer| {
+        let [sums] = portions(buffer, [runs.count * tokens * m]);
+        let shared = SharedOutput::new(&mut *sums);
+        crew.each(runs.count, |run| {
+            let factor = runs.get(run).expect("a run of the factor");
+            let (x, out) = (x.cols(run * runs.rows_of_run, factor.rows), shared.part(run * tokens * m, tokens * m));
+            pulp::Arch::new().dispatch(Sum { x, factor, next: runs.get(run + threads), out });
+        });
+        for token in 0..tokens {
+            let of_run = |run: usize| &sums[(run * tokens + token) * m..][..m];
+            // SAFETY: as the caller says.
+            let y = unsafe { y.vacant(token * m, m) };
+            let y = y.write_copy_of_slice(of_run(0));
+            for run in 1..runs.count {
+                y.iter_mut().zip(of_run(run)).for_each(|(y, sum)| *y += *sum);
+            }
+            if let Some(bias) = bias {
+                y.iter_mut().zip(bias).for_each(|(y, bias)| *y += *bias);
+            }
+        }
+    });
+}
+
+/// Rows of `wt [m, n]` times `x`.
+///
+/// # Safety
+///
+/// As [`of_rows`].
+unsafe fn of_columns<E: Scalar>(
+    crew: &Crew,
+    x: Matrix<'_, E>,
+    wt: &FlexTensor,
+    bias: Option<&[E]>,
+    y: SharedOutput<'_, E>,
+) {
+    let (runs, threads) = (Runs::of(wt), rayon::current_num_threads());
+    crew.each(runs.count, |run| {
+        let (first, factor) = (run * runs.rows_of_run, runs.get(run).expect("a run of the factor"));
+        let bias = bias.map(|bias| &bias[first..][..factor.rows]);
+        pulp::Arch::new().dispatch(Dot { x, factor, next: runs.get(run + threads), bias, y, first });
+    });
+}
+
+/// A run of rows, scaled and added up for all tokens; nothing else has their sums.
+struct Sum<'a, E: Scalar> {
+    x: Matrix<'a, E>,
+    factor: Matrix<'a, E>,
+    next: Option<Matrix<'a, E>>,
+    out: SharedOutput<'a, E>,
+}
+
+impl<E: Scalar> pulp::WithSimd for Sum<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, factor, next, out } = self;
+        let (tokens, stride) = (x.rows, x.row_stride as usize);
+        // SAFETY: no other task has these sums.
+        unsafe { sum_rows(simd, tokens, x.onwards(), stride, factor, next, out, 0, factor.cols) };
+    }
+}
+
+/// A run of rows times all tokens; nothing else has their columns of `y`.
+struct Dot<'a, E: Scalar> {
+    x: Matrix<'a, E>,
+    factor: Matrix<'a, E>,
+    next: Option<Matrix<'a, E>>,
+    bias: Option<&'a [E]>,
+    y: SharedOutput<'a, E>,
+    first: usize,
+}
+
+impl<E: Scalar> pulp::WithSimd for Dot<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, factor, next, bias, y, first } = self;
+        let (tokens, stride) = (x.rows, y.len() / x.rows);
+        // SAFETY: no other task has these columns.
+        unsafe {
+            dot_rows(simd, tokens, x.onwards(), x.row_stride as usize, factor, next, bias, y, first, stride);
+        }
+    }
+}
