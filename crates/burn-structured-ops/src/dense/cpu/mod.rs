@@ -1,4 +1,5 @@
 //! Dense products on Flex, out of packed panels, or for a handful of tokens with a factor that is read once as it lies (`streamed.rs`).
+//! Half precision is summed in f32, which Flex's own product of f16 is not.
 
 mod streamed;
 
@@ -17,9 +18,7 @@ use burn_flex::FlexTensor;
 
 impl DenseBackend for Flex {
     fn dense_product(x: FloatTensor<Self>, w: FloatTensor<Self>, bias: Bias<Self>) -> FloatTensor<Self> {
-        let few = x.layout().shape()[0] < MIN_PANEL_TOKENS;
-        // Converting a factor of half precision takes longer than a product of few tokens.
-        if few && !streamed::reads(&w) || x.layout().num_elements() * w.layout().num_elements() == 0 {
+        if x.layout().num_elements() * w.layout().num_elements() == 0 {
             return Self::linear(x, w, bias.into_option());
         }
         let dtype = x.dtype();
@@ -44,7 +43,8 @@ fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>) -> Flex
     let ([tokens, n], m) = (x.layout().shape().dims(), w.layout().shape()[1]);
     let x = with_rows::<E>(x);
     if tokens < MIN_PANEL_TOKENS {
-        return contiguous(streamed::product::<E>(Matrix::of(&x, 0), w, bias), Shape::new([tokens, m]));
+        let w = if streamed::reads(w) { w.clone() } else { w.to_contiguous() };
+        return contiguous(streamed::product::<E>(Matrix::of(&x, 0), &w, bias), Shape::new([tokens, m]));
     }
     let rows = Rows::of(Matrix::<E>::of(&x, 0)).expect("contiguous rows");
     // SAFETY: a product writes every element of its output.

@@ -10,19 +10,18 @@ use crate::cpu::streaming::{self, Runs, dot_rows, sum_rows};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
 /// What part of the factor the sums of all runs may come to.
 const SUMS_SHARE: usize = 8;
 
-/// Whether a factor is one that this path reads: with native code for its type, and either axis as the contiguous one.
+/// Whether a factor lies as this path reads it: either axis as the contiguous one.
 pub(super) fn reads(w: &FlexTensor) -> bool {
-    matches!(w.dtype(), DType::F32 | DType::F64) && w.layout().strides().contains(&1)
+    w.layout().strides().contains(&1)
 }
 
-/// `y [tokens, m] = x W + bias` of at least one token, whose elements are neighbours.
+/// `y [tokens, m] = x W + bias` of at least one token, whose elements are neighbours, and a factor that lies as it [has to](reads).
 pub(super) fn product<E: Scalar>(x: Matrix<'_, E>, w: &FlexTensor, bias: Option<&[E]>) -> Vec<E> {
     let m = w.layout().shape()[1];
     let crew = Crew::default();
