@@ -65,7 +65,7 @@ impl<'a, E: Scalar> Matrix<'a, E> {
     /// A row whose elements are neighbours.
     #[inline(always)]
     pub fn row_slice(self, row: usize) -> &'a [E] {
-        assert!(row < self.rows && self.col_stride == 1);
+        assert!(row < self.rows && (self.col_stride == 1 || self.cols <= 1));
         &self.storage[(self.offset + row as isize * self.row_stride) as usize..][..self.cols]
     }
 

@@ -5,7 +5,7 @@ use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend}
 use crate::tensors::{Layout, draw, place, read};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, ops::FloatTensorOps};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData, s};
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
 use burn_structured_ops::Bias;
 use burn_structured_ops::dense::{DenseBackend, dense_linear};
@@ -24,8 +24,8 @@ struct Case {
 }
 
 /// A token, tile edges; more terms than are taken at a time, forward and over the tokens; several groups of columns; a handful of
-/// tokens in several runs of rows or of columns, as many runs as the sums may take, and long rows.
-const SIZES: [[usize; 3]; 12] = [
+/// tokens in several runs of rows or of columns, as many runs as the sums may take, and long rows; one column.
+const SIZES: [[usize; 3]; 14] = [
     [1, 7, 5],
     [5, 16, 3],
     [6, 15, 17],
@@ -38,6 +38,8 @@ const SIZES: [[usize; 3]; 12] = [
     [3, 307, 401],
     [5, 42, 2003],
     [2, 37, 4100],
+    [4, 1, 1],
+    [1, 60, 1],
 ];
 
 impl Case {
@@ -147,6 +149,18 @@ fn one_vector_is_a_token() {
         let terms = (0..7).map(|k| case.x[k] * case.w[k * 5 + column]);
         // Multiples of 1/256 below 8: exact in any order.
         assert_eq!(y, terms.sum::<f64>(), "column {column}");
+    }
+}
+
+/// It has two strides, neither of which has to be one.
+#[test]
+fn a_factor_of_one_element_may_lie_anywhere() {
+    let w = drawn(&[3.0, 5.0, 7.0, 11.0], [2, 2]).slice(s![..;2, ..;2]);
+    assert_eq!(w.dims(), [1, 1]);
+    for tokens in [1, 5, 9] {
+        let x: Vec<f64> = (0..tokens).map(|token| token as f64).collect();
+        let y = dense_linear(drawn(&x, [tokens, 1]), w.clone(), None).into_data().try_into_vec::<f64>();
+        assert_eq!(y.expect("f64 values"), x.iter().map(|x| 3.0 * x).collect::<Vec<_>>());
     }
 }
 

@@ -29,18 +29,18 @@ struct Processor {
     tasks: usize,
 }
 
-/// Where the second-level cache is small and the third one near: many narrow strips, so that no thread waits long for the last one.
+/// Where a thread's share of the second-level cache is small and the third one near: many narrow strips, so that no thread waits long
+/// for the last one.
 const NEAR: Processor = Processor { kept_bytes: 400 << 10, row: 1, factor: 8, idle: 0, strip_panels: 4, tasks: 4 };
-/// Where the second-level cache is large and the third one far away: wide strips, for which rows are read less often, and the factor in
-/// longer pieces.
+/// Where it is large and the third one far away: wide strips, for which rows are read less often, and the factor in longer pieces.
 const FAR: Processor = Processor { kept_bytes: 1200 << 10, row: 2, factor: 3, idle: 5, strip_panels: 16, tasks: 1 };
 /// What they leave of a second-level cache to what passes through, …
 const PASSING_BYTES: usize = 624 << 10;
-/// … and how many bytes of one are a large one.
+/// … and how many bytes of one are a large one. Of a cache that two threads of a core share, each has half: these go by the first kind.
 const LARGE_CACHE: usize = 1536 << 10;
 
 impl Processor {
-    /// With a second-level cache of so many bytes.
+    /// With so many bytes of second-level cache for a thread.
     fn with_cache(bytes: usize) -> Self {
         let kind = if bytes < LARGE_CACHE { NEAR } else { FAR };
         Self { kept_bytes: bytes.saturating_sub(PASSING_BYTES).clamp(NEAR.kept_bytes, FAR.kept_bytes), ..kind }
@@ -113,17 +113,20 @@ impl Cut {
         let tiles = |panels: usize| {
             let fewest = tokens.div_ceil(most(panels).max(least));
             let enough = enough.div_ceil(of_rank.div_ceil(panels)).min(tokens.div_ceil(4 * tile_rows));
-            [fewest, fewest.max(enough)]
+            [Some(fewest), (enough > fewest).then_some(enough)].into_iter().flatten()
         };
         let cut = |panels, tiles| Self { panels, tokens: tokens.div_ceil(tiles).next_multiple_of(tile_rows) };
-        (1..=processor.strip_panels.min(of_rank))
+        let missing = |cut: &Self| {
+            let tasks = of_rank.div_ceil(cut.panels) * tokens.div_ceil(cut.tokens);
+            enough.saturating_sub(tasks)
+        };
+        let cuts = (1..=processor.strip_panels.min(of_rank))
             // What fits nowhere has to go in the narrowest strips.
             .filter(|panels| *panels == 1 || most(*panels) >= least.min(tokens))
-            .flat_map(|panels| tiles(panels).map(|tiles| cut(panels, tiles)))
-            .min_by_key(|cut| {
-                let tasks = of_rank.div_ceil(cut.panels) * tokens.div_ceil(cut.tokens);
-                (enough.saturating_sub(tasks), processor.cost::<E>(&cut.pieces::<E>(r, tokens)))
-            })
+            .flat_map(|panels| tiles(panels).map(move |tiles| cut(panels, tiles)));
+        let fewest_missing = cuts.clone().map(|cut| missing(&cut)).min();
+        cuts.filter(|cut| Some(missing(cut)) == fewest_missing)
+            .min_by_key(|cut| processor.cost::<E>(&cut.pieces::<E>(r, tokens)))
             .expect("a panel and a token at least")
     }
 
@@ -188,7 +191,7 @@ mod tests {
     #[test]
     fn few_tokens_on_a_large_cache_are_a_strip_for_each_thread() {
         let (width, _) = panel::shape::<f32>();
-        for (panels, of_rank) in [(5, 10), (5, 9), (8, 16)] {
+        for (panels, of_rank) in [(5, 10), (3, 6), (8, 16)] {
             assert_eq!(cut(2048, [768, 24, 4, 16, of_rank * width]).panels, panels, "{of_rank} panels");
         }
     }
@@ -216,8 +219,9 @@ mod tests {
 
     #[test]
     fn what_fits_nowhere_is_still_taken_in_large_pieces() {
-        let (_, tile_rows) = panel::shape::<f32>();
-        let Cut { panels, tokens } = cut(1024, [12, 512, 128, 3 * 64 * 64, 288]);
+        let (width, tile_rows) = panel::shape::<f32>();
+        let kept = NEAR.kept_bytes / (width * size_of::<f32>());
+        let Cut { panels, tokens } = cut(1024, [12, 512, 128, kept, 9 * width]);
         assert_eq!(panels, 1);
         assert!(tokens >= 4 * tile_rows, "{tokens} tokens");
     }

@@ -119,8 +119,12 @@ fn strips<E: Scalar>(
     let spans = (tasks_wanted() / 2).div_ceil(strips).min(tiles);
     let pieces = Cut { panels, tokens: tiles / spans * tile }.pieces::<E>(r, tokens);
     // Those of one strip each have a sum of their own.
-    let before = |task: usize| pieces[..task].iter().filter(|piece| piece.panel == pieces[task].panel).count();
-    let sum_of: Vec<usize> = (0..pieces.len()).map(before).collect();
+    let mut before = vec![0; layouts[0].panels];
+    let sum_of_piece = |piece: &Piece| {
+        before[piece.panel] += 1;
+        before[piece.panel] - 1
+    };
+    let sum_of: Vec<usize> = pieces.iter().map(sum_of_piece).collect();
     let mut sums: Vec<Vec<E>> = vec![vec![E::ZERO; ds.len()]; sum_of.iter().max().map_or(0, |last| last + 1)];
     let shared: Vec<SharedOutput<'_, E>> = sums.iter_mut().map(|sum| SharedOutput::new(sum)).collect();
     crew.each(pieces.len(), |task| {

@@ -26,7 +26,7 @@ use pulp::Simd;
 
 /// Bytes of `t` at a time; more tokens are taken one portion after the other.
 const COUPLED_BYTES: usize = 16 << 20;
-/// Tokens at a time at the least, if there are so many.
+/// Tokens that are never too many to be taken at a time.
 const LEAST_TOKENS: usize = 64;
 
 /// Writes `y [tokens, m]`, and the projections into `z [tokens, b2, r]` if wanted, `portion` tokens at a time.
@@ -43,6 +43,24 @@ pub(super) fn product<E: Scalar>(
     z: Option<SharedOutput<'_, E>>,
     portion: usize,
 ) {
+    product_as(crew, sizes, x, u, s, v, bias, y, z, portion, |tokens| cut::<E>(sizes, tokens));
+}
+
+/// The same, cut as `cut` says for so many tokens.
+#[allow(clippy::too_many_arguments)]
+fn product_as<E: Scalar>(
+    crew: &Crew,
+    sizes: Sizes,
+    x: Rows<'_, E>,
+    u: &FlexTensor,
+    s: Couplings<'_, E>,
+    v: &FlexTensor,
+    bias: Option<&[E]>,
+    y: SharedOutput<'_, E>,
+    z: Option<SharedOutput<'_, E>>,
+    portion: usize,
+    cut: impl Fn(usize) -> Cut,
+) {
     let (row, z_row) = (sizes.b1 * sizes.p, sizes.b2 * sizes.r);
     E::with_buffer(Slot::Shared, |buffer| {
         for start in (0..sizes.tokens).step_by(portion) {
@@ -54,13 +72,15 @@ pub(super) fn product<E: Scalar>(
                 Expansion::OfTokens => {
                     let layout = CoupledLayout::new::<E>(sizes.r, sizes.b1, tokens);
                     let [t] = portions(buffer, [layout.len()]);
-                    project_and_couple(crew, sizes, x, s, v, Coupled::InPanels(SharedOutput::new(t), layout), z);
+                    let t_out = Coupled::InPanels(SharedOutput::new(&mut *t), layout);
+                    project_and_couple(crew, sizes, cut(tokens), x, s, v, t_out, z);
                     expansion::of_tokens(crew, tokens, t, layout, u, bias, y);
                 }
                 Expansion::OfRows => {
                     let layout = TurnedLayout::new::<E>(sizes.r, sizes.b1, tokens);
                     let [t] = portions(buffer, [layout.len()]);
-                    project_and_couple(crew, sizes, x, s, v, Coupled::Turned(SharedOutput::new(t), layout), z);
+                    let t_out = Coupled::Turned(SharedOutput::new(&mut *t), layout);
+                    project_and_couple(crew, sizes, cut(tokens), x, s, v, t_out, z);
                     expansion::of_rows(crew, tokens, t, layout, u, bias, y);
                 }
             }
@@ -86,9 +106,11 @@ fn cut<E: Scalar>(sizes: Sizes, tokens: usize) -> Cut {
     Cut::new::<E>(Work { terms: q, r, tokens, kept_by_token: b2, kept: b1 * b2 })
 }
 
+#[allow(clippy::too_many_arguments)]
 fn project_and_couple<E: Scalar>(
     crew: &Crew,
     sizes: Sizes,
+    cut: Cut,
     x: Rows<'_, E>,
     s: Couplings<'_, E>,
     v: &FlexTensor,
@@ -97,7 +119,7 @@ fn project_and_couple<E: Scalar>(
 ) {
     let tokens = x.count;
     let (width, _) = panel::shape::<E>();
-    let pieces = cut::<E>(sizes, tokens).pieces::<E>(sizes.r, tokens);
+    let pieces = cut.pieces::<E>(sizes.r, tokens);
     crew.each(pieces.len(), |task| {
         let Piece { panel, panels, start, tokens } = pieces[task];
         let first = panel * width;
@@ -187,22 +209,23 @@ mod tests {
     use crate::cpu::{Matrix, contiguous};
     use burn::tensor::Shape;
 
-    /// `y` and `z` in a pool of two threads, and how they were cut.
-    fn product([tokens, b1, b2, p, q, r]: [usize; 6]) -> (Vec<f64>, Vec<f64>, Cut) {
+    /// `y` and `z` in a pool of two threads, in strips of so many panels and so many tiles of tokens.
+    fn product([tokens, b1, b2, p, q, r]: [usize; 6], [panels, tiles]: [usize; 2]) -> [Vec<f64>; 2] {
         let sizes = Sizes { tokens, b1, b2, p, q, r };
         let [x, u, s, v] = operands(sizes);
         let [u, s, v] = [(u, [b1, p, r]), (s, [b1, b2, r]), (v, [b2, q, r])]
             .map(|(values, dims)| contiguous(values, Shape::new(dims)));
         let (mut y, mut z) = (vec![f64::NAN; tokens * b1 * p], vec![f64::NAN; tokens * b2 * r]);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
-        let cut = pool.install(|| {
+        pool.install(|| {
             let rows = Rows::of(Matrix::row_major(&x, tokens, b2 * q, b2 * q)).expect("contiguous rows");
             let s = Couplings::of(&s);
             let [y, z] = [&mut y, &mut z].map(|out| SharedOutput::new(out));
-            super::product(&Crew::default(), sizes, rows, &u, s, &v, None, y, Some(z), tokens);
-            cut::<f64>(sizes, tokens)
+            let (_, tile_rows) = panel::shape::<f64>();
+            let cut = |tokens: usize| Cut { panels, tokens: tokens.div_ceil(tiles).next_multiple_of(tile_rows) };
+            product_as(&Crew::default(), sizes, rows, &u, s, &v, None, y, Some(z), tokens, cut);
         });
-        (y, z, cut)
+        [y, z]
     }
 
     /// Whole numbers, so that no order of summation rounds.
@@ -219,11 +242,11 @@ mod tests {
         let turned = [[9, 3, 2, 19, 7, 19], [64, 2, 3, 130, 70, 259], [130, 2, 150, 261, 2, 40]];
         // Rows of x, and of U, that compete for a place in the cache; fewer of them than a tile has.
         let competing = [[29, 2, 2, 5, 256, 19], [21, 2, 2, 45, 256, 512], [9, 2, 1, 20, 512, 40]];
-        let tiles = [1, 2, 1, 2, 1, 1, 2, 1, 1, 1];
-        for (dims, tiles) in cases.into_iter().chain(turned).chain(competing).zip(tiles) {
+        // Panels of a strip, and tiles of tokens.
+        let cuts = [[4, 1], [2, 2], [1, 1], [1, 2], [1, 1], [3, 1], [1, 2], [1, 1], [16, 1], [2, 1]];
+        for (dims, cut) in cases.into_iter().chain(turned).chain(competing).zip(cuts) {
             let [tokens, b1, b2, p, q, r] = dims;
-            let (y, z, cut) = product(dims);
-            assert!(tokens.div_ceil(cut.tokens) >= tiles, "{dims:?}: {cut:?}");
+            let [y, z] = product(dims, cut);
             let [x, u, s, v] = operands(Sizes { tokens, b1, b2, p, q, r });
             let projection = |token: usize, j: usize, k: usize| -> f64 {
                 (0..q).map(|feature| x[(token * b2 + j) * q + feature] * v[(j * q + feature) * r + k]).sum()

@@ -51,7 +51,8 @@ pub(crate) fn over_tokens<'a, E: Scalar>(
             let cols_here = share.min(cols - column);
             let left = features(task);
             // Short pieces of many rows, which a processor does not foresee.
-            let mut next = Some(task + rayon::current_num_threads()).filter(|next| *next < count).map(features);
+            let next = task + rayon::current_num_threads();
+            let mut next = (next < count && place(next) != (block, first)).then(|| features(next));
             let right = right(block).rows(start, tokens).cols(column, cols_here);
             let target = Target { out, offset: (block * rows + first) * cols + column, stride: cols, landing };
             E::with_buffer(Slot::Task, |buffer| {

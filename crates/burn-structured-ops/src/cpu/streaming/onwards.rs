@@ -26,11 +26,14 @@ struct Stretch {
 }
 
 impl Stretch {
-    /// Those that hold the rows of `matrix`, and what lies between them; none if they overlap or run backwards.
+    /// Those that hold the rows of `matrix`, and what lies between them; none if they overlap or run backwards, or more lies between
+    /// them than in them.
     fn of<E: Scalar>(matrix: Matrix<'_, E>) -> Self {
         let memory = matrix.onwards();
         let elements = match usize::try_from(matrix.row_stride) {
-            Ok(stride) if matrix.rows > 0 && (stride >= matrix.cols || matrix.rows == 1) => {
+            Ok(stride)
+                if matrix.rows > 0 && (stride >= matrix.cols && stride <= 2 * matrix.cols || matrix.rows == 1) =>
+            {
                 (matrix.rows - 1) * stride + matrix.cols
             }
             _ => 0,
@@ -158,11 +161,12 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_overlap_are_not_asked_for() {
+    fn rows_that_overlap_or_lie_far_apart_are_not_asked_for() {
         let values = [0.0f32; 100];
         let repeated = Matrix::row_major(&values, 9, 10, 0);
         assert_eq!(Stretch::of(repeated).lines, 0);
         assert_eq!(Stretch::of(Matrix::row_major(&values, 9, 10, 3)).lines, 0);
+        assert_eq!(Stretch::of(Matrix::row_major(&values, 4, 10, 21)).lines, 0, "a few columns of a wide matrix");
         assert_eq!(Stretch::of(repeated.rows(0, 0)).lines, 0);
         assert!(Stretch::of(repeated.rows(0, 1)).lines > 0, "a single row does not overlap");
         assert!(asked_by(|| Onwards::new(repeated, None, 2).during(0..4, 1).fetch()).is_empty());

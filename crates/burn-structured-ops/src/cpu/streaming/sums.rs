@@ -10,7 +10,8 @@ use pulp::Simd;
 ///
 /// # Safety
 ///
-/// Nothing else may access these elements of `out` meanwhile.
+/// Nothing else may access these elements of `out` meanwhile, which are a slice's or have been written, and those of two tokens must
+/// not be the same.
 ///
 /// # Panics
 ///

@@ -13,12 +13,12 @@ use crate::cpu::{
 use burn::backend::Flex;
 use burn::backend::ops::{FloatTensorOps, ModuleOps};
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::Shape;
+use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
 
 impl DenseBackend for Flex {
     fn dense_product(x: FloatTensor<Self>, w: FloatTensor<Self>, bias: Bias<Self>) -> FloatTensor<Self> {
-        if x.layout().num_elements() * w.layout().num_elements() == 0 {
+        if x.layout().num_elements() == 0 || w.layout().num_elements() == 0 {
             return Self::linear(x, w, bias.into_option());
         }
         let dtype = x.dtype();
@@ -32,7 +32,8 @@ impl DenseBackend for Flex {
     }
 
     fn dense_factor_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
-        if x.layout().shape()[0] < MIN_PANEL_TOKENS {
+        let (tokens, native) = (x.layout().shape()[0], matches!(x.dtype(), DType::F32 | DType::F64));
+        if tokens == 0 || native && tokens < MIN_PANEL_TOKENS {
             return Self::linear_weight_backward(x, dy);
         }
         in_native([x, dy], |[x, dy]| with_native!(x.dtype(), E => factor_gradient::<E>(&x, dy)))

@@ -13,8 +13,12 @@ use burn::backend::ops::FloatTensorOps;
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
-/// What part of the factor the sums of all runs may come to.
-const SUMS_SHARE: usize = 8;
+/// What part of the factor the sums of all runs may come to, …
+const SUMS_SHARE: usize = 4;
+/// … and runs at most, however many threads there are.
+const MOST_RUNS: usize = 64;
+/// Elements of all sums for one of the tasks that add them up.
+const ADDED_ELEMENTS: usize = 1 << 16;
 
 /// Whether a factor lies as this path reads it: either axis as the contiguous one.
 pub(super) fn reads(w: &FlexTensor) -> bool {
@@ -28,7 +32,7 @@ pub(super) fn product<E: Scalar>(x: Matrix<'_, E>, w: &FlexTensor, bias: Option<
     // SAFETY: either way writes every element of the output.
     unsafe {
         filled(x.rows * m, |y| {
-            if streaming::reads(w) {
+            if w.layout().strides()[0] != 1 && streaming::reads(w) {
                 of_rows(&crew, x, w, bias, y);
             } else {
                 of_columns(&crew, x, &Flex::float_swap_dims(w.clone(), 0, 1), bias, y);
@@ -51,7 +55,7 @@ unsafe fn of_rows<E: Scalar>(
 ) {
     let (tokens, threads) = (x.rows, rayon::current_num_threads());
     let [n, m] = w.layout().shape().dims();
-    let runs = Runs::at_most(w, n / (SUMS_SHARE * tokens));
+    let runs = Runs::at_most(w, (n / (SUMS_SHARE * tokens)).min(MOST_RUNS));
     E::with_buffer(Slot::Shared, |buffer| {
         let [sums] = portions(buffer, [runs.count * tokens * m]);
         let shared = SharedOutput::new(&mut *sums);
@@ -60,18 +64,23 @@ unsafe fn of_rows<E: Scalar>(
             let (x, out) = (x.cols(run * runs.rows_of_run, factor.rows), shared.part(run * tokens * m, tokens * m));
             pulp::Arch::new().dispatch(Sum { x, factor, next: runs.get(run + threads), out });
         });
-        for token in 0..tokens {
-            let of_run = |run: usize| &sums[(run * tokens + token) * m..][..m];
-            // SAFETY: as the caller says.
-            let y = unsafe { y.vacant(token * m, m) };
-            let y = y.write_copy_of_slice(of_run(0));
-            for run in 1..runs.count {
-                y.iter_mut().zip(of_run(run)).for_each(|(y, sum)| *y += *sum);
+        let sums = &*sums;
+        let share = m.div_ceil((sums.len() / ADDED_ELEMENTS).clamp(1, threads));
+        crew.each(m.div_ceil(share), |task| {
+            let first = task * share;
+            let cols = share.min(m - first);
+            for token in 0..tokens {
+                let of_run = |run: usize| &sums[(run * tokens + token) * m + first..][..cols];
+                // SAFETY: as the caller says, and no other task has these columns.
+                let y = unsafe { y.vacant(token * m + first, cols) }.write_copy_of_slice(of_run(0));
+                for run in 1..runs.count {
+                    y.iter_mut().zip(of_run(run)).for_each(|(y, sum)| *y += *sum);
+                }
+                if let Some(bias) = bias {
+                    y.iter_mut().zip(&bias[first..]).for_each(|(y, bias)| *y += *bias);
+                }
             }
-            if let Some(bias) = bias {
-                y.iter_mut().zip(bias).for_each(|(y, bias)| *y += *bias);
-            }
-        }
+        });
     });
 }
 
