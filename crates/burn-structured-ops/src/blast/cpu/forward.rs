@@ -79,7 +79,8 @@ pub(super) fn run<E: Scalar>(
         } else {
             let rows = Rows::of(Matrix::of(&x, 0)).expect("contiguous rows");
             let portion = strips::portion::<E>(sizes.tokens, sizes.b1 * sizes.r);
-            strips::product(&crew, sizes, rows, u, s, v, bias, y, z, portion);
+            let cut = |tokens| strips::cut::<E>(sizes, tokens);
+            strips::product(&crew, sizes, rows, u, s, v, bias, y, z, portion, cut);
         }
     };
     let mut z = None;

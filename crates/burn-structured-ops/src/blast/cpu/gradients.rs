@@ -238,21 +238,13 @@ fn factor<E: Scalar>(
     let (_, tile_rows) = panel::shape::<E>();
     let rows = (FACTOR_TILES * tile_rows).min(q);
     let groups = q.div_ceil(rows);
-    let count = layout.blocks * groups;
-    let place = |task: usize| (task / groups, task % groups * rows);
-    let columns = |task: usize| {
-        let (block, first) = place(task);
-        x.cols(block * q + first, rows.min(q - first))
-    };
-    crew.each(count, |task| {
-        let (block, first) = place(task);
-        let x = columns(task);
-        // What this thread is likely to take next.
-        let next = Some(task + rayon::current_num_threads()).filter(|next| *next < count).map(columns);
+    crew.each(layout.blocks * groups, |task| {
+        let (block, first) = (task / groups, task % groups * rows);
+        let x = x.cols(block * q + first, rows.min(q - first));
         let z = &z[block * layout.block_stride()..][..layout.block_stride()];
         E::with_buffer(Slot::Task, |buffer| {
             let target = Target { out, offset: (block * q + first) * r, stride: r, landing };
-            pulp::Arch::new().dispatch(FactorGradient { x, next, z, layout, r, target, buffer });
+            pulp::Arch::new().dispatch(FactorGradient { x, z, layout, r, target, buffer });
         });
     });
 }
@@ -260,8 +252,6 @@ fn factor<E: Scalar>(
 /// A few rows of the gradient of one block's factor.
 struct FactorGradient<'a, E: Scalar> {
     x: Matrix<'a, E>,
-    /// What is read after it: short pieces of many rows, which a processor does not foresee.
-    next: Option<Matrix<'a, E>>,
     z: &'a [E],
     layout: CoupledLayout,
     r: usize,
@@ -274,18 +264,16 @@ impl<E: Scalar> pulp::WithSimd for FactorGradient<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, next, z, layout, r, target, buffer } = self;
+        let Self { x, z, layout, r, target, buffer } = self;
         let (tokens, width) = (x.rows, layout.width);
         let [rows] = portions(buffer, [x.cols * turned_stride::<E>(tokens)]);
         let rows = turn_around::<S, E>(x, rows);
-        let beside = Beside { read: Ahead::new(next), write: Ahead::default() };
-        let beside = &mut beside.in_steps(panel::steps::<S, E>(rows, r));
         for panel in 0..layout.panels {
             let first = panel * width;
             let cols = width.min(r - first);
             let z = &z[panel * layout.panel_stride()..][..tokens * width];
             // SAFETY: no other task has these rows.
-            unsafe { multiply_panels(simd, rows, z, cols, target.cols_from(first), None, beside) };
+            unsafe { multiply_panels(simd, rows, z, cols, target.cols_from(first), None, &mut Beside::default()) };
         }
     }
 }

@@ -209,7 +209,8 @@ mod tests {
         let [mut y, mut z] = [tokens * b1 * p, tokens * b2 * r].map(|len| vec![0.0; len]);
         {
             let [y, z] = [&mut y, &mut z].map(|out| SharedOutput::new(out));
-            strips::product(&crew, SIZES, rows, &u, couplings, &v, None, y, Some(z), portion);
+            let cut = |tokens| strips::cut::<f64>(SIZES, tokens);
+            strips::product(&crew, SIZES, rows, &u, couplings, &v, None, y, Some(z), portion, cut);
         }
         let operands = gradients::Operands {
             x: x_matrix,

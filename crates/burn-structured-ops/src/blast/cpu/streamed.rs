@@ -11,7 +11,7 @@
 use super::coupling::Couplings;
 use crate::blast::Sizes;
 use crate::cpu::panel::SharedOutput;
-use crate::cpu::streaming::{Runs, dot_rows, sum_rows};
+use crate::cpu::streaming::{Runs, SumRows, dot_rows};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn_flex::FlexTensor;
 use pulp::Simd;
@@ -41,13 +41,14 @@ pub(super) fn product<E: Scalar>(
             let factor = of_v.get(task).expect("a run of the factor");
             let next = of_v.get(task + threads).or_else(|| of_u.get(task + threads - of_v.count));
             let (x, offset) = (&x[j * q + cut * of_v.rows_of_run..], cut * len + j * r);
-            pulp::Arch::new().dispatch(AddRows {
+            // No other task has this block in this cut.
+            pulp::Arch::new().dispatch(SumRows {
                 tokens,
                 x,
                 x_stride: b2 * q,
                 factor,
                 next,
-                z: shared,
+                out: shared,
                 offset,
                 stride: b2 * r,
             });
@@ -71,29 +72,6 @@ pub(super) fn product<E: Scalar>(
             });
         });
     });
-}
-
-/// `z = Σ_k x[k] · row k` for a run of the rows, for every token.
-struct AddRows<'a, E: Scalar> {
-    tokens: usize,
-    x: &'a [E],
-    x_stride: usize,
-    factor: Matrix<'a, E>,
-    next: Option<Matrix<'a, E>>,
-    z: SharedOutput<'a, E>,
-    offset: usize,
-    stride: usize,
-}
-
-impl<E: Scalar> pulp::WithSimd for AddRows<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { tokens, x, x_stride, factor, next, z, offset, stride } = self;
-        // SAFETY: no other task has this block in this cut.
-        unsafe { sum_rows(simd, tokens, x, x_stride, factor, next, z, offset, stride) };
-    }
 }
 
 /// `t_i`, and from it a run of the rows of `y_i`, for every token.

@@ -29,26 +29,10 @@ const COUPLED_BYTES: usize = 16 << 20;
 /// Tokens that are never too many to be taken at a time.
 const LEAST_TOKENS: usize = 64;
 
-/// Writes `y [tokens, m]`, and the projections into `z [tokens, b2, r]` if wanted, `portion` tokens at a time.
+/// Writes `y [tokens, m]`, and the projections into `z [tokens, b2, r]` if wanted, `portion` tokens at a time, of
+/// which so many go as `cut` says.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn product<E: Scalar>(
-    crew: &Crew,
-    sizes: Sizes,
-    x: Rows<'_, E>,
-    u: &FlexTensor,
-    s: Couplings<'_, E>,
-    v: &FlexTensor,
-    bias: Option<&[E]>,
-    y: SharedOutput<'_, E>,
-    z: Option<SharedOutput<'_, E>>,
-    portion: usize,
-) {
-    product_as(crew, sizes, x, u, s, v, bias, y, z, portion, |tokens| cut::<E>(sizes, tokens));
-}
-
-/// The same, cut as `cut` says for so many tokens.
-#[allow(clippy::too_many_arguments)]
-fn product_as<E: Scalar>(
     crew: &Crew,
     sizes: Sizes,
     x: Rows<'_, E>,
@@ -68,19 +52,20 @@ fn product_as<E: Scalar>(
             let x = x.range(start, tokens);
             let z = z.map(|z| z.part(start * z_row, tokens * z_row));
             let y = y.part(start * row, tokens * row);
+            let cut = cut(tokens);
             match Expansion::choose(tokens, u) {
                 Expansion::OfTokens => {
                     let layout = CoupledLayout::new::<E>(sizes.r, sizes.b1, tokens);
                     let [t] = portions(buffer, [layout.len()]);
                     let t_out = Coupled::InPanels(SharedOutput::new(&mut *t), layout);
-                    project_and_couple(crew, sizes, cut(tokens), x, s, v, t_out, z);
+                    project_and_couple(crew, sizes, cut, x, s, v, t_out, z);
                     expansion::of_tokens(crew, tokens, t, layout, u, bias, y);
                 }
                 Expansion::OfRows => {
                     let layout = TurnedLayout::new::<E>(sizes.r, sizes.b1, tokens);
                     let [t] = portions(buffer, [layout.len()]);
                     let t_out = Coupled::Turned(SharedOutput::new(&mut *t), layout);
-                    project_and_couple(crew, sizes, cut(tokens), x, s, v, t_out, z);
+                    project_and_couple(crew, sizes, cut, x, s, v, t_out, z);
                     expansion::of_rows(crew, tokens, t, layout, u, bias, y);
                 }
             }
@@ -101,7 +86,8 @@ pub(super) fn portion<E: Scalar>(tokens: usize, components: usize) -> usize {
     panel::even_share(tokens, most)
 }
 
-fn cut<E: Scalar>(sizes: Sizes, tokens: usize) -> Cut {
+/// The cut of so many tokens that costs least.
+pub(super) fn cut<E: Scalar>(sizes: Sizes, tokens: usize) -> Cut {
     let Sizes { b1, b2, q, r, .. } = sizes;
     Cut::new::<E>(Work { terms: q, r, tokens, kept_by_token: b2, kept: b1 * b2 })
 }
@@ -223,7 +209,7 @@ mod tests {
             let [y, z] = [&mut y, &mut z].map(|out| SharedOutput::new(out));
             let (_, tile_rows) = panel::shape::<f64>();
             let cut = |tokens: usize| Cut { panels, tokens: tokens.div_ceil(tiles).next_multiple_of(tile_rows) };
-            product_as(&Crew::default(), sizes, rows, &u, s, &v, None, y, Some(z), tokens, cut);
+            super::product(&Crew::default(), sizes, rows, &u, s, &v, None, y, Some(z), tokens, cut);
         });
         [y, z]
     }

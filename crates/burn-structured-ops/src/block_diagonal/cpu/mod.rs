@@ -11,17 +11,15 @@ mod exchange;
 use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference};
 use crate::Bias;
 use crate::cpu::panel::{Landing, Rows, SharedOutput, filled, over_tokens, side_by_side};
-use crate::cpu::streaming::{self, Runs, dot_rows};
 use crate::cpu::{
-    Crew, MIN_PANEL_TOKENS, Matrix, Scalar, Slot, contiguous, dense_slice, from_native, in_native, portions, to_native,
-    with_native, with_rows,
+    Crew, MIN_PANEL_TOKENS, Matrix, Scalar, Slot, contiguous, dense_slice, from_native, in_native, portions, streaming,
+    to_native, with_native, with_rows,
 };
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 use exchange::exchange;
-use pulp::Simd;
 
 /// Tokens whose features are brought together at a time: they stay in a cache, and blocks need not be packed often.
 const PORTION: usize = 256;
@@ -111,7 +109,8 @@ fn of_neighbours<E: Scalar>(
     let [blocks, p, q] = w.layout().shape().dims();
     together(crew, x, blocks, order, Slot::Shared, |x| {
         if x.rows < MIN_PANEL_TOKENS && streaming::reads(w) {
-            return streamed(crew, x, w, bias, y);
+            // SAFETY: the output is this product's alone.
+            return unsafe { streaming::side_by_side(crew, x, w, bias, y) };
         }
         let rows = Rows::of(x).expect("contiguous rows");
         let of_block = |k: usize| rows.terms(k * q, q);
@@ -136,43 +135,6 @@ fn together<E: Scalar, R>(
             unsafe { exchange(crew, x, [x.cols / blocks, blocks], None, SharedOutput::new(&mut *grouped)) };
             with(Matrix::row_major(grouped, x.rows, x.cols, x.cols))
         }),
-    }
-}
-
-/// A handful of tokens: every block is read once, as it lies.
-fn streamed<E: Scalar>(crew: &Crew, x: Matrix<'_, E>, w: &FlexTensor, bias: Option<&[E]>, y: SharedOutput<'_, E>) {
-    let [_, p, q] = w.layout().shape().dims();
-    let (runs, threads) = (Runs::of(w), rayon::current_num_threads());
-    crew.each(runs.count, |task| {
-        let (block, cut) = runs.place(task);
-        let factor = runs.get(task).expect("a run of the factor");
-        let (x, column) = (x.cols(block * q, q), block * p + cut * runs.rows_of_run);
-        let bias = bias.map(|bias| &bias[column..][..factor.rows]);
-        pulp::Arch::new().dispatch(Streamed { x, factor, next: runs.get(task + threads), bias, y, column });
-    });
-}
-
-/// Some rows of a block for all tokens.
-struct Streamed<'a, E: Scalar> {
-    x: Matrix<'a, E>,
-    factor: Matrix<'a, E>,
-    next: Option<Matrix<'a, E>>,
-    bias: Option<&'a [E]>,
-    y: SharedOutput<'a, E>,
-    column: usize,
-}
-
-impl<E: Scalar> pulp::WithSimd for Streamed<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, factor, next, bias, y, column } = self;
-        let (tokens, stride) = (x.rows, y.len() / x.rows);
-        // SAFETY: no other task has these columns.
-        unsafe {
-            dot_rows(simd, tokens, x.onwards(), x.row_stride as usize, factor, next, bias, y, column, stride);
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Products that have nothing to do with each other, shared out between the threads.
 
-use super::{Ahead, Beside, Landing, Rows, SharedOutput, Target, even_share, pack_and_multiply, shape, steps, width};
+use super::{Beside, Landing, Rows, SharedOutput, Target, even_share, pack_and_multiply, shape, width};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use gemm_common::cache::CACHE_INFO;
 use pulp::Simd;
@@ -74,7 +74,7 @@ pub(crate) fn side_by_side<'a, E: Scalar>(
         E::with_buffer(Slot::Task, |buffer| {
             let [panels] = portions(buffer, [run * group]);
             let target = Target { out: y, offset: start * stride + column, stride, landing };
-            pulp::Arch::new().dispatch(Group { rows, factor, run, target, ahead, beside: None, panels });
+            pulp::Arch::new().dispatch(Group { rows, factor, run, target, ahead, panels });
         });
     });
 }
@@ -88,8 +88,6 @@ pub(super) struct Group<'a, E: Scalar> {
     pub target: Target<'a, E>,
     /// The next factor.
     pub ahead: Option<Matrix<'a, E>>,
-    /// What is read after the product besides.
-    pub beside: Option<Matrix<'a, E>>,
     /// Room for a run of terms in whole panels.
     pub panels: &'a mut [E],
 }
@@ -99,11 +97,9 @@ impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, factor: all, run, target, ahead, beside, panels } = self;
+        let Self { rows, factor: all, run, target, ahead, panels } = self;
         assert_eq!(rows.terms, all.rows, "sizes of a product");
         let width = all.cols.next_multiple_of(width::<S, E>());
-        let beside = Beside { read: Ahead::new(beside), write: Ahead::default() };
-        let mut beside = beside.in_steps(steps::<S, E>(rows, all.cols));
         let mut start = 0;
         loop {
             let here = run.min(all.rows - start);
@@ -120,7 +116,9 @@ impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
             let (factor, panels) = (all.rows(start, here), &mut panels[..here * width]);
             // SAFETY: whoever makes a group is alone with its rows and columns, and has written what it adds to; what later runs add
             // to, the first one has.
-            unsafe { pack_and_multiply(simd, rows, factor, panels, factor.cols, target, ahead, &mut beside) };
+            unsafe {
+                pack_and_multiply(simd, rows, factor, panels, factor.cols, target, ahead, &mut Beside::default())
+            };
             start = after;
             if start == all.rows {
                 break;

@@ -39,20 +39,11 @@ pub(crate) fn over_tokens<'a, E: Scalar>(
         let shares = tasks_wanted().div_ceil(2 * blocks * of_rows).min(groups).max(1);
         let share = groups.div_ceil(shares) * group;
         let of_cols = cols.div_ceil(share);
-        let count = blocks * of_rows * of_cols;
-        let place = |task: usize| (task / of_cols / of_rows, task / of_cols % of_rows * some);
-        let features = |task: usize| {
-            let (block, first) = place(task);
-            left(block).rows(start, tokens).cols(first, some.min(rows - first))
-        };
-        crew.each(count, |task| {
-            let (block, first) = place(task);
+        crew.each(blocks * of_rows * of_cols, |task| {
+            let (block, first) = (task / of_cols / of_rows, task / of_cols % of_rows * some);
             let column = task % of_cols * share;
             let cols_here = share.min(cols - column);
-            let left = features(task);
-            // Short pieces of many rows, which a processor does not foresee.
-            let next = task + rayon::current_num_threads();
-            let mut next = (next < count && place(next) != (block, first)).then(|| features(next));
+            let left = left(block).rows(start, tokens).cols(first, some.min(rows - first));
             let right = right(block).rows(start, tokens).cols(column, cols_here);
             let target = Target { out, offset: (block * rows + first) * cols + column, stride: cols, landing };
             E::with_buffer(Slot::Task, |buffer| {
@@ -63,8 +54,7 @@ pub(crate) fn over_tokens<'a, E: Scalar>(
                     let ahead = (first + group < cols_here).then(|| columns(first + group));
                     let (factor, panels) = (columns(first), &mut *panels);
                     let target = target.cols(first, factor.cols);
-                    let beside = next.take();
-                    pulp::Arch::new().dispatch(Group { rows, factor, run: tokens, target, ahead, beside, panels });
+                    pulp::Arch::new().dispatch(Group { rows, factor, run: tokens, target, ahead, panels });
                 }
             });
         });

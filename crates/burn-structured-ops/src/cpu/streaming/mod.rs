@@ -3,12 +3,14 @@
 //! Nothing is packed. A few rows are read side by side, all tokens meet them while they are in registers, and what is read next is
 //! asked for meanwhile.
 
+mod blocks;
 mod dots;
 mod onwards;
 mod sums;
 
+pub(crate) use blocks::side_by_side;
 pub(crate) use dots::dot_rows;
-pub(crate) use sums::sum_rows;
+pub(crate) use sums::SumRows;
 
 use onwards::{Lines, Onwards};
 
@@ -33,6 +35,8 @@ pub(crate) fn reads(factor: &FlexTensor) -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct Runs<'a> {
     factor: &'a FlexTensor,
+    /// Rows and columns of a block.
+    pub block: [usize; 2],
     /// Rows of a run, the last of a block excepted, …
     pub rows_of_run: usize,
     /// … and runs of a block.
@@ -48,15 +52,16 @@ impl<'a> Runs<'a> {
     /// So many of a block at most.
     pub fn at_most(factor: &'a FlexTensor, most: usize) -> Self {
         let shape = factor.layout().shape();
-        let (blocks, [rows, cols]) = match shape.num_dims() {
+        let (blocks, block) = match shape.num_dims() {
             2 => (1, shape.dims()),
             _ => (shape[0], [shape[1], shape[2]]),
         };
+        let [rows, cols] = block;
         let tasks = (blocks * rows * cols / TASK_ELEMENTS).min(TASKS_PER_THREAD * rayon::current_num_threads());
         let wanted = tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).min(most).max(1);
         let rows_of_run = rows.div_ceil(wanted);
         let cuts = rows.div_ceil(rows_of_run);
-        Self { factor, rows_of_run, cuts, count: blocks * cuts }
+        Self { factor, block, rows_of_run, cuts, count: blocks * cuts }
     }
 
     /// The block of a run, and its place in the block.

@@ -8,57 +8,58 @@ use pulp::Simd;
 /// `out[offset + token · stride ..] = Σ_k x[token · x_stride + k] · row k` of the rows of `factor`, whose elements are neighbours; `next`
 /// is asked for after them.
 ///
-/// # Safety
-///
-/// Nothing else may access these elements of `out` meanwhile, which are a slice's or have been written, and those of two tokens must
-/// not be the same.
-///
-/// # Panics
-///
-/// If `x` or the output are too short.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(crate) unsafe fn sum_rows<S: Simd, E: Scalar>(
-    simd: S,
-    tokens: usize,
-    x: &[E],
-    x_stride: usize,
-    factor: Matrix<'_, E>,
-    next: Option<Matrix<'_, E>>,
-    out: SharedOutput<'_, E>,
-    offset: usize,
-    stride: usize,
-) {
-    let (terms, cols) = (factor.rows, factor.cols);
-    for token in 0..tokens {
-        // SAFETY: as the caller says.
-        unsafe { out.slice(offset + token * stride, cols) }.fill(E::ZERO);
-    }
-    let out = |token: usize| {
-        // SAFETY: as the caller says, and no two slices of one token live at a time.
-        unsafe { out.slice(offset + token * stride, cols) }
-    };
-    let full = terms - terms % ROWS;
-    let mut onwards = Onwards::new(factor, next, tokens);
-    for k in (0..full).step_by(ROWS) {
-        let rows = std::array::from_fn(|i| factor.row_slice(k + i));
-        let x = |token: usize| x[token * x_stride + k..].first_chunk().expect("as many elements as rows");
-        let steps = tokens.div_ceil(PAIR) * (cols / E::lanes::<S>());
-        let mut ahead = onwards.during(k..k + ROWS, steps);
-        let mut token = 0;
-        while tokens - token >= PAIR {
-            add_rows::<S, E, PAIR>(simd, [x(token), x(token + 1)], rows, [out(token), out(token + 1)], &mut ahead);
-            token += PAIR;
-        }
-        if token < tokens {
-            add_rows::<S, E, 1>(simd, [x(token)], rows, [out(token)], &mut ahead);
-        }
-    }
-    for k in full..terms {
+/// Whoever makes one is alone with these elements of `out`, which are a slice's or have been written, and no two tokens have the same.
+pub(crate) struct SumRows<'a, E: Scalar> {
+    pub tokens: usize,
+    pub x: &'a [E],
+    pub x_stride: usize,
+    pub factor: Matrix<'a, E>,
+    pub next: Option<Matrix<'a, E>>,
+    pub out: SharedOutput<'a, E>,
+    pub offset: usize,
+    pub stride: usize,
+}
+
+impl<E: Scalar> pulp::WithSimd for SumRows<'_, E> {
+    type Output = ();
+
+    /// # Panics
+    ///
+    /// If `x` or the output are too short.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { tokens, x, x_stride, factor, next, out, offset, stride } = self;
+        let (terms, cols) = (factor.rows, factor.cols);
         for token in 0..tokens {
-            let x = x[token * x_stride + k];
-            for (sum, value) in out(token).iter_mut().zip(factor.row_slice(k)) {
-                *sum = x.mul_add(*value, *sum);
+            // SAFETY: as whoever makes this says.
+            unsafe { out.slice(offset + token * stride, cols) }.fill(E::ZERO);
+        }
+        let out = |token: usize| {
+            // SAFETY: as whoever makes this says, and no two slices of one token live at a time.
+            unsafe { out.slice(offset + token * stride, cols) }
+        };
+        let full = terms - terms % ROWS;
+        let mut onwards = Onwards::new(factor, next, tokens);
+        for k in (0..full).step_by(ROWS) {
+            let rows = std::array::from_fn(|i| factor.row_slice(k + i));
+            let x = |token: usize| x[token * x_stride + k..].first_chunk().expect("as many elements as rows");
+            let steps = tokens.div_ceil(PAIR) * (cols / E::lanes::<S>());
+            let mut ahead = onwards.during(k..k + ROWS, steps);
+            let mut token = 0;
+            while tokens - token >= PAIR {
+                add_rows::<S, E, PAIR>(simd, [x(token), x(token + 1)], rows, [out(token), out(token + 1)], &mut ahead);
+                token += PAIR;
+            }
+            if token < tokens {
+                add_rows::<S, E, 1>(simd, [x(token)], rows, [out(token)], &mut ahead);
+            }
+        }
+        for k in full..terms {
+            for token in 0..tokens {
+                let x = x[token * x_stride + k];
+                for (sum, value) in out(token).iter_mut().zip(factor.row_slice(k)) {
+                    *sum = x.mul_add(*value, *sum);
+                }
             }
         }
     }

@@ -44,8 +44,7 @@ fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>) -> Flex
     let ([tokens, n], m) = (x.layout().shape().dims(), w.layout().shape()[1]);
     let x = with_rows::<E>(x);
     if tokens < MIN_PANEL_TOKENS {
-        let w = if streamed::reads(w) { w.clone() } else { w.to_contiguous() };
-        return contiguous(streamed::product::<E>(Matrix::of(&x, 0), &w, bias), Shape::new([tokens, m]));
+        return contiguous(streamed::product::<E>(Matrix::of(&x, 0), w, bias), Shape::new([tokens, m]));
     }
     let rows = Rows::of(Matrix::<E>::of(&x, 0)).expect("contiguous rows");
     // SAFETY: a product writes every element of its output.

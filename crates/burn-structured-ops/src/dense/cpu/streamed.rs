@@ -6,12 +6,11 @@
 //! ```
 
 use crate::cpu::panel::{SharedOutput, filled};
-use crate::cpu::streaming::{self, Runs, dot_rows, sum_rows};
+use crate::cpu::streaming::{self, Runs, SumRows};
 use crate::cpu::{Crew, Matrix, Scalar, Slot, portions};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn_flex::FlexTensor;
-use pulp::Simd;
 
 /// What part of the factor the sums of all runs may come to, …
 const SUMS_SHARE: usize = 4;
@@ -20,28 +19,25 @@ const MOST_RUNS: usize = 64;
 /// Elements of all sums for one of the tasks that add them up.
 const ADDED_ELEMENTS: usize = 1 << 16;
 
-/// Whether a factor lies as this path reads it: either axis as the contiguous one.
-pub(super) fn reads(w: &FlexTensor) -> bool {
-    w.layout().strides().contains(&1)
-}
-
-/// `y [tokens, m] = x W + bias` of at least one token, whose elements are neighbours, and a factor that lies as it [has to](reads).
+/// `y [tokens, m] = x W + bias` of at least one token, whose elements are neighbours.
 pub(super) fn product<E: Scalar>(x: Matrix<'_, E>, w: &FlexTensor, bias: Option<&[E]>) -> Vec<E> {
     let m = w.layout().shape()[1];
     let crew = Crew::default();
     // SAFETY: either way writes every element of the output.
     unsafe {
         filled(x.rows * m, |y| {
-            if w.layout().strides()[0] != 1 && streaming::reads(w) {
+            if w.layout().strides()[0] == 1 {
+                streaming::side_by_side(&crew, x, &Flex::float_swap_dims(w.clone(), 0, 1), bias, y);
+            } else if streaming::reads(w) {
                 of_rows(&crew, x, w, bias, y);
             } else {
-                of_columns(&crew, x, &Flex::float_swap_dims(w.clone(), 0, 1), bias, y);
+                of_rows(&crew, x, &w.to_contiguous(), bias, y);
             }
         })
     }
 }
 
-/// Rows of `w`, as many as `x` has columns, scaled and added up.
+/// Rows of `w`, whose elements are neighbours, scaled by the columns of `x` and added up.
 ///
 /// # Safety
 ///
@@ -61,8 +57,18 @@ unsafe fn of_rows<E: Scalar>(
         let shared = SharedOutput::new(&mut *sums);
         crew.each(runs.count, |run| {
             let factor = runs.get(run).expect("a run of the factor");
-            let (x, out) = (x.cols(run * runs.rows_of_run, factor.rows), shared.part(run * tokens * m, tokens * m));
-            pulp::Arch::new().dispatch(Sum { x, factor, next: runs.get(run + threads), out });
+            let x = x.cols(run * runs.rows_of_run, factor.rows);
+            // No other task has these sums.
+            pulp::Arch::new().dispatch(SumRows {
+                tokens,
+                x: x.onwards(),
+                x_stride: x.row_stride as usize,
+                factor,
+                next: runs.get(run + threads),
+                out: shared,
+                offset: run * tokens * m,
+                stride: m,
+            });
         });
         let sums = &*sums;
         let share = m.div_ceil((sums.len() / ADDED_ELEMENTS).clamp(1, threads));
@@ -82,68 +88,4 @@ unsafe fn of_rows<E: Scalar>(
             }
         });
     });
-}
-
-/// Rows of `wt [m, n]` times `x`.
-///
-/// # Safety
-///
-/// As [`of_rows`].
-unsafe fn of_columns<E: Scalar>(
-    crew: &Crew,
-    x: Matrix<'_, E>,
-    wt: &FlexTensor,
-    bias: Option<&[E]>,
-    y: SharedOutput<'_, E>,
-) {
-    let (runs, threads) = (Runs::of(wt), rayon::current_num_threads());
-    crew.each(runs.count, |run| {
-        let (first, factor) = (run * runs.rows_of_run, runs.get(run).expect("a run of the factor"));
-        let bias = bias.map(|bias| &bias[first..][..factor.rows]);
-        pulp::Arch::new().dispatch(Dot { x, factor, next: runs.get(run + threads), bias, y, first });
-    });
-}
-
-/// A run of rows, scaled and added up for all tokens; nothing else has their sums.
-struct Sum<'a, E: Scalar> {
-    x: Matrix<'a, E>,
-    factor: Matrix<'a, E>,
-    next: Option<Matrix<'a, E>>,
-    out: SharedOutput<'a, E>,
-}
-
-impl<E: Scalar> pulp::WithSimd for Sum<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, factor, next, out } = self;
-        let (tokens, stride) = (x.rows, x.row_stride as usize);
-        // SAFETY: no other task has these sums.
-        unsafe { sum_rows(simd, tokens, x.onwards(), stride, factor, next, out, 0, factor.cols) };
-    }
-}
-
-/// A run of rows times all tokens; nothing else has their columns of `y`.
-struct Dot<'a, E: Scalar> {
-    x: Matrix<'a, E>,
-    factor: Matrix<'a, E>,
-    next: Option<Matrix<'a, E>>,
-    bias: Option<&'a [E]>,
-    y: SharedOutput<'a, E>,
-    first: usize,
-}
-
-impl<E: Scalar> pulp::WithSimd for Dot<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, factor, next, bias, y, first } = self;
-        let (tokens, stride) = (x.rows, y.len() / x.rows);
-        // SAFETY: no other task has these columns.
-        unsafe {
-            dot_rows(simd, tokens, x.onwards(), x.row_stride as usize, factor, next, bias, y, first, stride);
-        }
-    }
 }
