@@ -4,22 +4,23 @@ use super::arguments::Pass;
 use super::candidates::is_a_processor;
 use burn::tensor::Tensor;
 use burn_structured::nn::{BlastLinear, BlastStrategy, Ss1Strategy, StructuredLinear};
-use burn_structured::ops::blast::{BlastRejection, blast_rejection};
+use burn_structured::ops::blast::{BlastCandidate, UnsupportedStrategy, blast_unsupported};
 
 /// Whether the device of this name takes another path than for the strategies before.
 type OnDevice = fn(&str) -> bool;
 
-const OF_BLAST: [(&str, BlastStrategy, OnDevice); 7] = [
+const OF_BLAST: [(&str, BlastStrategy, OnDevice); 6] = [
     ("staged", BlastStrategy::Staged, |device| device != "ndarray"),
-    ("blocked", BlastStrategy::Blocked, |device| device == "flex"),
     ("decode", BlastStrategy::Decode, |device| device != "ndarray"),
-    ("portable", BlastStrategy::Portable, |device| !has_no_kernels(device)),
-    ("tensor core", BlastStrategy::TensorCore, |device| !is_a_processor(device)),
-    ("fused", BlastStrategy::Fused, |device| !has_no_kernels(device)),
-    ("tuned", BlastStrategy::Tuned, |device| cfg!(feature = "autotune") && !has_no_kernels(device)),
+    ("tiled GEMM", BlastStrategy::Candidate(BlastCandidate::TiledGemm), |device| !has_no_kernels(device)),
+    ("tensor core", BlastStrategy::Candidate(BlastCandidate::TensorCore), |device| !is_a_processor(device)),
+    ("fused", BlastStrategy::Fused, |device| device != "ndarray"),
+    ("autotuned", BlastStrategy::Candidate(BlastCandidate::Autotuned), |device| {
+        cfg!(feature = "autotune") && !has_no_kernels(device)
+    }),
 ];
 
-const OF_SS1: [(&str, Ss1Strategy); 2] = [("sketched", Ss1Strategy::Sketched), ("fused", Ss1Strategy::Fused)];
+const OF_SS1: [(&str, Ss1Strategy); 2] = [("staged", Ss1Strategy::Staged), ("fused", Ss1Strategy::Fused)];
 
 fn has_no_kernels(device: &str) -> bool {
     matches!(device, "flex" | "ndarray")
@@ -71,9 +72,9 @@ fn of_blast(
     let runs = |(name, strategy, _): (&'static str, BlastStrategy, OnDevice)| {
         let why = match (strategy, pass) {
             (BlastStrategy::Decode, Pass::ForwardBackward) if !has_no_kernels(device) => {
-                Some(BlastRejection::KeepsProjections)
+                Some(UnsupportedStrategy::KeepsProjections)
             }
-            _ => blast_rejection(x, &layer.u.val(), &layer.s.val(), &layer.v.val(), strategy),
+            _ => blast_unsupported(x, &layer.u.val(), &layer.s.val(), &layer.v.val(), strategy),
         };
         if let Some(why) = why {
             rejected(format!("{name}: {why}"));

@@ -11,15 +11,15 @@ use burn::tensor::{Shape, Tensor};
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub enum Bias<B: Backend> {
     /// No bias.
-    Absent,
+    None,
     /// A bias `[m]`, added to every token.
-    Added(FloatTensor<B>),
+    Some(FloatTensor<B>),
 }
 
 impl Bias<Dispatch> {
     /// The bias of a public function.
     pub(crate) fn of(bias: Option<Tensor<1>>) -> Self {
-        bias.map_or(Self::Absent, |bias| Self::Added(bias.into_dispatch()))
+        bias.map_or(Self::None, |bias| Self::Some(bias.into_dispatch()))
     }
 }
 
@@ -27,16 +27,16 @@ impl<B: Backend> Bias<B> {
     /// The bias of the backend's own operations.
     pub(crate) fn into_option(self) -> Option<FloatTensor<B>> {
         match self {
-            Self::Absent => None,
-            Self::Added(bias) => Some(bias),
+            Self::None => None,
+            Self::Some(bias) => Some(bias),
         }
     }
 
     /// `y [tokens, m]` with the bias added, in plain Burn operations.
     pub(crate) fn add_to(self, y: FloatTensor<B>) -> FloatTensor<B> {
         match self {
-            Self::Absent => y,
-            Self::Added(bias) => {
+            Self::None => y,
+            Self::Some(bias) => {
                 let m = bias.shape()[0];
                 B::float_add(y, B::float_reshape(bias, Shape::new([1, m])))
             }

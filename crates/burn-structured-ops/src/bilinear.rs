@@ -34,10 +34,10 @@ pub(crate) fn record<B: Backend, C: CheckpointStrategy>(
     bias: Bias<Autodiff<B, C>>,
 ) -> FloatTensor<Autodiff<B, C>> {
     match bias {
-        Bias::Absent => record_nodes::<B, C, _, 2>(product, [x.node(), w.node()], x, w, Bias::Absent),
-        Bias::Added(bias) => {
+        Bias::None => record_nodes::<B, C, _, 2>(product, [x.node(), w.node()], x, w, Bias::None),
+        Bias::Some(bias) => {
             let nodes = [x.node(), w.node(), bias.node()];
-            record_nodes::<B, C, _, 3>(product, nodes, x, w, Bias::Added(bias.into_primitive()))
+            record_nodes::<B, C, _, 3>(product, nodes, x, w, Bias::Some(bias.into_primitive()))
         }
     }
 }

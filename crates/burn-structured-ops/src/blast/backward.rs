@@ -32,13 +32,13 @@ impl<B: BlastBackend, C: CheckpointStrategy> BlastBackend for Autodiff<B, C> {
             return reference::forward::<Self>(x, u, s, v, bias).0;
         }
         match bias {
-            Bias::Absent => {
+            Bias::None => {
                 let nodes = [x.node(), u.node(), s.node(), v.node()];
-                record::<B, C, 4>(nodes, x, u, s, v, Bias::Absent, strategy)
+                record::<B, C, 4>(nodes, x, u, s, v, Bias::None, strategy)
             }
-            Bias::Added(bias) => {
+            Bias::Some(bias) => {
                 let nodes = [x.node(), u.node(), s.node(), v.node(), bias.node()];
-                record::<B, C, 5>(nodes, x, u, s, v, Bias::Added(bias.into_primitive()), strategy)
+                record::<B, C, 5>(nodes, x, u, s, v, Bias::Some(bias.into_primitive()), strategy)
             }
         }
     }

@@ -29,14 +29,14 @@ mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 mod reference;
-mod rejection;
 #[cfg(feature = "fusion")]
 mod shapes;
+mod unsupported;
 
 #[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
-mod default_bodies;
+mod fallback;
 
-pub use rejection::{BlastRejection, blast_rejection};
+pub use unsupported::{UnsupportedStrategy, blast_unsupported};
 
 use crate::Bias;
 use crate::tokens::rows;
@@ -46,42 +46,44 @@ use burn::tensor::Tensor;
 
 /// How a BLAST product is computed. Results agree up to rounding.
 ///
-/// | strategy    | Flex | CubeCL (CUDA, wgpu, CPU, …) | NdArray, LibTorch, Remote |
-/// |-------------|------|------------------------------|---------------------------|
-/// | `Reference` | plain Burn | plain Burn             | plain Burn                |
-/// | `Staged`    | native, one stage after the other | coupling kernel between Burn's matmuls | plain Burn |
-/// | `Blocked`   | native, a strip of the rank and a tile of tokens through projection and coupling | as `Staged` | plain Burn |
-/// | `Portable`  | as `Staged` | coupling kernel between our own tiled GEMMs | plain Burn |
-/// | `TensorCore` | as `Staged` | coupling kernel between our own GEMMs on tensor cores, for f16 and bf16 | plain Burn |
-/// | `Fused`     | as `Blocked` | projection and coupling in one kernel | plain Burn       |
-/// | `Decode`    | native, the factors read once as they lie | one or two launches for up to 8 tokens | plain Burn |
-/// | `Tuned`     | as `Auto`   | the fastest of `Staged`, `TensorCore`, `Portable`, `Fused` and `Decode`, measured on first use | plain Burn |
-/// | `Auto`      | `Decode` for a handful of tokens, `Blocked` for more | `Decode` for few tokens on a GPU, `TensorCore` where it can be, else `Tuned` with the `autotune` feature and `Staged` without | plain Burn |
+/// | strategy    | Flex                                     | CubeCL (CUDA, wgpu, CPU, …)            | NdArray, LibTorch, Remote |
+/// |-------------|------------------------------------------|----------------------------------------|---------------------------|
+/// | `Reference` | plain Burn                               | plain Burn                             | plain Burn |
+/// | `Staged`    | one stage after the other                | coupling kernel between Burn's matmuls | plain Burn |
+/// | `Fused`     | projection and coupling by rank blocks   | projection and coupling in one kernel  | plain Burn |
+/// | `Decode`    | factors read once, without packing       | one or two launches for up to 8 tokens | plain Burn |
+/// | `Auto`      | `Decode` up to 8 tokens, `Fused` for more | `Decode` for few tokens on a GPU, tensor cores in half precision, else the fastest measured (`autotune`) or `Staged` | plain Burn |
 ///
-/// What cannot run as named goes stage by stage; [`blast_rejection`] says whether and why. The backward pass is staged in
-/// every case but `Reference`, and on Flex a strip at a time where the forward pass would be.
+/// A strategy that cannot run for a product is computed as `Staged`; [`blast_unsupported`] says whether and why. The backward pass is
+/// staged in every case but `Reference`; on Flex it goes by rank blocks where the forward pass would.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BlastStrategy {
     /// The fastest path known for the backend and the shape.
     #[default]
     Auto,
-    /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
+    /// Plain Burn operations, forward and backward: the reference that the tests compare with.
     Reference,
     /// Project, couple, expand, each over all tokens.
     Staged,
-    /// Projection and coupling together, a strip of the rank and a tile of tokens at a time, while the projections stay in
-    /// cache; then the expansion. Backward likewise.
-    Blocked,
-    /// Staged, with no kernel but this crate's: for devices on which Burn's matmul cannot run, or is wrong.
-    Portable,
-    /// Staged, by our own GEMMs on tensor cores: for half precision on a GPU whose matrix instructions kernels can feed.
-    TensorCore,
-    /// The projections are coupled as they are computed, and written to memory only for the backward pass.
+    /// Projections are coupled as they are computed and written to memory only for the backward pass.
     Fused,
-    /// Few tokens: every weight is read once, in as few launches as possible.
+    /// Up to 8 tokens: every weight is read once, in as few launches as possible.
     Decode,
+    /// One of the candidates that `Auto` chooses from, for tests and benchmarks.
+    #[doc(hidden)]
+    Candidate(BlastCandidate),
+}
+
+/// Candidates of [`BlastStrategy::Auto`] on CubeCL devices that no user has to choose; elsewhere each is `Staged`.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BlastCandidate {
+    /// Staged, around the tiled GEMM of this crate.
+    TiledGemm,
+    /// Staged, around the tensor-core GEMM of this crate, for f16 and bf16.
+    TensorCore,
     /// The fastest on this device, measured the first time a product of its kind is computed.
-    Tuned,
+    Autotuned,
 }
 
 /// What a backend provides for BLAST products; every method has a plain-Burn default body.

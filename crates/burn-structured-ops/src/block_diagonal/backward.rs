@@ -39,7 +39,7 @@ impl<B: BlockDiagonalBackend> Bilinear<B> for Product {
 
     fn input_gradient(self, dy: FloatTensor<B>, w: FloatTensor<B>) -> FloatTensor<B> {
         let w = B::float_swap_dims(w, 1, 2);
-        B::block_diagonal_product(dy, w, Bias::Absent, self.orders.transposed(), self.strategy)
+        B::block_diagonal_product(dy, w, Bias::None, self.orders.transposed(), self.strategy)
     }
 
     fn weight_gradient(self, x: FloatTensor<B>, dy: FloatTensor<B>) -> FloatTensor<B> {

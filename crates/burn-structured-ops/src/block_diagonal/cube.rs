@@ -30,11 +30,11 @@ impl BlockDiagonalBackend for CubeBackend {
         let lhs = reference::split::<Self>(x, blocks, orders.input);
         let rhs = Self::float_swap_dims(w, 1, 2);
         let y = match (strategy, orders.output) {
-            (BlockStrategy::Portable, order) | (_, order @ Order::Grouped) => {
+            (BlockStrategy::TiledGemm, order) | (_, order @ Order::Grouped) => {
                 let y = empty_like(&lhs, Shape::new([tokens, blocks * p]), lhs.dtype);
                 let by_block = reference::split::<Self>(y.clone(), blocks, order);
                 match strategy {
-                    BlockStrategy::Portable => tiled_gemm(lhs, rhs, Some(by_block)),
+                    BlockStrategy::TiledGemm => tiled_gemm(lhs, rhs, Some(by_block)),
                     _ => burn_gemm(lhs, rhs, Some(by_block)),
                 };
                 y
@@ -57,7 +57,7 @@ impl BlockDiagonalBackend for CubeBackend {
         let dy = Self::float_swap_dims(reference::split::<Self>(dy, blocks, orders.output), 1, 2);
         let x = reference::split::<Self>(x, blocks, orders.input);
         match strategy {
-            BlockStrategy::Portable => tiled_gemm(dy, x, None),
+            BlockStrategy::TiledGemm => tiled_gemm(dy, x, None),
             _ => burn_gemm(dy, x, None),
         }
     }

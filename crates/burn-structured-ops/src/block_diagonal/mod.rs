@@ -19,7 +19,7 @@ pub(crate) mod reference;
 mod shapes;
 
 #[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
-mod default_bodies;
+mod fallback;
 
 use crate::Bias;
 use crate::tokens::rows;
@@ -61,8 +61,9 @@ pub enum BlockStrategy {
     Auto,
     /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
     Reference,
-    /// No kernel but this crate's: for devices on which Burn's matmul cannot run, or is wrong.
-    Portable,
+    /// The tiled GEMM of this crate: a candidate that tests and benchmarks compare.
+    #[doc(hidden)]
+    TiledGemm,
 }
 
 /// What a backend provides for block-diagonal products; every method has a plain-Burn default body.

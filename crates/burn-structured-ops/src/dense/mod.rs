@@ -7,7 +7,7 @@
 mod backward;
 #[cfg(feature = "flex")]
 mod cpu;
-mod default_bodies;
+mod fallback;
 
 use crate::Bias;
 use crate::tokens::rows;

@@ -23,7 +23,7 @@ pub(crate) mod reference;
 mod shapes;
 
 #[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
-mod default_bodies;
+mod fallback;
 
 pub use damped::spd_solve_damped;
 pub use error::SpdError;
@@ -41,8 +41,9 @@ pub enum SpdStrategy {
     Auto,
     /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
     Reference,
-    /// No kernel but this crate's, also in the backward pass: for devices on which Burn's matmul cannot run, or is wrong.
-    Portable,
+    /// The tiled GEMM of this crate in the backward pass, too: a candidate that tests and benchmarks compare.
+    #[doc(hidden)]
+    TiledGemm,
 }
 
 /// What a backend provides for positive definite systems; every method has a plain-Burn default body.

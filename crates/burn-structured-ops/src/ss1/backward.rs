@@ -32,7 +32,7 @@ impl<B: Ss1Backend, C: CheckpointStrategy> Ss1Backend for Autodiff<B, C> {
     }
 
     fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
-        record::<B, C>(Product { fold, strategy }, x, z, Bias::Absent)
+        record::<B, C>(Product { fold, strategy }, x, z, Bias::None)
     }
 }
 

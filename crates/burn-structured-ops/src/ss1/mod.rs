@@ -29,7 +29,7 @@ mod reference;
 mod shapes;
 
 #[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
-mod default_bodies;
+mod fallback;
 
 pub use fold::{Fold, Rotations};
 
@@ -44,14 +44,14 @@ use burn::tensor::{Tensor, TensorData};
 /// The backward pass is of the same kind: with a sketch in memory, its gradient is there as well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Ss1Strategy {
-    /// The fastest path known: [`Sketched`](Self::Sketched) if one sketch serves all rows, [`Fused`](Self::Fused) if every block
+    /// The fastest path known: [`Staged`](Self::Staged) if one sketch serves all rows, [`Fused`](Self::Fused) if every block
     /// of them has its own.
     #[default]
     Auto,
     /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
     Reference,
     /// A kernel writes the sketch to memory, and the device's fastest dense product reads it; one block of rows after the other.
-    Sketched,
+    Staged,
     /// The product folds `x` as it reads it, and no sketch is ever in memory: on CubeCL devices in this crate's own GEMM, on Flex a
     /// tile of tokens at a time.
     Fused,
@@ -176,7 +176,7 @@ pub fn ss1_linear_with<const D: usize>(
     let x = rows(x);
     let one_sketch = matches!(fold.rotations, Rotations::Arithmetic { .. });
     let y = match strategy {
-        Ss1Strategy::Sketched => sketched(x, z, bias, fold),
+        Ss1Strategy::Staged => sketched(x, z, bias, fold),
         Ss1Strategy::Auto if one_sketch => sketched(x, z, bias, fold),
         _ => {
             let y = <Dispatch as Ss1Backend>::ss1_product(x.into_dispatch(), z.into_dispatch(), fold, strategy);

@@ -2,7 +2,7 @@
 
 use super::coupling::Couplings;
 use super::{stages, streamed, strips, token_major};
-use crate::blast::{BlastStrategy, Sizes};
+use crate::blast::{BlastCandidate, BlastStrategy, Sizes};
 use crate::cpu::panel::{Rows, SharedOutput, filled};
 use crate::cpu::{Crew, Matrix, Scalar, contiguous, dense_slice, streaming, with_rows};
 use burn::tensor::Shape;
@@ -23,8 +23,8 @@ enum Path {
 impl Path {
     fn choose(tokens: usize, strategy: BlastStrategy) -> Self {
         match strategy {
-            BlastStrategy::Staged | BlastStrategy::Portable => Self::Staged,
-            BlastStrategy::Blocked | BlastStrategy::Fused => Self::Strips,
+            BlastStrategy::Staged | BlastStrategy::Candidate(BlastCandidate::TiledGemm) => Self::Staged,
+            BlastStrategy::Fused => Self::Strips,
             BlastStrategy::Decode => Self::Streamed,
             _ if tokens < MIN_STRIP_TOKENS => Self::Streamed,
             _ => Self::Strips,
@@ -106,15 +106,17 @@ mod tests {
     fn a_handful_of_tokens_is_streamed_and_more_go_in_strips() {
         assert_eq!(Path::choose(1, BlastStrategy::Auto), Path::Streamed);
         assert_eq!(Path::choose(MIN_STRIP_TOKENS, BlastStrategy::Auto), Path::Strips);
-        assert_eq!(Path::choose(1, BlastStrategy::Blocked), Path::Strips);
+        assert_eq!(Path::choose(1, BlastStrategy::Fused), Path::Strips);
         assert_eq!(Path::choose(512, BlastStrategy::Staged), Path::Staged);
     }
 
     #[test]
     fn the_backward_pass_goes_in_strips_unless_it_is_told_otherwise_or_of_next_to_nothing() {
-        assert!(!goes_back_in_strips(1, BlastStrategy::Auto) && goes_back_in_strips(1, BlastStrategy::Blocked));
+        assert!(!goes_back_in_strips(1, BlastStrategy::Auto) && goes_back_in_strips(1, BlastStrategy::Fused));
         assert!(goes_back_in_strips(MIN_STRIP_TOKENS_BACKWARD, BlastStrategy::Auto));
-        for strategy in [BlastStrategy::Staged, BlastStrategy::Portable, BlastStrategy::Reference] {
+        for strategy in
+            [BlastStrategy::Staged, BlastStrategy::Candidate(BlastCandidate::TiledGemm), BlastStrategy::Reference]
+        {
             assert!(!goes_back_in_strips(512, strategy), "{strategy:?}");
         }
     }

@@ -247,7 +247,7 @@ mod tests {
         let v = tensor(Shape::new([b2, q, r]), 5);
         let z = stages::project::<f64>(&x, &v);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
-        let strips = pool.install(|| gradients(&x, &u, &s, &v, &z, &dy, BlastStrategy::Blocked)).expect("in strips");
+        let strips = pool.install(|| gradients(&x, &u, &s, &v, &z, &dy, BlastStrategy::Fused)).expect("in strips");
         let (dx, du, ds, dv) = staged_gradients::<Flex>(x, u, s, v, z, dy, BlastStrategy::Staged);
         for (name, strips, staged) in [("x", 0, dx), ("u", 1, du), ("s", 2, ds), ("v", 3, dv)]
             .map(|(name, index, staged)| (name, &strips[index], staged.to_contiguous()))

@@ -18,7 +18,7 @@ mod stages;
 mod strategy;
 mod tune;
 
-use super::{BlastBackend, BlastRejection, BlastStrategy, Sizes, reference};
+use super::{BlastBackend, BlastCandidate, BlastStrategy, Sizes, UnsupportedStrategy, reference};
 use crate::Bias;
 use crate::cube::Limits;
 use burn::backend::tensor::FloatTensor;
@@ -61,7 +61,7 @@ impl BlastBackend for CubeBackend {
     }
 
     fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
-        stages::expand(t, factor, Bias::Absent, strategy)
+        stages::expand(t, factor, Bias::None, strategy)
     }
 
     fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -101,7 +101,7 @@ fn forward(
     // A handful of tokens is bound by launches, which looking a measurement up would hold back.
     let known = matches!(path, Path::Decode | Path::TensorCore);
     let tuned = strategy == BlastStrategy::Auto && cfg!(feature = "autotune") && !known;
-    if tuned || strategy == BlastStrategy::Tuned {
+    if tuned || strategy == BlastStrategy::Candidate(BlastCandidate::Autotuned) {
         return tune::forward(x, u, s, v, bias, problem);
     }
     run(path, x, u, s, v, bias, problem)
@@ -119,14 +119,14 @@ fn run(
 ) -> (CubeTensor, Option<CubeTensor>) {
     let keep = problem.keeps_projections;
     let gemms = match path {
-        Path::Portable => BlastStrategy::Portable,
-        Path::TensorCore => BlastStrategy::TensorCore,
+        Path::TiledGemm => BlastStrategy::Candidate(BlastCandidate::TiledGemm),
+        Path::TensorCore => BlastStrategy::Candidate(BlastCandidate::TensorCore),
         _ => BlastStrategy::Staged,
     };
     let (t, z) = match path {
         Path::Decode => return (decode::decode(x, u, s, v, bias, problem), None),
         Path::Fused => fused::project_couple(x, v, s, keep),
-        Path::Staged | Path::TensorCore | Path::Portable => {
+        Path::Staged | Path::TensorCore | Path::TiledGemm => {
             let z = stages::project(x, v, gemms);
             let couple = if path == Path::TensorCore { coupling::couple } else { coupling::couple_plainly };
             (couple(z.clone(), s), keep.then_some(z))
@@ -140,13 +140,13 @@ fn by_rank(factor: CubeTensor) -> CubeTensor {
     if factor.meta.strides()[2] == 1 || factor.meta.shape()[2] == 1 { factor } else { into_contiguous(factor) }
 }
 
-/// See [`super::blast_rejection`].
+/// See [`super::blast_unsupported`].
 pub(super) fn rejection(
     strategy: BlastStrategy,
     sizes: Sizes,
     dtype: DType,
     device: &CubeDevice,
-) -> Option<BlastRejection> {
+) -> Option<UnsupportedStrategy> {
     let problem = Problem { sizes, dtype, keeps_projections: false };
     strategy::rejection(strategy, problem, Limits::of(&device.client()))
 }

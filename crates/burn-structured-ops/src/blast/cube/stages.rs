@@ -1,7 +1,7 @@
 //! The batched GEMMs on either side of the coupling, by Burn's matmul or our own.
 
 use crate::Bias;
-use crate::blast::{BlastStrategy, reference};
+use crate::blast::{BlastCandidate, BlastStrategy, reference};
 use crate::cube::empty_like;
 use crate::gemm::tensor_core::{on_tensor_cores, tensor_core_gemm};
 use crate::gemm::{burn_gemm, tiled_gemm};
@@ -55,13 +55,18 @@ pub(super) fn factor_gradient(x: CubeTensor, z: CubeTensor, strategy: BlastStrat
 
 /// Whether `strategy` gives a product of these operands to our own kernel for tensor cores.
 fn to_tensor_cores(lhs: &CubeTensor, rhs: &CubeTensor, strategy: BlastStrategy) -> bool {
-    let wanted = matches!(strategy, BlastStrategy::TensorCore | BlastStrategy::Auto | BlastStrategy::Tuned);
+    let wanted = matches!(
+        strategy,
+        BlastStrategy::Candidate(BlastCandidate::TensorCore)
+            | BlastStrategy::Auto
+            | BlastStrategy::Candidate(BlastCandidate::Autotuned)
+    );
     wanted && on_tensor_cores(lhs, rhs)
 }
 
 fn gemm(lhs: CubeTensor, rhs: CubeTensor, strategy: BlastStrategy) -> CubeTensor {
     if to_tensor_cores(&lhs, &rhs, strategy) {
-        return tensor_core_gemm(lhs, rhs, Bias::Absent, None);
+        return tensor_core_gemm(lhs, rhs, Bias::None, None);
     }
     plain_gemm(lhs, rhs, None, strategy)
 }
@@ -69,7 +74,7 @@ fn gemm(lhs: CubeTensor, rhs: CubeTensor, strategy: BlastStrategy) -> CubeTensor
 /// A product by the GEMMs for every device.
 fn plain_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>, strategy: BlastStrategy) -> CubeTensor {
     match strategy {
-        BlastStrategy::Portable => tiled_gemm(lhs, rhs, out),
+        BlastStrategy::Candidate(BlastCandidate::TiledGemm) => tiled_gemm(lhs, rhs, out),
         _ => burn_gemm(lhs, rhs, out),
     }
 }

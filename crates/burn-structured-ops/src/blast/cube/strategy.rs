@@ -2,7 +2,7 @@
 //!
 //! What is rejected, and why:
 //!
-//! - whole paths, for the reasons in [`BlastRejection`];
+//! - whole paths, for the reasons in [`UnsupportedStrategy`];
 //! - vectors that do not divide the rank, or a stride of `s`, `u` or `v`: a vector load would cross into the next block;
 //! - groups of output blocks that do not divide `b1` in the coupling: the last group would need its own kernel, and the
 //!   saving (loading `z_j` once per group) is small for the few blocks concerned;
@@ -10,7 +10,7 @@
 //! - more values in one array of a unit than [`fits_registers`] allows.
 
 use super::decode;
-use crate::blast::{BlastRejection, BlastStrategy, Sizes};
+use crate::blast::{BlastCandidate, BlastStrategy, Sizes, UnsupportedStrategy};
 use crate::cube::{Limits, PROCESSOR_UNITS, accumulator, fits_registers};
 use crate::gemm::tensor_core::{self, VECTOR};
 use burn::tensor::DType;
@@ -29,7 +29,7 @@ pub(super) struct Problem {
 pub(super) enum Path {
     Staged,
     TensorCore,
-    Portable,
+    TiledGemm,
     Fused,
     Decode,
 }
@@ -43,27 +43,35 @@ pub(super) fn path(strategy: BlastStrategy, problem: Problem, limits: Limits) ->
     let rejected = |strategy| rejection(strategy, problem, limits).is_some();
     let unless_rejected = |strategy, path| if rejected(strategy) { Path::Staged } else { path };
     match strategy {
-        BlastStrategy::Portable => Path::Portable,
-        BlastStrategy::TensorCore => unless_rejected(BlastStrategy::TensorCore, Path::TensorCore),
+        BlastStrategy::Candidate(BlastCandidate::TiledGemm) => Path::TiledGemm,
+        BlastStrategy::Candidate(BlastCandidate::TensorCore) => {
+            unless_rejected(BlastStrategy::Candidate(BlastCandidate::TensorCore), Path::TensorCore)
+        }
         BlastStrategy::Fused => unless_rejected(BlastStrategy::Fused, Path::Fused),
         BlastStrategy::Decode => unless_rejected(BlastStrategy::Decode, Path::Decode),
-        BlastStrategy::Auto | BlastStrategy::Tuned if limits.gpu && !rejected(BlastStrategy::Decode) => Path::Decode,
-        BlastStrategy::Auto | BlastStrategy::Tuned => unless_rejected(BlastStrategy::TensorCore, Path::TensorCore),
+        BlastStrategy::Auto | BlastStrategy::Candidate(BlastCandidate::Autotuned)
+            if limits.gpu && !rejected(BlastStrategy::Decode) =>
+        {
+            Path::Decode
+        }
+        BlastStrategy::Auto | BlastStrategy::Candidate(BlastCandidate::Autotuned) => {
+            unless_rejected(BlastStrategy::Candidate(BlastCandidate::TensorCore), Path::TensorCore)
+        }
         _ => Path::Staged,
     }
 }
 
 /// Why `strategy` cannot compute `problem` within `limits`, if it cannot.
-pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Option<BlastRejection> {
+pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Option<UnsupportedStrategy> {
     let sizes = problem.sizes;
     let (units, bytes) = match strategy {
-        BlastStrategy::TensorCore => {
+        BlastStrategy::Candidate(BlastCandidate::TensorCore) => {
             if !limits.tensor_cores.multiply(problem.dtype) {
-                return Some(BlastRejection::TensorCores { dtype: problem.dtype });
+                return Some(UnsupportedStrategy::TensorCores { dtype: problem.dtype });
             }
             let odd = [sizes.p, sizes.q, sizes.r].into_iter().find(|size| !size.is_multiple_of(VECTOR));
             if let Some(size) = odd {
-                return Some(BlastRejection::Alignment { size, multiple: VECTOR });
+                return Some(UnsupportedStrategy::Alignment { size, multiple: VECTOR });
             }
             tensor_core::needs()
         }
@@ -75,20 +83,20 @@ pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limit
         BlastStrategy::Decode => {
             let most = decode::most_tokens(limits);
             if sizes.tokens > most {
-                return Some(BlastRejection::Tokens { tokens: sizes.tokens, most });
+                return Some(UnsupportedStrategy::Tokens { tokens: sizes.tokens, most });
             }
             if problem.keeps_projections {
-                return Some(BlastRejection::KeepsProjections);
+                return Some(UnsupportedStrategy::KeepsProjections);
             }
             decode::needs(problem, limits)
         }
         _ => return None,
     };
     if units > limits.units {
-        return Some(BlastRejection::Units { needed: units, available: limits.units });
+        return Some(UnsupportedStrategy::Units { needed: units, available: limits.units });
     }
     if bytes > limits.shared_memory {
-        return Some(BlastRejection::SharedMemory { needed: bytes, available: limits.shared_memory });
+        return Some(UnsupportedStrategy::SharedMemory { needed: bytes, available: limits.shared_memory });
     }
     None
 }
@@ -189,26 +197,26 @@ pub(super) mod tests {
         assert_eq!(rejection(BlastStrategy::Decode, few, DEVICE), None);
         assert_eq!(
             rejection(BlastStrategy::Decode, large, DEVICE),
-            Some(BlastRejection::Tokens { tokens: 512, most: decode::most_tokens(DEVICE) })
+            Some(UnsupportedStrategy::Tokens { tokens: 512, most: decode::most_tokens(DEVICE) })
         );
         let training = Problem { keeps_projections: true, ..few };
-        assert_eq!(rejection(BlastStrategy::Decode, training, DEVICE), Some(BlastRejection::KeepsProjections));
+        assert_eq!(rejection(BlastStrategy::Decode, training, DEVICE), Some(UnsupportedStrategy::KeepsProjections));
         let processor = Limits { processor: true, ..DEVICE };
         assert_eq!(rejection(BlastStrategy::Fused, large, processor), None);
         let three = problem([3, 16, 16, 256, 256, 1024]);
         assert_eq!(
             rejection(BlastStrategy::Decode, three, processor),
-            Some(BlastRejection::Tokens { tokens: 3, most: PROCESSOR_UNITS })
+            Some(UnsupportedStrategy::Tokens { tokens: 3, most: PROCESSOR_UNITS })
         );
         let narrow = Limits { units: 128, ..DEVICE };
         assert_eq!(
             rejection(BlastStrategy::Fused, large, narrow),
-            Some(BlastRejection::Units { needed: 256, available: 128 })
+            Some(UnsupportedStrategy::Units { needed: 256, available: 128 })
         );
         let small = Limits { shared_memory: 4096, ..DEVICE };
         assert_eq!(
             rejection(BlastStrategy::Fused, large, small),
-            Some(BlastRejection::SharedMemory { needed: 8192, available: 4096 })
+            Some(UnsupportedStrategy::SharedMemory { needed: 8192, available: 4096 })
         );
     }
 
@@ -229,15 +237,16 @@ pub(super) mod tests {
         assert_eq!(path(BlastStrategy::Auto, Problem { keeps_projections: true, ..many }, DEVICE), Path::TensorCore);
         assert_eq!(path(BlastStrategy::Auto, half([8, 4, 4, 192, 192, 288]), DEVICE), Path::Decode);
         let single = problem([512, 4, 4, 192, 192, 288]);
-        let rejected = |problem, limits| rejection(BlastStrategy::TensorCore, problem, limits);
-        assert_eq!(rejected(single, DEVICE), Some(BlastRejection::TensorCores { dtype: DType::F32 }));
+        let rejected =
+            |problem, limits| rejection(BlastStrategy::Candidate(BlastCandidate::TensorCore), problem, limits);
+        assert_eq!(rejected(single, DEVICE), Some(UnsupportedStrategy::TensorCores { dtype: DType::F32 }));
         let without = Limits { tensor_cores: TensorCores::default(), ..DEVICE };
-        assert_eq!(rejected(many, without), Some(BlastRejection::TensorCores { dtype: DType::BF16 }));
+        assert_eq!(rejected(many, without), Some(UnsupportedStrategy::TensorCores { dtype: DType::BF16 }));
         assert_eq!(path(BlastStrategy::Auto, many, without), Path::Staged);
         let small = Limits { shared_memory: 16 * 1024, ..DEVICE };
-        assert!(matches!(rejected(many, small), Some(BlastRejection::SharedMemory { available: 16384, .. })));
+        assert!(matches!(rejected(many, small), Some(UnsupportedStrategy::SharedMemory { available: 16384, .. })));
         let odd = half([512, 4, 4, 192, 192, 284]);
-        assert_eq!(rejected(odd, DEVICE), Some(BlastRejection::Alignment { size: 284, multiple: 8 }));
+        assert_eq!(rejected(odd, DEVICE), Some(UnsupportedStrategy::Alignment { size: 284, multiple: 8 }));
     }
 
     #[test]

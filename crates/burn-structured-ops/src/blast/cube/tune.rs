@@ -8,7 +8,7 @@
 use super::run;
 use super::strategy::{Path, Problem, rejection};
 use crate::Bias;
-use crate::blast::BlastStrategy;
+use crate::blast::{BlastCandidate, BlastStrategy};
 use crate::cube::Limits;
 use burn_cubecl::cubecl::tune::{LocalTuner, Tunable, TunableSet, local_tuner};
 use burn_cubecl::tensor::CubeTensor;
@@ -18,9 +18,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The candidates, the one that can always run first.
 const CANDIDATES: [(&str, Path, BlastStrategy); 5] = [
     ("staged", Path::Staged, BlastStrategy::Staged),
-    ("tensor core", Path::TensorCore, BlastStrategy::TensorCore),
+    ("tensor core", Path::TensorCore, BlastStrategy::Candidate(BlastCandidate::TensorCore)),
     ("fused", Path::Fused, BlastStrategy::Fused),
-    ("portable", Path::Portable, BlastStrategy::Portable),
+    ("tiled GEMM", Path::TiledGemm, BlastStrategy::Candidate(BlastCandidate::TiledGemm)),
     ("decode", Path::Decode, BlastStrategy::Decode),
 ];
 

@@ -28,7 +28,7 @@ impl DenseBackend for Flex {
     }
 
     fn dense_input_gradient(dy: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::dense_product(dy, Self::float_swap_dims(w, 0, 1), Bias::Absent)
+        Self::dense_product(dy, Self::float_swap_dims(w, 0, 1), Bias::None)
     }
 
     fn dense_factor_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -74,8 +74,8 @@ fn launch(lhs: CubeTensor, rhs: CubeTensor, bias: Bias<CubeBackend>, out: &CubeT
     let cube_dim = CubeDim::new_1d(cut.units() as u32);
     // A kernel's arguments are fixed, so an absent bias is a tensor that no unit reads.
     let (bias, has_bias) = match bias {
-        Bias::Absent => (rhs.clone(), false),
-        Bias::Added(bias) => (bias, true),
+        Bias::None => (rhs.clone(), false),
+        Bias::Some(bias) => (bias, true),
     };
     let address = address_type([&lhs, &rhs, &bias, out]);
     let bias_stride = bias.meta.strides().last().copied().unwrap_or(1);
@@ -183,7 +183,7 @@ mod tests {
         let bias = CubeBackend::float_ones(Shape::new([2 * n]), device, dtype);
         for cut in cuts {
             let out = empty_like(&lhs, Shape::new([2, m, n]), lhs.dtype);
-            launch(lhs.clone(), rhs.clone(), Bias::Added(bias.clone()), &out, *cut, multiply);
+            launch(lhs.clone(), rhs.clone(), Bias::Some(bias.clone()), &out, *cut, multiply);
             let what = format!("{dtype:?}, {m} × {n} × {k}, {lhs_transposed}, {rhs_transposed}, {cut:?}");
             assert_eq!(read(out), expected, "{what}");
         }

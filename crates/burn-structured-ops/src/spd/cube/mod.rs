@@ -35,7 +35,7 @@ impl SpdBackend for CubeBackend {
         let x = Self::float_swap_dims(x, 1, 2);
         let product = match strategy {
             SpdStrategy::Reference => Self::float_matmul(db, x),
-            SpdStrategy::Portable => tiled_gemm(db, x, None),
+            SpdStrategy::TiledGemm => tiled_gemm(db, x, None),
             SpdStrategy::Auto => burn_gemm(db, x, None),
         };
         reference::symmetrised::<Self>(product)

@@ -37,8 +37,8 @@ pub(in crate::blast::cube) fn decode(
     let [x_strides, u_strides, s_strides, v_strides] = [&x, &u, &s, &v].map(strides_of);
     // A kernel's arguments are fixed, so an absent bias is a tensor that no unit reads.
     let (bias, has_bias) = match bias {
-        Bias::Absent => (u.clone(), false),
-        Bias::Added(bias) => (bias, true),
+        Bias::None => (u.clone(), false),
+        Bias::Some(bias) => (bias, true),
     };
     let bias_stride = bias.meta.strides().last().copied().unwrap_or(1);
     match plan {

@@ -8,7 +8,8 @@ use crate::tensors::Layout;
 use burn::tensor::{DType, Tensor};
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
 use burn_structured_ops::BlastStrategy;
-use burn_structured_ops::blast::{BlastRejection, blast_rejection};
+use burn_structured_ops::blast::BlastCandidate;
+use burn_structured_ops::blast::{UnsupportedStrategy, blast_unsupported};
 
 const INFERENCE: Tracked = Tracked { x: false, u: false, s: false, v: false, bias: Some(false) };
 
@@ -89,7 +90,7 @@ impl Promise for EveryStrategy {
         let once = subject.scope == Scope::Fused || subject.is_processor();
         // On a processor the others are one and the same, and some take seconds a product.
         let differs = |strategy: &BlastStrategy| match strategy {
-            BlastStrategy::Fused | BlastStrategy::Portable => true,
+            BlastStrategy::Fused | BlastStrategy::Candidate(BlastCandidate::TiledGemm) => true,
             _ => !subject.is_processor(),
         };
         for strategy in EVERY_STRATEGY.into_iter().filter(|strategy| all(DType::F32) && differs(strategy)) {
@@ -113,30 +114,35 @@ fn what_a_device_rejects_it_says() {
         let zeros = |shape: [usize; 3]| Tensor::<3>::zeros(shape, &device);
         let (u, s, v) = (zeros([2, 3, 4]), zeros([2, 3, 4]), zeros([3, 5, 4]));
         let rejection =
-            |tokens, strategy| blast_rejection(&Tensor::<2>::zeros([tokens, 15], &device), &u, &s, &v, strategy);
+            |tokens, strategy| blast_unsupported(&Tensor::<2>::zeros([tokens, 15], &device), &u, &s, &v, strategy);
         assert_eq!(rejection(9, BlastStrategy::Auto), None, "{device:?}");
         let expected = match device.as_dispatch() {
             #[cfg(feature = "cpu")]
             burn::backend::DispatchDevice::Cube(burn_cubecl::CubeDevice::Cpu(_)) => {
-                let too_many = |tokens| Some(BlastRejection::Tokens { tokens, most: 2 });
+                let too_many = |tokens| Some(UnsupportedStrategy::Tokens { tokens, most: 2 });
                 [too_many(9), too_many(8), None]
             }
             #[cfg(feature = "cube")]
-            burn::backend::DispatchDevice::Cube(_) => [Some(BlastRejection::Tokens { tokens: 9, most: 8 }), None, None],
+            burn::backend::DispatchDevice::Cube(_) => {
+                [Some(UnsupportedStrategy::Tokens { tokens: 9, most: 8 }), None, None]
+            }
             // Flex has paths of these kinds of its own, but nothing to tune.
             #[cfg(feature = "flex")]
             burn::backend::DispatchDevice::Flex(_) => {
-                assert_eq!(rejection(9, BlastStrategy::Tuned), Some(BlastRejection::Backend));
+                assert_eq!(
+                    rejection(9, BlastStrategy::Candidate(BlastCandidate::Autotuned)),
+                    Some(UnsupportedStrategy::Backend)
+                );
                 [None; 3]
             }
-            _ => [Some(BlastRejection::Backend); 3],
+            _ => [Some(UnsupportedStrategy::Backend); 3],
         };
         let actual = [(9, BlastStrategy::Decode), (8, BlastStrategy::Decode), (9, BlastStrategy::Fused)]
             .map(|(t, s)| rejection(t, s));
         assert_eq!(actual, expected, "{device:?}");
         let x = Tensor::<2>::zeros([9, 15], &device);
         let [u, s, v] = [u, s, v].map(Tensor::autodiff);
-        let tracked = blast_rejection(&x.autodiff(), &u, &s, &v, BlastStrategy::Decode);
+        let tracked = blast_unsupported(&x.autodiff(), &u, &s, &v, BlastStrategy::Decode);
         assert_eq!(tracked, expected[0], "{device:?}, with gradients");
     }
 }

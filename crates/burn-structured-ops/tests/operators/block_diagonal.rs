@@ -8,6 +8,7 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
+use burn_structured_ops::blast::BlastCandidate;
 use burn_structured_ops::block_diagonal::{
     BlockStrategy, Order, Orders, block_diagonal_linear, block_diagonal_to_dense,
 };
@@ -97,7 +98,7 @@ impl Case {
         let g = place::<B>(&self.g, &[*tokens, b * p], dtype, layout, &subject.device);
 
         use burn_structured_ops::block_diagonal::BlockDiagonalBackend;
-        let added = Bias::Added(bias.clone());
+        let added = Bias::Some(bias.clone());
         let y = Ad::<B>::block_diagonal_product(x.clone(), w.clone(), added, *orders, strategy);
         let output = read::<B>(y.clone().into_primitive());
         let grads = Ad::<B>::float_mul(y, <Ad<B> as burn::backend::AutodiffBackend>::from_inner(g)).backward();
@@ -120,7 +121,7 @@ fn strategies(blast: &[BlastStrategy]) -> Vec<BlockStrategy> {
     let of = |strategy: &BlastStrategy| match strategy {
         BlastStrategy::Auto => Some(BlockStrategy::Auto),
         BlastStrategy::Reference => Some(BlockStrategy::Reference),
-        BlastStrategy::Portable => Some(BlockStrategy::Portable),
+        BlastStrategy::Candidate(BlastCandidate::TiledGemm) => Some(BlockStrategy::TiledGemm),
         _ => None,
     };
     blast.iter().filter_map(of).collect()

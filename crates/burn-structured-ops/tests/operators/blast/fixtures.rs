@@ -8,6 +8,7 @@ use crate::tensors::{Layout, ReferenceFile, reference_files};
 use burn::tensor::DType;
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
 use burn_structured_ops::BlastStrategy;
+use burn_structured_ops::blast::BlastCandidate;
 
 struct Fixture {
     name: String,
@@ -56,7 +57,7 @@ impl Promise for EveryFixture {
                     let more: &[BlastStrategy] = match (subject.scope, *dtype, layout) {
                         _ if !strategies.contains(&BlastStrategy::Auto) => &[],
                         (Scope::Kernels, DType::F32, Layout::Contiguous) => {
-                            &[BlastStrategy::Reference, BlastStrategy::Portable]
+                            &[BlastStrategy::Reference, BlastStrategy::Candidate(BlastCandidate::TiledGemm)]
                         }
                         _ => &[],
                     };

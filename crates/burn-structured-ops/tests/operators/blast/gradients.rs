@@ -59,7 +59,7 @@ impl Promise for FiniteDifferences {
         if subject.scope != Scope::Native {
             return; // hundreds of products in f64; the oracle covers the devices
         }
-        for strategy in [BlastStrategy::Auto, BlastStrategy::Staged, BlastStrategy::Blocked] {
+        for strategy in [BlastStrategy::Auto, BlastStrategy::Staged, BlastStrategy::Fused] {
             self.check_strategy(subject, strategy);
         }
     }

@@ -1,13 +1,13 @@
 //! Why a path cannot compute a product: for whoever compares them, and for the tests.
 
-use super::{BlastStrategy, Sizes};
+use super::{BlastCandidate, BlastStrategy, Sizes};
 use burn::tensor::{DType, Tensor};
 use thiserror::Error;
 
 /// Why a [`BlastStrategy`] cannot run as named.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum BlastRejection {
+pub enum UnsupportedStrategy {
     /// The backend has no such kernels.
     #[error("only CubeCL devices have kernels for it")]
     Backend,
@@ -64,22 +64,24 @@ pub enum BlastRejection {
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use burn_structured_ops::blast::{BlastRejection, BlastStrategy, blast_rejection};
+/// use burn_structured_ops::blast::{BlastCandidate, BlastStrategy, UnsupportedStrategy, blast_unsupported};
 ///
 /// let device = Device::flex();
 /// let (x, u) = (Tensor::<2>::zeros([5, 12], &device), Tensor::<3>::zeros([2, 10, 4], &device));
 /// let (s, v) = (Tensor::<3>::zeros([2, 3, 4], &device), Tensor::<3>::zeros([3, 4, 4], &device));
-/// assert_eq!(blast_rejection(&x, &u, &s, &v, BlastStrategy::Blocked), None);
-/// assert_eq!(blast_rejection(&x, &u, &s, &v, BlastStrategy::Tuned), Some(BlastRejection::Backend));
+/// assert_eq!(blast_unsupported(&x, &u, &s, &v, BlastStrategy::Fused), None);
+/// let autotuned = BlastStrategy::Candidate(BlastCandidate::Autotuned);
+/// assert_eq!(blast_unsupported(&x, &u, &s, &v, autotuned), Some(UnsupportedStrategy::Backend));
 /// ```
-pub fn blast_rejection(
+pub fn blast_unsupported(
     x: &Tensor<2>,
     u: &Tensor<3>,
     s: &Tensor<3>,
     v: &Tensor<3>,
     strategy: BlastStrategy,
-) -> Option<BlastRejection> {
-    use BlastStrategy::{Decode, Fused, TensorCore, Tuned};
+) -> Option<UnsupportedStrategy> {
+    use BlastCandidate::{Autotuned, TensorCore};
+    use BlastStrategy::{Candidate, Decode, Fused};
     let ([tokens, n], [b1, p, r], [b2, q, _]) = (x.dims(), u.dims(), v.dims());
     super::check_operands(n, u, s, v, None);
     let sizes = Sizes { tokens, b1, b2, p, q, r };
@@ -91,7 +93,7 @@ pub fn blast_rejection(
     let _ = (sizes, &device);
     #[cfg(feature = "flex")]
     if let burn::backend::DispatchDevice::Flex(_) = device.as_dispatch() {
-        return matches!(strategy, TensorCore | Tuned).then_some(BlastRejection::Backend);
+        return matches!(strategy, Candidate(TensorCore | Autotuned)).then_some(UnsupportedStrategy::Backend);
     }
-    matches!(strategy, Fused | Decode | TensorCore | Tuned).then_some(BlastRejection::Backend)
+    matches!(strategy, Fused | Decode | Candidate(TensorCore | Autotuned)).then_some(UnsupportedStrategy::Backend)
 }

@@ -8,7 +8,8 @@ use crate::tensors::Layout;
 use burn::tensor::{DType, Tensor};
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
 use burn_structured_ops::BlastStrategy;
-use burn_structured_ops::blast::blast_rejection;
+use burn_structured_ops::blast::BlastCandidate;
+use burn_structured_ops::blast::blast_unsupported;
 
 /// Fewer tokens, rows, columns and ranks than a tile has, and more; blocks that are coupled in ordinary arithmetic (few, and more
 /// than sixteen) and in tiles.
@@ -35,7 +36,7 @@ impl Promise for TensorCores {
                         continue;
                     }
                     let mut case = Case::random(sizes, 7, dtype);
-                    let (strategy, mut tracked) = (BlastStrategy::TensorCore, Tracked::ALL);
+                    let (strategy, mut tracked) = (BlastStrategy::Candidate(BlastCandidate::TensorCore), Tracked::ALL);
                     if layout == Layout::Broadcast {
                         case = case.repeat_first_token();
                         // The gradient of the one token behind all is Burn's sum over the expansion, not ours.
@@ -67,7 +68,7 @@ fn has_tensor_cores(dtype: DType) -> bool {
         let zeros = |shape: [usize; 3]| Tensor::<3>::zeros(shape, (&device, dtype));
         let x = Tensor::<2>::zeros([9, 16], (&device, dtype));
         let (u, s, v) = (zeros([2, 8, 8]), zeros([2, 2, 8]), zeros([2, 8, 8]));
-        blast_rejection(&x, &u, &s, &v, BlastStrategy::TensorCore).is_none()
+        blast_unsupported(&x, &u, &s, &v, BlastStrategy::Candidate(BlastCandidate::TensorCore)).is_none()
     });
     if !found {
         eprintln!("no device under test has tensor cores for {dtype:?}; products on them skipped");

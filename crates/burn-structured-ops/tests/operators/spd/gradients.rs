@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_structured_ops::spd::{SpdStrategy, spd_solve_with};
 
 const SIZES: [usize; 3] = [2, 5, 3];
-const STRATEGIES: [SpdStrategy; 3] = [SpdStrategy::Auto, SpdStrategy::Reference, SpdStrategy::Portable];
+const STRATEGIES: [SpdStrategy; 3] = [SpdStrategy::Auto, SpdStrategy::Reference, SpdStrategy::TiledGemm];
 
 /// `Σ g ∘ a⁻¹ b`.
 fn loss(a: Tensor<3>, b: Tensor<3>, case: &Case, strategy: SpdStrategy) -> Tensor<1> {

@@ -148,7 +148,7 @@ fn norm(values: &[f64]) -> f64 {
 /// only gradients differ in.
 pub fn strategies<B: StructuredBackend>(subject: &Subject<B>) -> Vec<SpdStrategy> {
     match subject.scope {
-        Scope::Native => vec![SpdStrategy::Auto, SpdStrategy::Reference, SpdStrategy::Portable],
-        Scope::Kernels | Scope::Fused => vec![SpdStrategy::Portable],
+        Scope::Native => vec![SpdStrategy::Auto, SpdStrategy::Reference, SpdStrategy::TiledGemm],
+        Scope::Kernels | Scope::Fused => vec![SpdStrategy::TiledGemm],
     }
 }

@@ -4,6 +4,7 @@ use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend}
 use crate::tensors::{Layout, place, read};
 use burn::tensor::DType;
 use burn_structured_ops::BlastStrategy;
+use burn_structured_ops::blast::BlastCandidate;
 use burn_structured_ops::ss1::{Fold, Rotations};
 
 /// More than an axis holds, and no multiple of it.
@@ -25,7 +26,11 @@ impl Promise for ManyCubes {
         // A cube of the tiled GEMM for every block.
         let x: Vec<f64> = (0..CUBES).map(|at| (at % 61) as f64).collect();
         let factor: Vec<f64> = (0..CUBES).map(|at| (at % 7) as f64).collect();
-        let z = B::blast_project(of(&x, &[1, CUBES]), of(&factor, &[CUBES, 1, 1]), BlastStrategy::Portable);
+        let z = B::blast_project(
+            of(&x, &[1, CUBES]),
+            of(&factor, &[CUBES, 1, 1]),
+            BlastStrategy::Candidate(BlastCandidate::TiledGemm),
+        );
         for (at, z) in read::<B>(z).into_iter().enumerate() {
             assert_eq!(z, x[at] * factor[at], "{}: block {at}", subject.name);
         }

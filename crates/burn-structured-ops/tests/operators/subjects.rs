@@ -6,22 +6,22 @@ use burn::backend::{Backend, DTypeUsage, Dispatch};
 use burn::tensor::{DType, Device, TensorData};
 use burn_structured_ops::BlastStrategy;
 use burn_structured_ops::blast::BlastBackend;
+use burn_structured_ops::blast::BlastCandidate;
 use burn_structured_ops::block_diagonal::BlockDiagonalBackend;
 use burn_structured_ops::dense::DenseBackend;
 use burn_structured_ops::spd::SpdBackend;
 use burn_structured_ops::ss1::Ss1Backend;
 
 /// Every way to compute a BLAST product.
-pub const EVERY_STRATEGY: [BlastStrategy; 9] = [
+pub const EVERY_STRATEGY: [BlastStrategy; 8] = [
     BlastStrategy::Auto,
     BlastStrategy::Reference,
     BlastStrategy::Staged,
-    BlastStrategy::Blocked,
-    BlastStrategy::Portable,
-    BlastStrategy::TensorCore,
     BlastStrategy::Fused,
+    BlastStrategy::Candidate(BlastCandidate::TiledGemm),
+    BlastStrategy::Candidate(BlastCandidate::TensorCore),
     BlastStrategy::Decode,
-    BlastStrategy::Tuned,
+    BlastStrategy::Candidate(BlastCandidate::Autotuned),
 ];
 
 /// How much of the table a backend goes through. A product on a software GPU takes seconds, on a processor microseconds.
@@ -123,9 +123,9 @@ fn chosen(name: &str) -> bool {
 impl<B: StructuredBackend> Subject<B> {
     /// The float types to try whole products in, with the strategies that take different paths there.
     ///
-    /// Where each product takes seconds, [`BlastStrategy::Portable`] is left to the fixtures.
+    /// Where each product takes seconds, [`BlastCandidate::TiledGemm`] is left to the fixtures.
     ///
-    /// All but [`BlastStrategy::Portable`] rest on the device's own batched matmul. That is Burn's to promise, not ours,
+    /// All but [`BlastCandidate::TiledGemm`] rest on the device's own batched matmul. That is Burn's to promise, not ours,
     /// and some drivers fail it: SwiftShader returns zeros for a kernel that it cannot compile. What is left out is said.
     pub fn products(&self) -> Vec<(DType, Vec<BlastStrategy>)> {
         let strategies = |dtype: DType| {
@@ -133,11 +133,15 @@ impl<B: StructuredBackend> Subject<B> {
                 return match self.scope {
                     Scope::Native => EVERY_STRATEGY.to_vec(),
                     _ if self.is_processor() => vec![BlastStrategy::Auto],
-                    _ => vec![BlastStrategy::Auto, BlastStrategy::Fused, BlastStrategy::Portable],
+                    _ => vec![
+                        BlastStrategy::Auto,
+                        BlastStrategy::Fused,
+                        BlastStrategy::Candidate(BlastCandidate::TiledGemm),
+                    ],
                 };
             }
             eprintln!("{}: Burn's own {dtype:?} matmul is wrong on this device; products with it skipped", self.name);
-            vec![BlastStrategy::Portable]
+            vec![BlastStrategy::Candidate(BlastCandidate::TiledGemm)]
         };
         self.dtypes().into_iter().map(|dtype| (dtype, strategies(dtype))).collect()
     }

@@ -344,7 +344,7 @@ fn the_public_product_is_the_product_with_the_dense_matrix() {
         let z = Tensor::<2>::from_data(TensorData::new(case.z, [fold.width(), d_output]), device);
         let bias = Tensor::<1>::from_data(TensorData::new(draw(d_output, 9), [d_output]), device);
         let expected = x.clone().matmul(ss1_to_dense(z.clone(), fold).transpose()) + bias.clone().unsqueeze();
-        for strategy in [Ss1Strategy::Auto, Ss1Strategy::Reference, Ss1Strategy::Sketched, Ss1Strategy::Fused] {
+        for strategy in [Ss1Strategy::Auto, Ss1Strategy::Reference, Ss1Strategy::Staged, Ss1Strategy::Fused] {
             let x = x.clone().reshape([1, tokens, fold.d_input]);
             let y = ss1_linear_with(x, z.clone(), Some(bias.clone()), fold, strategy);
             assert_eq!(y.dims(), [1, tokens, d_output]);
@@ -375,7 +375,7 @@ fn every_strategy_has_the_gradients_of_the_oracle() {
             let expected = case.oracle();
             // The others rest on the device's own matmul, which cannot be launched everywhere.
             let strategies = match device == Device::flex() {
-                true => &[Ss1Strategy::Auto, Ss1Strategy::Reference, Ss1Strategy::Sketched, Ss1Strategy::Fused][..],
+                true => &[Ss1Strategy::Auto, Ss1Strategy::Reference, Ss1Strategy::Staged, Ss1Strategy::Fused][..],
                 false => &[Ss1Strategy::Fused],
             };
             for &strategy in strategies {

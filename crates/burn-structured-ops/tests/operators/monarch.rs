@@ -68,7 +68,7 @@ fn devices() -> Vec<(&'static str, DType, Vec<BlockStrategy>)> {
             ]
         }
         // Burn's own matmul may be wrong on a software GPU; that of this crate has to be right everywhere.
-        _ => vec![(name, DType::F32, vec![BlockStrategy::Portable])],
+        _ => vec![(name, DType::F32, vec![BlockStrategy::TiledGemm])],
     };
     names.flat_map(on).collect()
 }

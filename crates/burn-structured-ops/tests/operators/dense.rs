@@ -82,7 +82,7 @@ impl Case {
         let (x, w) = (leaf(&self.x, &[tokens, n], layout), leaf(&self.w, &[n, m], layout));
         let bias = leaf(&self.bias, &[m], Layout::Contiguous);
         let g = place::<B>(&self.g, &[tokens, m], dtype, layout, &subject.device);
-        let y = Ad::<B>::dense_product(x.clone(), w.clone(), Bias::Added(bias.clone()));
+        let y = Ad::<B>::dense_product(x.clone(), w.clone(), Bias::Some(bias.clone()));
         let output = read::<B>(y.clone().into_primitive());
         let grads = Ad::<B>::float_mul(y, <Ad<B> as AutodiffBackend>::from_inner(g)).backward();
         let gradient = |leaf: &FloatTensor<Ad<B>>| read::<B>(leaf.grad(&grads).expect("a gradient"));

@@ -74,7 +74,7 @@ pub fn forward_backward<B: BlastBackend, C: CheckpointStrategy>(
     let s = leaf(&case.s, &[sizes.b1, sizes.b2, sizes.r], tracked.s);
     let v = leaf(&case.v, &[sizes.b2, sizes.q, sizes.r], tracked.v);
     let bias_leaf = tracked.bias.map(|track| leaf(&case.bias, &[sizes.m()], track));
-    let bias = bias_leaf.clone().map_or(Bias::Absent, Bias::Added);
+    let bias = bias_leaf.clone().map_or(Bias::None, Bias::Some);
 
     let y = Ad::<B, C>::blast_forward(x, u.clone(), s.clone(), v.clone(), bias, strategy);
     let output = read::<B>(y.clone().into_primitive());
