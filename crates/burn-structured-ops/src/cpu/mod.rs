@@ -1,22 +1,19 @@
-//! What the native code of every operation on Flex shares: strided matrices and the GEMM on them, products out of packed
-//! panels and with factors that are read once as they lie, vectorised loops, threads that stay together for all stages of
-//! a product, and the way from tensors to slices and back.
+//! The CPU engine behind every operation on Flex.
+//!
+//! `runtime` holds what products run on (thread team, workspace, matrix views, SIMD), `gemm` products out of packed panels, and `gemv`
+//! products of up to 8 tokens that read a factor once without packing it. Imports run one way: runtime ← {gemm, gemv} ← an
+//! operation's own `cpu/`.
 
-mod crew;
-mod matrix;
-pub(crate) mod panel;
-mod scalar;
-mod simd;
+pub(crate) mod gemm;
+pub(crate) mod gemv;
+pub(crate) mod runtime;
 mod split;
-pub(crate) mod streaming;
-mod tensor;
 
-pub(crate) use crew::Crew;
-pub(crate) use matrix::{Matrix, Output, multiply};
-pub(crate) use scalar::{LINE, Scalar, Slot, portions};
-pub(crate) use simd::{load, load_at, store, store_at, vectorized};
+pub(crate) use runtime::{
+    LINE, Matrix, Output, Scalar, ThreadTeam, Workspace, contiguous, dense_slice, from_native, in_native, load,
+    load_at, multiply, split_aligned, store, store_at, to_native, vectorized, with_native, with_rows,
+};
 pub(crate) use split::{Split, fill_bias};
-pub(crate) use tensor::{contiguous, dense_slice, from_native, in_native, to_native, with_native, with_rows};
 
 /// Tokens from which packing a factor pays that is used in one product only.
 pub(crate) const MIN_PANEL_TOKENS: usize = 6;

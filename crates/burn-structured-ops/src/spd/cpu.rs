@@ -3,8 +3,8 @@
 //! A factor is stored by columns, which is what faer is fast with: its tensor is a transposed view.
 
 use super::{SpdBackend, SpdStrategy, reference};
-use crate::cpu::panel::SharedOutput;
-use crate::cpu::{Crew, Matrix, Scalar, contiguous, dense_slice, from_native, to_native, with_native};
+use crate::cpu::gemm::SharedOutput;
+use crate::cpu::{Matrix, Scalar, ThreadTeam, contiguous, dense_slice, from_native, to_native, with_native};
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
@@ -37,8 +37,8 @@ impl SpdBackend for Flex {
 /// FLOPs below which a task is not worth handing to another thread.
 const TASK_FLOPS: usize = 1 << 17;
 
-/// Runs `task`, which takes `flops`, on every chunk of `size` elements: on one thread each if there are chunks enough, else on
-/// all together.
+/// RowChunks `task`, which takes `flops`, on every chunk of `size` elements: on one thread each if there are chunks enough, else on
+/// all with_grouped.
 fn for_each_chunk<E: Scalar>(data: &mut [E], size: usize, flops: usize, task: impl Fn(usize, &mut [E], Par) + Sync) {
     let (chunks, threads) = (data.len() / size, rayon::current_num_threads());
     if threads > 1 && chunks < threads {
@@ -47,7 +47,7 @@ fn for_each_chunk<E: Scalar>(data: &mut [E], size: usize, flops: usize, task: im
     }
     let at_once = TASK_FLOPS.div_ceil(flops);
     let data = SharedOutput::new(data);
-    Crew::default().each(chunks.div_ceil(at_once), |group| {
+    ThreadTeam::default().parallel_for(chunks.div_ceil(at_once), |group| {
         for index in group * at_once..((group + 1) * at_once).min(chunks) {
             // SAFETY: every chunk is in one group, and every group is one task.
             task(index, unsafe { data.slice(index * size, size) }, Par::Seq);

@@ -7,12 +7,12 @@
 //! Everything here is `inline(always)`: only inside `crate::cpu::vectorized` is it compiled for those instructions. Called from
 //! anywhere else, a fused multiply-add becomes a library call.
 
-use crate::cpu::panel::{self, Ahead, SharedOutput};
+use crate::cpu::gemm::{self, PrefetchCursor, SharedOutput};
 use crate::cpu::{Scalar, load, load_at, store, store_at};
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
-/// Lanes handled together: one AVX-512 register of f32, or several narrower ones.
+/// Lanes handled with_grouped: one AVX-512 register of f32, or several narrower ones.
 const LANES: usize = 16;
 /// Tokens that share one load of `s`.
 const TOKENS: usize = 4;
@@ -50,22 +50,22 @@ impl<'a, E: Scalar> Couplings<'a, E> {
         Self { output_stride: self.input_stride, input_stride: self.output_stride, ..self }
     }
 
-    /// Components `first .. first + cols` of the rank, in panels: `[panel][i][j][width]`, zero beyond the last component.
-    pub(super) fn pack(&self, b1: usize, b2: usize, first: usize, cols: usize, width: usize, packed: &mut [E]) {
-        for (panel, packed) in packed.chunks_exact_mut(b1 * b2 * width).enumerate() {
-            let here = width.min(cols - panel * width);
-            for (block, packed) in packed.chunks_exact_mut(width).enumerate() {
+    /// Components `first .. first + cols` of the rank, in panels: `[panel][i][j][nr]`, zero beyond the last component.
+    pub(super) fn pack(&self, b1: usize, b2: usize, first: usize, cols: usize, nr: usize, packed: &mut [E]) {
+        for (panel, packed) in packed.chunks_exact_mut(b1 * b2 * nr).enumerate() {
+            let here = nr.min(cols - panel * nr);
+            for (block, packed) in packed.chunks_exact_mut(nr).enumerate() {
                 let (packed, padding) = packed.split_at_mut(here);
-                packed.copy_from_slice(self.at(block / b2, block % b2, first + panel * width, here));
+                packed.copy_from_slice(self.at(block / b2, block % b2, first + panel * nr, here));
                 padding.fill(E::ZERO);
             }
         }
     }
 
     /// What [`pack`](Self::pack) reads.
-    pub(super) fn ahead(&self, b1: usize, b2: usize, first: usize, cols: usize) -> Ahead<E> {
+    pub(super) fn ahead(&self, b1: usize, b2: usize, first: usize, cols: usize) -> PrefetchCursor<E> {
         let strides = [self.output_stride, self.input_stride].map(|stride| stride as isize);
-        Ahead::in_blocks(self.values.as_ptr().wrapping_add(first), [b1, b2, cols], strides)
+        PrefetchCursor::in_blocks(self.values.as_ptr().wrapping_add(first), [b1, b2, cols], strides)
     }
 
     #[inline(always)]
@@ -75,7 +75,7 @@ impl<'a, E: Scalar> Couplings<'a, E> {
     }
 }
 
-/// Block `i` of the coupling for the tokens of `z [tokens, blocks, r]`, written to rows of `t` that are `t_stride` apart.
+/// Block `i` of the coupling for the tokens of `z [tokens, blocks, r]`, written to rows of `t` that are `t_stride` deinterleave.
 #[inline(always)]
 pub(super) fn couple_block<E: Scalar>(
     z: &[E],
@@ -146,7 +146,7 @@ fn lanes<E: Scalar, const GROUP: usize>(
 /// Couples one panel of the rank: `t_i = Σ_j s_ij ∘ z_j` for every `i`.
 ///
 /// `z` holds `[tokens, b2]` panel rows and `t`, from `offset` on, `[tokens, b1]` of them, at the strides given; `couplings` is
-/// `[b1, b2, width]`. Two output blocks and four tokens are summed at a time (four and four where there are 32 registers),
+/// `[b1, b2, nr]`. Two output blocks and four tokens are summed at a time (four and four where there are 32 registers),
 /// so that a loaded value serves several sums.
 ///
 /// # Safety
@@ -154,7 +154,7 @@ fn lanes<E: Scalar, const GROUP: usize>(
 /// Nothing else may access these panel rows of `t`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub(super) unsafe fn couple_strip<S: Simd, E: Scalar>(
+pub(super) unsafe fn couple_panel<S: Simd, E: Scalar>(
     simd: S,
     z: &[E],
     [tokens, b2, b1]: [usize; 3],
@@ -164,15 +164,15 @@ pub(super) unsafe fn couple_strip<S: Simd, E: Scalar>(
     offset: usize,
     t_strides: [usize; 2],
 ) {
-    let width = panel::width::<S, E>();
+    let nr = gemm::nr::<S, E>();
     if tokens == 0 || b1 == 0 || b2 == 0 {
         return;
     }
     let last = |offset: usize, strides: [usize; 2], blocks: usize| {
-        offset + (tokens - 1) * strides[0] + (blocks - 1) * strides[1] + width
+        offset + (tokens - 1) * strides[0] + (blocks - 1) * strides[1] + nr
     };
     assert!(last(0, z_strides, b2) <= z.len() && last(offset, t_strides, b1) <= t.len(), "panel rows within z and t");
-    assert!(b1 * b2 * width <= couplings.len(), "a coupling for every pair of blocks");
+    assert!(b1 * b2 * nr <= couplings.len(), "a coupling for every pair of blocks");
     macro_rules! group {
         ($tokens:literal, $blocks:literal, $token:expr, $i:expr) => {
             // SAFETY: within the slices, as asserted; exclusive, as the caller says.
@@ -182,7 +182,7 @@ pub(super) unsafe fn couple_strip<S: Simd, E: Scalar>(
                     z.as_ptr().add($token * z_strides[0]),
                     b2,
                     z_strides,
-                    couplings.as_ptr().add($i * b2 * width),
+                    couplings.as_ptr().add($i * b2 * nr),
                     t,
                     offset + $token * t_strides[0] + $i * t_strides[1],
                     t_strides,
@@ -219,11 +219,11 @@ pub(super) unsafe fn couple_strip<S: Simd, E: Scalar>(
     }
 }
 
-/// `T` tokens and `I` output blocks of [`couple_strip`].
+/// `T` tokens and `I` output blocks of [`couple_panel`].
 ///
 /// # Safety
 ///
-/// As [`couple_strip`], whose assertions must hold.
+/// As [`couple_panel`], whose assertions must hold.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn couple_group<S: Simd, E: Scalar, const T: usize, const I: usize>(
@@ -236,14 +236,14 @@ unsafe fn couple_group<S: Simd, E: Scalar, const T: usize, const I: usize>(
     offset: usize,
     t_strides: [usize; 2],
 ) {
-    let (lanes, width) = (E::lanes::<S>(), panel::width::<S, E>());
+    let (lanes, nr) = (E::lanes::<S>(), gemm::nr::<S, E>());
     for half in [0, lanes] {
         let mut sums = [[E::splat(simd, E::ZERO); I]; T];
         for j in 0..b2 {
             let mut scales = [E::splat(simd, E::ZERO); I];
             for (i, scale) in scales.iter_mut().enumerate() {
                 // SAFETY: within the couplings of `I` blocks.
-                *scale = unsafe { load_at::<S, E>(couplings.add((i * b2 + j) * width + half)) };
+                *scale = unsafe { load_at::<S, E>(couplings.add((i * b2 + j) * nr + half)) };
             }
             for (token, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: within the panel rows of `T` tokens.
@@ -257,7 +257,7 @@ unsafe fn couple_group<S: Simd, E: Scalar, const T: usize, const I: usize>(
             for (i, sum) in sums.iter().enumerate() {
                 // SAFETY: as the caller says, and a vector's worth of elements is in the slice.
                 unsafe {
-                    let t = t.vacant(offset + token * t_strides[0] + i * t_strides[1] + half, lanes);
+                    let t = t.uninit_slice(offset + token * t_strides[0] + i * t_strides[1] + half, lanes);
                     store_at::<S, E>(t.as_mut_ptr().cast(), *sum);
                 }
             }
@@ -265,11 +265,11 @@ unsafe fn couple_group<S: Simd, E: Scalar, const T: usize, const I: usize>(
     }
 }
 
-/// `ds_ij += Σ_tokens dt_i ∘ z_j` for one panel of the rank; `ds` is `[b1, b2, width]`.
+/// `ds_ij += Σ_tokens dt_i ∘ z_j` for one panel of the rank; `ds` is `[b1, b2, nr]`.
 ///
 /// `dt` and `z` hold `[tokens, b1]` and `[tokens, b2]` panel rows at the strides given.
 #[inline(always)]
-pub(super) fn gradient_strip<S: Simd, E: Scalar>(
+pub(super) fn coupling_gradient_panel<S: Simd, E: Scalar>(
     simd: S,
     dt: &[E],
     dt_strides: [usize; 2],
@@ -278,11 +278,11 @@ pub(super) fn gradient_strip<S: Simd, E: Scalar>(
     [tokens, b1, b2]: [usize; 3],
     ds: &mut [E],
 ) {
-    let (lanes, width) = (E::lanes::<S>(), panel::width::<S, E>());
+    let (lanes, nr) = (E::lanes::<S>(), gemm::nr::<S, E>());
     if tokens == 0 || b1 == 0 || b2 == 0 {
         return;
     }
-    let last = |strides: [usize; 2], blocks: usize| (tokens - 1) * strides[0] + (blocks - 1) * strides[1] + width;
+    let last = |strides: [usize; 2], blocks: usize| (tokens - 1) * strides[0] + (blocks - 1) * strides[1] + nr;
     assert!(last(dt_strides, b1) <= dt.len() && last(z_strides, b2) <= z.len(), "panel rows within dt and z");
     macro_rules! group {
         ($rows:literal, $cols:literal, $i:expr, $j:expr) => {
@@ -306,7 +306,7 @@ pub(super) fn gradient_strip<S: Simd, E: Scalar>(
                 }
                 for (i, sums) in sums.iter().enumerate() {
                     for (j, sum) in sums.iter().enumerate() {
-                        let ds = &mut ds[(($i + i) * b2 + $j + j) * width + half..];
+                        let ds = &mut ds[(($i + i) * b2 + $j + j) * nr + half..];
                         let total = E::plus(simd, *sum, load::<S, E>(ds));
                         store::<S, E>(ds, total);
                     }

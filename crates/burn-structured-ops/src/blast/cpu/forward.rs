@@ -1,10 +1,10 @@
-//! The whole product: choosing a path.
+//! The full_tile product: choosing a path.
 
 use super::coupling::Couplings;
-use super::{stages, streamed, strips, token_major};
+use super::{decode, fused, staged, token_major};
 use crate::blast::{BlastCandidate, BlastStrategy, Sizes};
-use crate::cpu::panel::{Rows, SharedOutput, filled};
-use crate::cpu::{Crew, Matrix, Scalar, contiguous, dense_slice, streaming, with_rows};
+use crate::cpu::gemm::{Rows, SharedOutput, alloc_uninit_with};
+use crate::cpu::{Matrix, Scalar, ThreadTeam, contiguous, dense_slice, gemv, with_rows};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
@@ -57,13 +57,13 @@ pub(super) fn run<E: Scalar>(
     let bias = bias.map(FlexTensor::to_contiguous);
     let bias = bias.as_ref().map(dense_slice::<E>);
     let path = match Path::choose(sizes.tokens, strategy) {
-        Path::Streamed if ![u, v].into_iter().all(streaming::reads) => Path::Strips,
+        Path::Streamed if ![u, v].into_iter().all(gemv::reads) => Path::Strips,
         path => path,
     };
     if path == Path::Staged {
-        let z = stages::project::<E>(&x, v);
-        let t = stages::couple::<E>(z.clone(), s.clone());
-        let y = stages::expand::<E>(t, u, bias);
+        let z = staged::project::<E>(&x, v);
+        let t = staged::couple::<E>(z.clone(), s.clone());
+        let y = staged::expand::<E>(t, u, bias);
         return (y, save.then_some(z));
     }
 
@@ -73,22 +73,22 @@ pub(super) fn run<E: Scalar>(
     let x = with_rows::<E>(x);
     let x = if path == Path::Streamed { x.to_contiguous() } else { x };
     let product = |y: SharedOutput<'_, E>, z: Option<SharedOutput<'_, E>>| {
-        let crew = Crew::default();
+        let team = ThreadTeam::default();
         if path == Path::Streamed {
-            streamed::product(&crew, sizes, dense_slice(&x), u, s, v, bias, y, z);
+            decode::product(&team, sizes, dense_slice(&x), u, s, v, bias, y, z);
         } else {
             let rows = Rows::of(Matrix::of(&x, 0)).expect("contiguous rows");
-            let portion = strips::portion::<E>(sizes.tokens, sizes.b1 * sizes.r);
-            let cut = |tokens| strips::cut::<E>(sizes, tokens);
-            strips::product(&crew, sizes, rows, u, s, v, bias, y, z, portion, cut);
+            let token_chunk = fused::token_chunk::<E>(sizes.tokens, sizes.b1 * sizes.r);
+            let cut = |tokens| fused::cut::<E>(sizes, tokens);
+            fused::product(&team, sizes, rows, u, s, v, bias, y, z, token_chunk, cut);
         }
     };
     let mut z = None;
     // SAFETY: either product writes all of its output, and all projections if they are wanted.
     let y = unsafe {
-        filled(sizes.tokens * m, |y| {
+        alloc_uninit_with(sizes.tokens * m, |y| {
             if save {
-                z = Some(filled(sizes.tokens * sizes.b2 * sizes.r, |z| product(y, Some(z))));
+                z = Some(alloc_uninit_with(sizes.tokens * sizes.b2 * sizes.r, |z| product(y, Some(z))));
             } else {
                 product(y, None);
             }

@@ -6,7 +6,7 @@
 //!   cache, out of packed panels with kernels of ours; `x` is read and `y` written in place through strides;
 //! - **streamed** (`streamed.rs`), for a handful of tokens (decoding): the factors are read once, as they lie;
 //! - **staged** (`stages.rs`): each stage over all tokens by the `gemm` crate. The single stages of the backward pass are these,
-//!   and whole products by request.
+//!   and full_tile products by request.
 //!
 //! Intermediates are laid out token by token (`[tokens, b, r]` in memory, `[b, tokens, r]` by shape): a tile of tokens
 //! is then one contiguous chunk, which rayon can hand to a thread without any unsafe sharing.
@@ -14,23 +14,23 @@
 //! f32 and f64 are native. f16 and bf16 are converted to f32 and back, which also accumulates in f32.
 
 mod coupling;
-mod cut;
+mod decode;
 mod expansion;
 mod forward;
+mod fused;
 mod gradients;
 mod layout;
 mod projection;
-mod stages;
-mod streamed;
-mod strips;
-mod turned;
+mod staged;
+mod tiling;
+mod transposed;
 
 use super::backward::staged_gradients;
 use super::{BlastBackend, BlastStrategy, Sizes, reference};
 use crate::Bias;
-use crate::cpu::panel::Rows;
+use crate::cpu::gemm::Rows;
 use crate::cpu::{
-    Crew, Matrix, Scalar, contiguous, dense_slice, from_native, in_native, to_native, with_native, with_rows,
+    Matrix, Scalar, ThreadTeam, contiguous, dense_slice, from_native, in_native, to_native, with_native, with_rows,
 };
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
@@ -64,23 +64,23 @@ impl BlastBackend for Flex {
     }
 
     fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
-        in_native([x, factor], |[x, factor]| with_native!(x.dtype(), E => stages::project::<E>(&x, &factor)))
+        in_native([x, factor], |[x, factor]| with_native!(x.dtype(), E => staged::project::<E>(&x, &factor)))
     }
 
     fn blast_couple(z: FloatTensor<Self>, s: FloatTensor<Self>) -> FloatTensor<Self> {
-        in_native([z, s], |[z, s]| with_native!(z.dtype(), E => stages::couple::<E>(z, s)))
+        in_native([z, s], |[z, s]| with_native!(z.dtype(), E => staged::couple::<E>(z, s)))
     }
 
     fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
-        in_native([t, factor], |[t, factor]| with_native!(t.dtype(), E => stages::expand::<E>(t, &factor, None)))
+        in_native([t, factor], |[t, factor]| with_native!(t.dtype(), E => staged::expand::<E>(t, &factor, None)))
     }
 
     fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
-        in_native([t_grad, z], |[t_grad, z]| with_native!(z.dtype(), E => stages::coupling_gradient::<E>(t_grad, z)))
+        in_native([t_grad, z], |[t_grad, z]| with_native!(z.dtype(), E => staged::coupling_gradient::<E>(t_grad, z)))
     }
 
     fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
-        in_native([x, z], |[x, z]| with_native!(z.dtype(), E => stages::factor_gradient::<E>(&x, &z)))
+        in_native([x, z], |[x, z]| with_native!(z.dtype(), E => staged::factor_gradient::<E>(&x, &z)))
     }
 
     fn blast_gradients(
@@ -135,8 +135,8 @@ fn gradients(
             dy: dy_matrix,
             dy_rows: Rows::of(dy_matrix)?,
         };
-        let portion = strips::portion::<E>(sizes.tokens, (sizes.b1 + sizes.b2) * sizes.r);
-        let gradients = gradients::run(&Crew::default(), sizes, operands, portion);
+        let token_chunk = fused::token_chunk::<E>(sizes.tokens, (sizes.b1 + sizes.b2) * sizes.r);
+        let gradients = gradients::run(&ThreadTeam::default(), sizes, operands, token_chunk);
         let mut shapes = [&x, &u, &s, &v].map(|tensor| tensor.layout().shape().clone()).into_iter();
         gradients.map(|values| contiguous(values, shapes.next().expect("a shape for every gradient")))
     });
@@ -187,7 +187,7 @@ fn into_token_major(z: FlexTensor) -> FlexTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::panel::SharedOutput;
+    use crate::cpu::gemm::SharedOutput;
 
     const SIZES: Sizes = Sizes { tokens: 53, b1: 3, b2: 2, p: 5, q: 7, r: 19 };
 
@@ -198,19 +198,19 @@ mod tests {
     }
 
     /// `y`, `z` and the four gradients, so many tokens at a time.
-    fn outcome(portion: usize) -> [Vec<f64>; 6] {
+    fn outcome(token_chunk: usize) -> [Vec<f64>; 6] {
         let Sizes { tokens, b1, b2, p, q, r } = SIZES;
         let (x, dy) = (drawn([tokens, b2 * q], 1), drawn([tokens, b1 * p], 2));
         let (u, s, v) = (drawn([b1, p, r], 3), drawn([b1, b2, r], 4), drawn([b2, q, r], 5));
         let (x_matrix, dy_matrix) = (Matrix::<f64>::of(&x, 0), Matrix::<f64>::of(&dy, 0));
         let couplings = Couplings::of(&s);
         let rows = Rows::of(x_matrix).expect("contiguous rows");
-        let crew = Crew::default();
+        let team = ThreadTeam::default();
         let [mut y, mut z] = [tokens * b1 * p, tokens * b2 * r].map(|len| vec![0.0; len]);
         {
             let [y, z] = [&mut y, &mut z].map(|out| SharedOutput::new(out));
-            let cut = |tokens| strips::cut::<f64>(SIZES, tokens);
-            strips::product(&crew, SIZES, rows, &u, couplings, &v, None, y, Some(z), portion, cut);
+            let cut = |tokens| fused::cut::<f64>(SIZES, tokens);
+            fused::product(&team, SIZES, rows, &u, couplings, &v, None, y, Some(z), token_chunk, cut);
         }
         let operands = gradients::Operands {
             x: x_matrix,
@@ -221,18 +221,21 @@ mod tests {
             dy: dy_matrix,
             dy_rows: Rows::of(dy_matrix).expect("contiguous rows"),
         };
-        let [dx, du, ds, dv] = gradients::run(&crew, SIZES, operands, portion);
+        let [dx, du, ds, dv] = gradients::run(&team, SIZES, operands, token_chunk);
         [y, z, dx, du, ds, dv]
     }
 
     #[test]
     fn tokens_may_be_taken_in_portions() {
-        let (whole, portions) = (outcome(SIZES.tokens), outcome(20));
-        for (whole, portions) in whole.iter().flatten().zip(portions.iter().flatten()) {
+        let (full_tile, split_aligned) = (outcome(SIZES.tokens), outcome(20));
+        for (full_tile, split_aligned) in full_tile.iter().flatten().zip(split_aligned.iter().flatten()) {
             // Sums over tokens are added up in another order.
-            assert!((whole - portions).abs() <= 1e-12 * whole.abs().max(1.0), "{whole} and {portions}");
+            assert!(
+                (full_tile - split_aligned).abs() <= 1e-12 * full_tile.abs().max(1.0),
+                "{full_tile} and {split_aligned}"
+            );
         }
-        assert!(whole.iter().all(|values| values.iter().any(|value| *value != 0.0)));
+        assert!(full_tile.iter().all(|values| values.iter().any(|value| *value != 0.0)));
     }
 
     /// Several tiles of tokens for a task, several runs of terms, and the last strip narrower than the others.
@@ -245,7 +248,7 @@ mod tests {
         let (x, dy) = (tensor(Shape::new([tokens, b2 * q]), 1), tensor(Shape::new([tokens, b1 * p]), 2));
         let (u, s) = (tensor(Shape::new([b1, p, r]), 3), tensor(Shape::new([b1, b2, r]), 4));
         let v = tensor(Shape::new([b2, q, r]), 5);
-        let z = stages::project::<f64>(&x, &v);
+        let z = staged::project::<f64>(&x, &v);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
         let strips = pool.install(|| gradients(&x, &u, &s, &v, &z, &dy, BlastStrategy::Fused)).expect("in strips");
         let (dx, du, ds, dv) = staged_gradients::<Flex>(x, u, s, v, z, dy, BlastStrategy::Staged);

@@ -4,18 +4,18 @@
 //! panel after the other meets them, and the run after them, asked for meanwhile, in the second-level cache until it is its turn: few
 //! tokens use up a factor about as fast as it comes from memory.
 
-use crate::cpu::panel::{self, Beside, Landing, Rows, SharedOutput, Target, pack_and_multiply};
+use crate::cpu::gemm::{self, Epilogue, ExtraPrefetch, Rows, SharedOutput, Target, pack_and_multiply};
 use crate::cpu::{Matrix, Scalar};
 use burn_flex::FlexTensor;
 use pulp::Simd;
 use std::iter::successors;
 
 /// Terms of a run at most.
-const RUN_TERMS: usize = 256;
+const KC: usize = 256;
 
 /// Some components of the rank of every block of a factor `[blocks, terms, r]`.
 #[derive(Clone, Copy)]
-pub(super) struct StripOfFactor<'a> {
+pub(super) struct RankBlock<'a> {
     pub factor: &'a FlexTensor,
     /// Components of the rank.
     pub first: usize,
@@ -23,11 +23,11 @@ pub(super) struct StripOfFactor<'a> {
 }
 
 /// Terms of a run, of which a factor has so many.
-pub(super) fn run_terms(terms: usize) -> usize {
-    panel::even_share(terms, RUN_TERMS)
+pub(super) fn kc(terms: usize) -> usize {
+    gemm::balanced_chunk(terms, KC)
 }
 
-impl<'a> StripOfFactor<'a> {
+impl<'a> RankBlock<'a> {
     /// The strip that this thread is likely to take next, if there is one.
     pub fn following(self) -> Option<Self> {
         let [_, _, r] = self.factor.layout().shape().dims();
@@ -35,9 +35,9 @@ impl<'a> StripOfFactor<'a> {
         (first < r).then(|| Self { first, cols: self.cols.min(r - first), ..self })
     }
 
-    /// Multiplies `rows [count, blocks · terms]` by the strip, block by block; `packed` has room for a [run](run_terms) of terms.
+    /// Multiplies `rows [count, blocks · terms]` by the strip, block by block; `packed` has room for a [run](kc) of terms.
     ///
-    /// The product has rows of `blocks` strips, whole panels wide; `computed` columns of each are written. Once nothing is left
+    /// The product has rows of `blocks` strips, full_tile panels wide; `computed` columns of each are written. Once nothing is left
     /// to ask for of this strip, the one `following` is; `beside` is asked for on the way, what is needed once the product is there.
     ///
     /// # Safety
@@ -57,15 +57,15 @@ impl<'a> StripOfFactor<'a> {
         computed: usize,
         out: SharedOutput<'_, E>,
         following: Option<Self>,
-        beside: Beside<E>,
+        beside: ExtraPrefetch<E>,
     ) {
         let [blocks, terms, _] = self.factor.layout().shape().dims();
-        let run = run_terms(terms);
-        let strip = self.cols.next_multiple_of(panel::width::<S, E>());
+        let run = kc(terms);
+        let strip = self.cols.next_multiple_of(gemm::nr::<S, E>());
         let first = Run { block: 0, start: 0, terms: run.min(terms) };
         let after = |here: &Run| here.next([blocks, terms], run);
-        let steps = |terms: usize| panel::steps::<S, E>(rows.terms(0, terms), computed);
-        let of_block = terms / run.max(1) * steps(run) + steps(terms % run.max(1));
+        let prefetch_steps = |terms: usize| gemm::prefetch_steps::<S, E>(rows.terms(0, terms), computed);
+        let of_block = terms / run.max(1) * prefetch_steps(run) + prefetch_steps(terms % run.max(1));
         let mut beside = beside.in_steps(blocks * of_block);
         for here in successors(Some(first), after) {
             let ahead = match after(&here) {
@@ -73,8 +73,8 @@ impl<'a> StripOfFactor<'a> {
                 None => following.map(|following| first.of(following)),
             };
             let rows = rows.terms(here.block * terms + here.start, here.terms);
-            let landing = if here.start == 0 { Landing::Overwrite } else { Landing::AddTo };
-            let target = Target { out, offset: here.block * strip, stride: blocks * strip, landing };
+            let epilogue = if here.start == 0 { Epilogue::Store } else { Epilogue::Accumulate };
+            let target = Target { out, offset: here.block * strip, stride: blocks * strip, epilogue };
             let packed = &mut packed[..here.terms * strip];
             // SAFETY: as the caller says; what later runs add to, the first one has written.
             unsafe { pack_and_multiply(simd, rows, here.of(self), packed, computed, target, ahead, &mut beside) };
@@ -105,7 +105,7 @@ impl Run {
     }
 
     #[inline(always)]
-    fn of<E: Scalar>(self, strip: StripOfFactor<'_>) -> Matrix<'_, E> {
+    fn of<E: Scalar>(self, strip: RankBlock<'_>) -> Matrix<'_, E> {
         Matrix::of(strip.factor, self.block).cols(strip.first, strip.cols).rows(self.start, self.terms)
     }
 }

@@ -1,27 +1,27 @@
 //! Block-diagonal products on Flex.
 //!
 //! Groups of neighbours are read and written in place: each block is packed into panels and meets its columns of `x`, or, for a
-//! handful of tokens, is read once as it lies. Features that are dealt out to the groups one by one are brought together first, and
-//! apart again afterwards ([`exchange`]): read where they lie, each would cost a cache line.
+//! handful of tokens, is read once as it lies. Features that are dealt out to the groups one by one are brought with_grouped first, and
+//! deinterleave again afterwards ([`permute_features`]): read where they lie, each would cost a cache line.
 //!
 //! f32 and f64 are native. f16 and bf16 are converted to f32 and back, which also accumulates in f32.
 
-mod exchange;
+mod permute;
 
 use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference};
 use crate::Bias;
-use crate::cpu::panel::{Landing, Rows, SharedOutput, filled, over_tokens, side_by_side};
+use crate::cpu::gemm::{Epilogue, Rows, SharedOutput, alloc_uninit_with, gemm_tn, grouped_gemm};
 use crate::cpu::{
-    Crew, MIN_PANEL_TOKENS, Matrix, Scalar, Slot, contiguous, dense_slice, from_native, in_native, portions, streaming,
-    to_native, with_native, with_rows,
+    MIN_PANEL_TOKENS, Matrix, Scalar, ThreadTeam, Workspace, contiguous, dense_slice, from_native, gemv, in_native,
+    split_aligned, to_native, with_native, with_rows,
 };
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
-use exchange::exchange;
+use permute::permute_features;
 
-/// Tokens whose features are brought together at a time: they stay in a cache, and blocks need not be packed often.
+/// Tokens whose features are brought with_grouped at a time: they stay in a cache, and blocks need not be packed often.
 const PORTION: usize = 256;
 
 impl BlockDiagonalBackend for Flex {
@@ -66,18 +66,18 @@ fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>, orders:
     let orders = of_blocks(blocks, orders);
     let x = with_rows::<E>(x);
     let x = Matrix::<E>::of(&x, 0);
-    let crew = Crew::default();
-    // SAFETY: both ways write every element of the output, a portion of its tokens at a time, and read none.
+    let team = ThreadTeam::default();
+    // SAFETY: both ways write every element of the output, a token_chunk of its tokens at a time, and read none.
     let y = unsafe {
-        filled(tokens * m, |y| {
+        alloc_uninit_with(tokens * m, |y| {
             in_portions(tokens, orders, |start, tokens| {
                 let (x, y) = (x.rows(start, tokens), y.part(start * m, tokens * m));
                 match orders.output {
-                    Order::Grouped => of_neighbours(&crew, x, w, bias, orders.input, y),
-                    Order::Strided => E::with_buffer(Slot::Product, |buffer| {
-                        let [grouped] = portions(buffer, [tokens * m]);
-                        of_neighbours(&crew, x, w, None, orders.input, SharedOutput::new(&mut *grouped));
-                        exchange(&crew, Matrix::row_major(grouped, tokens, m, m), [blocks, p], bias, y);
+                    Order::Grouped => of_neighbours(&team, x, w, bias, orders.input, y),
+                    Order::Strided => E::with_buffer(Workspace::Product, |buffer| {
+                        let [grouped] = split_aligned(buffer, [tokens * m]);
+                        of_neighbours(&team, x, w, None, orders.input, SharedOutput::new(&mut *grouped));
+                        permute_features(&team, Matrix::row_major(grouped, tokens, m, m), [blocks, p], bias, y);
                     }),
                 }
             });
@@ -91,15 +91,15 @@ fn of_blocks(blocks: usize, orders: Orders) -> Orders {
     if blocks == 1 { Orders::default() } else { orders }
 }
 
-/// Calls `some` with the first token and the number of them, [`PORTION`] at a time if features have to be brought together.
+/// Calls `some` with the first token and the number of them, [`PORTION`] at a time if features have to be brought with_grouped.
 fn in_portions(tokens: usize, orders: Orders, mut some: impl FnMut(usize, usize)) {
-    let portion = if orders == Orders::default() { tokens } else { PORTION };
-    (0..tokens).step_by(portion.max(1)).for_each(|start| some(start, portion.min(tokens - start)));
+    let token_chunk = if orders == Orders::default() { tokens } else { PORTION };
+    (0..tokens).step_by(token_chunk.max(1)).for_each(|start| some(start, token_chunk.min(tokens - start)));
 }
 
 /// The product in groups of neighbours, `y [tokens, b p]`, of rows in any order.
 fn of_neighbours<E: Scalar>(
-    crew: &Crew,
+    team: &ThreadTeam,
     x: Matrix<'_, E>,
     w: &FlexTensor,
     bias: Option<&[E]>,
@@ -107,32 +107,32 @@ fn of_neighbours<E: Scalar>(
     y: SharedOutput<'_, E>,
 ) {
     let [blocks, p, q] = w.layout().shape().dims();
-    together(crew, x, blocks, order, Slot::Shared, |x| {
-        if x.rows < MIN_PANEL_TOKENS && streaming::reads(w) {
+    with_grouped(team, x, blocks, order, Workspace::Shared, |x| {
+        if x.rows < MIN_PANEL_TOKENS && gemv::reads(w) {
             // SAFETY: the output is this product's alone.
-            return unsafe { streaming::side_by_side(crew, x, w, bias, y) };
+            return unsafe { gemv::block_diagonal_gemv(team, x, w, bias, y) };
         }
         let rows = Rows::of(x).expect("contiguous rows");
         let of_block = |k: usize| rows.terms(k * q, q);
-        side_by_side(crew, [blocks, x.rows, q, p], of_block, |k| Matrix::of(w, k).transposed(), bias, y);
+        grouped_gemm(team, [blocks, x.rows, q, p], of_block, |k| Matrix::of(w, k).transposed(), bias, y);
     });
 }
 
 /// Calls `with` with the features of every group as neighbours, in the buffer `slot` if they are not yet.
-fn together<E: Scalar, R>(
-    crew: &Crew,
+fn with_grouped<E: Scalar, R>(
+    team: &ThreadTeam,
     x: Matrix<'_, E>,
     blocks: usize,
     order: Order,
-    slot: Slot,
+    slot: Workspace,
     with: impl FnOnce(Matrix<'_, E>) -> R,
 ) -> R {
     match order {
         Order::Grouped => with(x),
         Order::Strided => E::with_buffer(slot, |buffer| {
-            let [grouped] = portions(buffer, [x.rows * x.cols]);
+            let [grouped] = split_aligned(buffer, [x.rows * x.cols]);
             // SAFETY: the buffer is this call's alone.
-            unsafe { exchange(crew, x, [x.cols / blocks, blocks], None, SharedOutput::new(&mut *grouped)) };
+            unsafe { permute_features(team, x, [x.cols / blocks, blocks], None, SharedOutput::new(&mut *grouped)) };
             with(Matrix::row_major(grouped, x.rows, x.cols, x.cols))
         }),
     }
@@ -147,16 +147,16 @@ fn gradient<E: Scalar>(x: FlexTensor, dy: FlexTensor, blocks: usize, orders: Ord
         return contiguous(vec![E::ZERO; blocks * p * q], Shape::new([blocks, p, q]));
     }
     let orders = of_blocks(blocks, orders);
-    let crew = Crew::default();
+    let team = ThreadTeam::default();
     // SAFETY: there are tokens, and the first of them write every element, to which the others add.
     let gradient = unsafe {
-        filled(blocks * p * q, |out| {
+        alloc_uninit_with(blocks * p * q, |out| {
             in_portions(tokens, orders, |start, tokens| {
-                let landing = if start == 0 { Landing::Overwrite } else { Landing::AddTo };
-                together(&crew, dy.rows(start, tokens), blocks, orders.output, Slot::Product, |dy| {
-                    together(&crew, x.rows(start, tokens), blocks, orders.input, Slot::Shared, |x| {
+                let epilogue = if start == 0 { Epilogue::Store } else { Epilogue::Accumulate };
+                with_grouped(&team, dy.rows(start, tokens), blocks, orders.output, Workspace::Product, |dy| {
+                    with_grouped(&team, x.rows(start, tokens), blocks, orders.input, Workspace::Shared, |x| {
                         let (left, right) = (|k: usize| dy.cols(k * p, p), |k: usize| x.cols(k * q, q));
-                        over_tokens(&crew, [blocks, tokens, p, q], left, right, out, landing);
+                        gemm_tn(&team, [blocks, tokens, p, q], left, right, out, epilogue);
                     });
                 });
             });

@@ -1,14 +1,14 @@
 //! Dense products on Flex, out of packed panels, or for a handful of tokens with a factor that is read once as it lies (`streamed.rs`).
 //! Half precision is summed in f32, which Flex's own product of f16 is not.
 
-mod streamed;
+mod gemv;
 
 use super::DenseBackend;
 use crate::Bias;
-use crate::cpu::panel::{Landing, Rows, filled, over_tokens, side_by_side};
+use crate::cpu::gemm::{Epilogue, Rows, alloc_uninit_with, gemm_tn, grouped_gemm};
 use crate::cpu::{
-    Crew, MIN_PANEL_TOKENS, Matrix, Scalar, contiguous, dense_slice, from_native, in_native, to_native, with_native,
-    with_rows,
+    MIN_PANEL_TOKENS, Matrix, Scalar, ThreadTeam, contiguous, dense_slice, from_native, in_native, to_native,
+    with_native, with_rows,
 };
 use burn::backend::Flex;
 use burn::backend::ops::{FloatTensorOps, ModuleOps};
@@ -44,13 +44,13 @@ fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>) -> Flex
     let ([tokens, n], m) = (x.layout().shape().dims(), w.layout().shape()[1]);
     let x = with_rows::<E>(x);
     if tokens < MIN_PANEL_TOKENS {
-        return contiguous(streamed::product::<E>(Matrix::of(&x, 0), w, bias), Shape::new([tokens, m]));
+        return contiguous(gemv::product::<E>(Matrix::of(&x, 0), w, bias), Shape::new([tokens, m]));
     }
     let rows = Rows::of(Matrix::<E>::of(&x, 0)).expect("contiguous rows");
     // SAFETY: a product writes every element of its output.
     let y = unsafe {
-        filled(tokens * m, |y| {
-            side_by_side(&Crew::default(), [1, tokens, n, m], |_| rows, |_| Matrix::of(w, 0), bias, y);
+        alloc_uninit_with(tokens * m, |y| {
+            grouped_gemm(&ThreadTeam::default(), [1, tokens, n, m], |_| rows, |_| Matrix::of(w, 0), bias, y);
         })
     };
     contiguous(y, Shape::new([tokens, m]))
@@ -61,7 +61,9 @@ fn factor_gradient<E: Scalar>(x: &FlexTensor, dy: FlexTensor) -> FlexTensor {
     let (x, dy) = (Matrix::<E>::of(x, 0), Matrix::<E>::of(&dy, 0));
     // SAFETY: there are tokens, so every element is written.
     let gradient = unsafe {
-        filled(n * m, |out| over_tokens(&Crew::default(), [1, tokens, n, m], |_| x, |_| dy, out, Landing::Overwrite))
+        alloc_uninit_with(n * m, |out| {
+            gemm_tn(&ThreadTeam::default(), [1, tokens, n, m], |_| x, |_| dy, out, Epilogue::Store)
+        })
     };
     contiguous(gradient, Shape::new([n, m]))
 }

@@ -44,7 +44,7 @@ pub(super) fn forward<E: Scalar>(x: &FlexTensor, z: &FlexTensor, fold: Fold) -> 
                     plan.fold_doubled(doubled, sketch);
                     let sketch = Matrix::row_major(sketch, rows, width, width);
                     let z = z.cols(*start, *len);
-                    multiply(&mut y[*start..], m, Output::Overwrite, sketch, z, gemm::Parallelism::None);
+                    multiply(&mut y[*start..], m, Output::Store, sketch, z, gemm::Parallelism::None);
                 }
             },
         );
@@ -58,7 +58,7 @@ pub(super) fn forward<E: Scalar>(x: &FlexTensor, z: &FlexTensor, fold: Fold) -> 
                 let (mut sketch, mut out) = (vec![E::ZERO; tokens * width], vec![E::ZERO; tokens * len]);
                 plan.fold_doubled(&doubled, &mut sketch);
                 let sketch = Matrix::row_major(&sketch, tokens, width, width);
-                multiply(&mut out, *len, Output::Overwrite, sketch, z.cols(*start, *len), gemm::Parallelism::None);
+                multiply(&mut out, *len, Output::Store, sketch, z.cols(*start, *len), gemm::Parallelism::None);
                 out
             })
             .collect();
@@ -85,7 +85,7 @@ pub(super) fn input_gradient<E: Scalar>(dy: &FlexTensor, z: &FlexTensor, fold: F
             let dy = dy.rows(index * tile, rows);
             for (plan, start, len) in &plans {
                 let (dy, z) = (dy.cols(*start, *len), z.cols(*start, *len).transposed());
-                multiply(sketch, width, Output::Overwrite, dy, z, gemm::Parallelism::None);
+                multiply(sketch, width, Output::Store, dy, z, gemm::Parallelism::None);
                 plan.add_unfolded_doubled(sketch, doubled);
             }
             halve(fold, doubled, dx);
@@ -120,7 +120,7 @@ pub(super) fn weight_gradient<E: Scalar>(x: &FlexTensor, dy: &FlexTensor, fold: 
                 plan.fold_doubled(doubled, sketch);
                 let sketch = Matrix::row_major(sketch, rows, width, width).transposed();
                 let dy = dy.rows(index * TILE_TOKENS, rows).cols(*start, *len);
-                multiply(&mut gradient, *len, Output::AddTo, sketch, dy, gemm::Parallelism::None);
+                multiply(&mut gradient, *len, Output::Accumulate, sketch, dy, gemm::Parallelism::None);
             }
             gradient
         })

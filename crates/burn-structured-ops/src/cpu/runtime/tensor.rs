@@ -1,0 +1,68 @@
+//! Flex tensors as slices, in the types that have native code.
+//!
+//! f32 and f64 are native. f16 and bf16 are converted to f32 and back, which also accumulates in f32.
+
+use crate::cpu::gemm::Rows;
+use crate::cpu::{Matrix, Scalar};
+use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{Bytes, DType, FloatDType, Shape};
+use burn_flex::{FlexTensor, Layout};
+
+/// RowChunks `$body` with `$E` bound to the native element type of `$dtype`.
+macro_rules! with_native {
+    ($dtype:expr, $E:ident => $body:expr) => {
+        match $dtype {
+            burn::tensor::DType::F32 => {
+                type $E = f32;
+                $body
+            }
+            burn::tensor::DType::F64 => {
+                type $E = f64;
+                $body
+            }
+            other => panic!("Flex has no structured product for dtype {other:?}"),
+        }
+    };
+}
+pub(crate) use with_native;
+
+/// Applies `stage` in a dtype it has native code for and returns the result in the operands' own.
+pub(crate) fn in_native<const N: usize>(
+    operands: [FlexTensor; N],
+    stage: impl FnOnce([FlexTensor; N]) -> FlexTensor,
+) -> FlexTensor {
+    let dtype = operands[0].dtype();
+    from_native(stage(operands.map(to_native)), dtype)
+}
+
+pub(crate) fn to_native(tensor: FlexTensor) -> FlexTensor {
+    match tensor.dtype() {
+        DType::F16 | DType::BF16 => Flex::float_cast(tensor, FloatDType::F32),
+        _ => tensor,
+    }
+}
+
+pub(crate) fn from_native(tensor: FlexTensor, dtype: DType) -> FlexTensor {
+    match dtype {
+        DType::F16 => Flex::float_cast(tensor, FloatDType::F16),
+        DType::BF16 => Flex::float_cast(tensor, FloatDType::BF16),
+        _ => tensor,
+    }
+}
+
+/// A tensor over `data`, which is laid out as `shape` says.
+pub(crate) fn contiguous<E: Scalar>(data: Vec<E>, shape: Shape) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(data), Layout::contiguous(shape), E::dtype())
+}
+
+/// `x [tokens, n]` itself if its rows are contiguous, a copy elsewhere.
+pub(crate) fn with_rows<E: Scalar>(x: FlexTensor) -> FlexTensor {
+    if Rows::of(Matrix::<E>::of(&x, 0)).is_some() { x } else { x.to_contiguous() }
+}
+
+/// The elements of a tensor whose storage is dense, in storage order.
+pub(crate) fn dense_slice<E: Scalar>(tensor: &FlexTensor) -> &[E] {
+    let start = tensor.layout().start_offset();
+    &tensor.storage::<E>()[start..start + tensor.layout().num_elements()]
+}
