@@ -1,19 +1,17 @@
 //! The CPU engine behind every operation on Flex.
 //!
 //! `runtime` holds what products run on (thread team, workspace, matrix views, SIMD), `gemm` products out of packed panels, and `gemv`
-//! products of up to 8 tokens that read a factor once without packing it. Imports run one way: runtime ← {gemm, gemv} ← an
-//! operation's own `cpu/`.
+//! products of up to 8 tokens that read a factor once without packing it. Imports run one way: runtime ← gemm ← gemv ← an operation's
+//! own `cpu/`.
 
 pub(crate) mod gemm;
 pub(crate) mod gemv;
 pub(crate) mod runtime;
-mod split;
 
 pub(crate) use runtime::{
-    LINE, Matrix, Output, Scalar, ThreadTeam, Workspace, contiguous, dense_slice, from_native, in_native, load,
-    load_at, multiply, split_aligned, store, store_at, to_native, vectorized, with_native, with_rows,
+    LINE, Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice, from_native,
+    in_native, load, load_at, split_aligned, store, store_at, to_native, vectorized, with_native, with_rows,
 };
-pub(crate) use split::{Split, fill_bias};
 
 /// Tokens from which packing a factor pays that is used in one product only.
-pub(crate) const MIN_PANEL_TOKENS: usize = 6;
+pub(crate) const MIN_GEMM_TOKENS: usize = 6;

@@ -3,8 +3,7 @@
 //! A factor is stored by columns, which is what faer is fast with: its tensor is a transposed view.
 
 use super::{SpdBackend, SpdStrategy, reference};
-use crate::cpu::gemm::SharedOutput;
-use crate::cpu::{Matrix, Scalar, ThreadTeam, contiguous, dense_slice, from_native, to_native, with_native};
+use crate::cpu::{Matrix, Scalar, contiguous, dense_slice, from_native, to_native, with_native};
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
@@ -14,6 +13,7 @@ use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_s
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
 use faer::traits::RealField;
 use faer::{MatMut, MatRef, Par};
+use rayon::prelude::*;
 
 impl SpdBackend for Flex {
     fn spd_factor(a: FloatTensor<Self>, strategy: SpdStrategy) -> FloatTensor<Self> {
@@ -37,8 +37,8 @@ impl SpdBackend for Flex {
 /// FLOPs below which a task is not worth handing to another thread.
 const TASK_FLOPS: usize = 1 << 17;
 
-/// RowChunks `task`, which takes `flops`, on every chunk of `size` elements: on one thread each if there are chunks enough, else on
-/// all with_grouped.
+/// Runs `task`, which takes `flops`, on every chunk of `size` elements: on one thread each if there are chunks enough, else on all
+/// threads.
 fn for_each_chunk<E: Scalar>(data: &mut [E], size: usize, flops: usize, task: impl Fn(usize, &mut [E], Par) + Sync) {
     let (chunks, threads) = (data.len() / size, rayon::current_num_threads());
     if threads > 1 && chunks < threads {
@@ -46,12 +46,9 @@ fn for_each_chunk<E: Scalar>(data: &mut [E], size: usize, flops: usize, task: im
         return;
     }
     let at_once = TASK_FLOPS.div_ceil(flops);
-    let data = SharedOutput::new(data);
-    ThreadTeam::default().parallel_for(chunks.div_ceil(at_once), |group| {
-        for index in group * at_once..((group + 1) * at_once).min(chunks) {
-            // SAFETY: every chunk is in one group, and every group is one task.
-            task(index, unsafe { data.slice(index * size, size) }, Par::Seq);
-        }
+    data.par_chunks_mut(at_once * size).enumerate().for_each(|(group, chunks)| {
+        let chunks = chunks.chunks_exact_mut(size).enumerate();
+        chunks.for_each(|(index, chunk)| task(group * at_once + index, chunk, Par::Seq));
     });
 }
 

@@ -1,26 +1,20 @@
-//! The coupling `t_i = Σ_j s_ij ∘ z_j` and its gradient, on slices in token order or a strip of the rank at a time.
+//! The coupling `t_i = Σ_j s_ij ∘ z_j` and its gradient, one panel of the rank at a time.
 //!
-//! The loops run over fixed-size groups of lanes, which the compiler turns into vector instructions of whatever the
-//! processor has (`pulp` picks the instruction set at run time). A group of tokens shares each load of `s`, and the
-//! sums over `j` stay in registers, so `z` and `t` are each touched once per output block.
-//!
-//! Everything here is `inline(always)`: only inside `crate::cpu::vectorized` is it compiled for those instructions. Called from
-//! anywhere else, a fused multiply-add becomes a library call.
+//! Sums over `j` (or over tokens) stay in registers, for several tokens and blocks at a time, so that a loaded value serves several of
+//! them.
 
-use crate::cpu::gemm::{self, PrefetchCursor, SharedOutput};
-use crate::cpu::{Scalar, load, load_at, store, store_at};
+use super::layout::{PanelRows, PanelTarget};
+use crate::cpu::{Matrix, Scalar, gemm, load, load_at, store};
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
-/// Lanes handled with_grouped: one AVX-512 register of f32, or several narrower ones.
-const LANES: usize = 16;
-/// Tokens that share one load of `s`.
+/// Tokens that share a load of `s`.
 const TOKENS: usize = 4;
 
-/// Whose `s_ij` to read: rows `i` of `s` or, for the transposed product, columns.
+/// The couplings `s [b1, b2, r]`, or those of the transposed matrix.
 #[derive(Clone, Copy)]
 pub(super) struct Couplings<'a, E> {
-    /// `[b1, b2, r]` with the last axis contiguous.
+    /// With a contiguous last axis.
     values: &'a [E],
     /// Distance between `s_ij` and `s_(i+1)j`.
     output_stride: usize,
@@ -30,13 +24,13 @@ pub(super) struct Couplings<'a, E> {
 
 impl<'a, E: Scalar> Couplings<'a, E> {
     /// `s` itself where [`of`](Self::of) can read it, a copy elsewhere.
-    pub(super) fn readable(s: FlexTensor) -> FlexTensor {
+    pub fn readable(s: FlexTensor) -> FlexTensor {
         let strides = s.layout().strides();
         if strides[2] == 1 && strides.iter().all(|stride| *stride >= 0) { s } else { s.to_contiguous() }
     }
 
     /// The couplings in a [readable](Self::readable) tensor.
-    pub(super) fn of(s: &'a FlexTensor) -> Self {
+    pub fn of(s: &'a FlexTensor) -> Self {
         let strides = s.layout().strides();
         Self {
             values: &s.storage::<E>()[s.layout().start_offset()..],
@@ -45,13 +39,13 @@ impl<'a, E: Scalar> Couplings<'a, E> {
         }
     }
 
-    /// Those of the transposed product.
-    pub(super) fn transposed(self) -> Self {
+    /// Those of the transposed matrix.
+    pub fn transposed(self) -> Self {
         Self { output_stride: self.input_stride, input_stride: self.output_stride, ..self }
     }
 
-    /// Components `first .. first + cols` of the rank, in panels: `[panel][i][j][nr]`, zero beyond the last component.
-    pub(super) fn pack(&self, b1: usize, b2: usize, first: usize, cols: usize, nr: usize, packed: &mut [E]) {
+    /// Components `first .. first + cols` of the rank, packed as `[panel][i][j][NR]`, zero beyond the last component.
+    pub fn pack(&self, [b1, b2]: [usize; 2], first: usize, cols: usize, nr: usize, packed: &mut [E]) {
         for (panel, packed) in packed.chunks_exact_mut(b1 * b2 * nr).enumerate() {
             let here = nr.min(cols - panel * nr);
             for (block, packed) in packed.chunks_exact_mut(nr).enumerate() {
@@ -62,328 +56,184 @@ impl<'a, E: Scalar> Couplings<'a, E> {
         }
     }
 
-    /// What [`pack`](Self::pack) reads.
-    pub(super) fn ahead(&self, b1: usize, b2: usize, first: usize, cols: usize) -> PrefetchCursor<E> {
-        let strides = [self.output_stride, self.input_stride].map(|stride| stride as isize);
-        PrefetchCursor::in_blocks(self.values.as_ptr().wrapping_add(first), [b1, b2, cols], strides)
-    }
-
+    /// Components `k .. k + len` of `s_ij`.
     #[inline(always)]
-    pub(super) fn at(&self, i: usize, j: usize, k: usize, len: usize) -> &'a [E] {
-        let start = i * self.output_stride + j * self.input_stride + k;
-        &self.values[start..start + len]
+    pub fn at(&self, i: usize, j: usize, k: usize, len: usize) -> &'a [E] {
+        &self.values[i * self.output_stride + j * self.input_stride + k..][..len]
     }
 }
 
-/// Block `i` of the coupling for the tokens of `z [tokens, blocks, r]`, written to rows of `t` that are `t_stride` deinterleave.
+/// Copies rows of `cols` contiguous elements to rows of `stride`, zero beyond the last column.
 #[inline(always)]
-pub(super) fn couple_block<E: Scalar>(
-    z: &[E],
-    blocks: usize,
-    r: usize,
-    s: Couplings<'_, E>,
-    i: usize,
-    t: &mut [E],
-    t_stride: usize,
-) {
-    let tokens = z.len() / (blocks * r);
-    let full = r - r % LANES;
+pub(super) fn pack_rows<E: Scalar>(rows: Matrix<'_, E>, stride: usize, packed: &mut [E]) {
+    for (row, packed) in packed.chunks_exact_mut(stride).take(rows.rows).enumerate() {
+        let (packed, padding) = packed.split_at_mut(rows.cols);
+        packed.copy_from_slice(rows.row_slice(row));
+        padding.fill(E::ZERO);
+    }
+}
+
+/// Couples one panel of the rank: `t_i = Σ_j s_ij ∘ z_j` for every token and `i`; `couplings` is `[b1, b2, NR]`.
+///
+/// # Panics
+///
+/// If `z` and `t` have other numbers of tokens, or there are fewer couplings.
+#[inline(always)]
+pub(super) fn couple_panel<S: Simd, E: Scalar>(simd: S, z: PanelRows<'_, E>, couplings: &[E], t: PanelTarget<'_, E>) {
+    assert_eq!(z.tokens, t.tokens, "the same tokens");
+    assert!(t.blocks * z.blocks * gemm::nr::<S, E>() <= couplings.len(), "a coupling for every pair of blocks");
     let mut token = 0;
-    while token < tokens {
-        let group = TOKENS.min(tokens - token);
-        for k in (0..full).step_by(LANES) {
-            if group == TOKENS {
-                lanes::<E, TOKENS>(z, blocks, r, s, i, token, k, t, t_stride);
-            } else {
-                for token in token..token + group {
-                    lanes::<E, 1>(z, blocks, r, s, i, token, k, t, t_stride);
-                }
-            }
-        }
-        for token in token..token + group {
-            for k in full..r {
-                let mut sum = E::ZERO;
-                for j in 0..blocks {
-                    sum += s.at(i, j, k, 1)[0] * z[(token * blocks + j) * r + k];
-                }
-                t[token * t_stride + k] = sum;
-            }
-        }
-        token += group;
-    }
-}
-
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn lanes<E: Scalar, const GROUP: usize>(
-    z: &[E],
-    blocks: usize,
-    r: usize,
-    s: Couplings<'_, E>,
-    i: usize,
-    token: usize,
-    k: usize,
-    t: &mut [E],
-    t_stride: usize,
-) {
-    let mut sums = [[E::ZERO; LANES]; GROUP];
-    for j in 0..blocks {
-        let s = s.at(i, j, k, LANES);
-        for (g, sum) in sums.iter_mut().enumerate() {
-            let start = ((token + g) * blocks + j) * r + k;
-            let z = &z[start..start + LANES];
-            for lane in 0..LANES {
-                sum[lane] = s[lane].mul_add(z[lane], sum[lane]);
-            }
-        }
-    }
-    for (g, sum) in sums.iter().enumerate() {
-        let start = (token + g) * t_stride + k;
-        t[start..start + LANES].copy_from_slice(sum);
-    }
-}
-
-/// Couples one panel of the rank: `t_i = Σ_j s_ij ∘ z_j` for every `i`.
-///
-/// `z` holds `[tokens, b2]` panel rows and `t`, from `offset` on, `[tokens, b1]` of them, at the strides given; `couplings` is
-/// `[b1, b2, nr]`. Two output blocks and four tokens are summed at a time (four and four where there are 32 registers),
-/// so that a loaded value serves several sums.
-///
-/// # Safety
-///
-/// Nothing else may access these panel rows of `t`.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(super) unsafe fn couple_panel<S: Simd, E: Scalar>(
-    simd: S,
-    z: &[E],
-    [tokens, b2, b1]: [usize; 3],
-    z_strides: [usize; 2],
-    couplings: &[E],
-    t: SharedOutput<'_, E>,
-    offset: usize,
-    t_strides: [usize; 2],
-) {
-    let nr = gemm::nr::<S, E>();
-    if tokens == 0 || b1 == 0 || b2 == 0 {
-        return;
-    }
-    let last = |offset: usize, strides: [usize; 2], blocks: usize| {
-        offset + (tokens - 1) * strides[0] + (blocks - 1) * strides[1] + nr
-    };
-    assert!(last(0, z_strides, b2) <= z.len() && last(offset, t_strides, b1) <= t.len(), "panel rows within z and t");
-    assert!(b1 * b2 * nr <= couplings.len(), "a coupling for every pair of blocks");
-    macro_rules! group {
-        ($tokens:literal, $blocks:literal, $token:expr, $i:expr) => {
-            // SAFETY: within the slices, as asserted; exclusive, as the caller says.
-            unsafe {
-                couple_group::<S, E, $tokens, $blocks>(
-                    simd,
-                    z.as_ptr().add($token * z_strides[0]),
-                    b2,
-                    z_strides,
-                    couplings.as_ptr().add($i * b2 * nr),
-                    t,
-                    offset + $token * t_strides[0] + $i * t_strides[1],
-                    t_strides,
-                )
-            }
-        };
-    }
-    macro_rules! blocks {
-        ($tokens:literal, $token:expr) => {
-            let mut i = 0;
-            if S::REGISTER_COUNT >= 32 {
-                while b1 - i >= 4 {
-                    group!($tokens, 4, $token, i);
-                    i += 4;
-                }
-            }
-            while b1 - i >= 2 {
-                group!($tokens, 2, $token, i);
-                i += 2;
-            }
-            if i < b1 {
-                group!($tokens, 1, $token, i);
-            }
-        };
-    }
-    let mut token = 0;
-    while tokens - token >= TOKENS {
-        blocks!(4, token);
+    while z.tokens - token >= TOKENS {
+        couple_tokens::<S, E, TOKENS>(simd, z, couplings, t, token);
         token += TOKENS;
     }
-    while token < tokens {
-        blocks!(1, token);
-        token += 1;
+    for token in token..z.tokens {
+        couple_tokens::<S, E, 1>(simd, z, couplings, t, token);
     }
 }
 
-/// `T` tokens and `I` output blocks of [`couple_panel`].
-///
-/// # Safety
-///
-/// As [`couple_panel`], whose assertions must hold.
+/// [`couple_panel`] for `T` tokens: two output blocks at a time, four where there are 32 registers.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn couple_group<S: Simd, E: Scalar, const T: usize, const I: usize>(
+fn couple_tokens<S: Simd, E: Scalar, const T: usize>(
     simd: S,
-    z: *const E,
-    b2: usize,
-    [z_row, z_block]: [usize; 2],
-    couplings: *const E,
-    t: SharedOutput<'_, E>,
-    offset: usize,
-    t_strides: [usize; 2],
+    z: PanelRows<'_, E>,
+    couplings: &[E],
+    t: PanelTarget<'_, E>,
+    token: usize,
 ) {
-    let (lanes, nr) = (E::lanes::<S>(), gemm::nr::<S, E>());
+    let mut i = 0;
+    if S::REGISTER_COUNT >= 32 {
+        while t.blocks - i >= 4 {
+            couple_group::<S, E, T, 4>(simd, z, couplings, t, token, i);
+            i += 4;
+        }
+    }
+    while t.blocks - i >= 2 {
+        couple_group::<S, E, T, 2>(simd, z, couplings, t, token, i);
+        i += 2;
+    }
+    if i < t.blocks {
+        couple_group::<S, E, T, 1>(simd, z, couplings, t, token, i);
+    }
+}
+
+/// [`couple_panel`] for `T` tokens and `I` output blocks.
+#[inline(always)]
+fn couple_group<S: Simd, E: Scalar, const T: usize, const I: usize>(
+    simd: S,
+    z: PanelRows<'_, E>,
+    couplings: &[E],
+    t: PanelTarget<'_, E>,
+    token: usize,
+    i: usize,
+) {
+    let (lanes, nr, b2) = (E::lanes::<S>(), gemm::nr::<S, E>(), z.blocks);
+    assert!(token + T <= z.tokens && (i + I) * b2 * nr <= couplings.len(), "a group within the operands");
     for half in [0, lanes] {
         let mut sums = [[E::splat(simd, E::ZERO); I]; T];
         for j in 0..b2 {
             let mut scales = [E::splat(simd, E::ZERO); I];
-            for (i, scale) in scales.iter_mut().enumerate() {
-                // SAFETY: within the couplings of `I` blocks.
-                *scale = unsafe { load_at::<S, E>(couplings.add((i * b2 + j) * nr + half)) };
+            for (block, scale) in scales.iter_mut().enumerate() {
+                // SAFETY: within the couplings of `I` blocks, as asserted.
+                *scale = unsafe { load_at::<S, E>(couplings.as_ptr().add(((i + block) * b2 + j) * nr + half)) };
             }
-            for (token, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: within the panel rows of `T` tokens.
-                let value = unsafe { load_at::<S, E>(z.add(token * z_row + j * z_block + half)) };
+            for (at, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: `T` tokens from `token` on exist, as asserted, and `z` has `b2` blocks.
+                let value = unsafe { load_at::<S, E>(z.address(token + at, j).add(half)) };
                 for (sum, scale) in sums.iter_mut().zip(scales) {
                     *sum = E::fused(simd, scale, value, *sum);
                 }
             }
         }
-        for (token, sums) in sums.iter().enumerate() {
-            for (i, sum) in sums.iter().enumerate() {
-                // SAFETY: as the caller says, and a vector's worth of elements is in the slice.
-                unsafe {
-                    let t = t.uninit_slice(offset + token * t_strides[0] + i * t_strides[1] + half, lanes);
-                    store_at::<S, E>(t.as_mut_ptr().cast(), *sum);
-                }
+        for (at, sums) in sums.into_iter().enumerate() {
+            for (block, sum) in sums.into_iter().enumerate() {
+                t.store::<S>(token + at, i + block, half, sum);
             }
         }
     }
 }
 
-/// `ds_ij += Σ_tokens dt_i ∘ z_j` for one panel of the rank; `ds` is `[b1, b2, nr]`.
+/// `ds_ij += Σ_tokens dt_i ∘ z_j` for one panel of the rank; `ds` is `[b1, b2, NR]`.
 ///
-/// `dt` and `z` hold `[tokens, b1]` and `[tokens, b2]` panel rows at the strides given.
+/// # Panics
+///
+/// If `dt` and `z` have other numbers of tokens, or `ds` is shorter.
 #[inline(always)]
 pub(super) fn coupling_gradient_panel<S: Simd, E: Scalar>(
     simd: S,
-    dt: &[E],
-    dt_strides: [usize; 2],
-    z: &[E],
-    z_strides: [usize; 2],
-    [tokens, b1, b2]: [usize; 3],
+    dt: PanelRows<'_, E>,
+    z: PanelRows<'_, E>,
     ds: &mut [E],
 ) {
-    let (lanes, nr) = (E::lanes::<S>(), gemm::nr::<S, E>());
-    if tokens == 0 || b1 == 0 || b2 == 0 {
-        return;
-    }
-    let last = |strides: [usize; 2], blocks: usize| (tokens - 1) * strides[0] + (blocks - 1) * strides[1] + nr;
-    assert!(last(dt_strides, b1) <= dt.len() && last(z_strides, b2) <= z.len(), "panel rows within dt and z");
-    macro_rules! group {
-        ($rows:literal, $cols:literal, $i:expr, $j:expr) => {
-            for half in [0, lanes] {
-                let mut sums = [[E::splat(simd, E::ZERO); $cols]; $rows];
-                for token in 0..tokens {
-                    let mut values = [E::splat(simd, E::ZERO); $cols];
-                    for (j, value) in values.iter_mut().enumerate() {
-                        let at = token * z_strides[0] + ($j + j) * z_strides[1] + half;
-                        // SAFETY: within `z`, as asserted.
-                        *value = unsafe { load_at::<S, E>(z.as_ptr().add(at)) };
-                    }
-                    for (i, sums) in sums.iter_mut().enumerate() {
-                        let at = token * dt_strides[0] + ($i + i) * dt_strides[1] + half;
-                        // SAFETY: within `dt`, as asserted.
-                        let dt = unsafe { load_at::<S, E>(dt.as_ptr().add(at)) };
-                        for (sum, value) in sums.iter_mut().zip(values) {
-                            *sum = E::fused(simd, dt, value, *sum);
-                        }
-                    }
-                }
-                for (i, sums) in sums.iter().enumerate() {
-                    for (j, sum) in sums.iter().enumerate() {
-                        let ds = &mut ds[(($i + i) * b2 + $j + j) * nr + half..];
-                        let total = E::plus(simd, *sum, load::<S, E>(ds));
-                        store::<S, E>(ds, total);
-                    }
-                }
-            }
-        };
-    }
-    macro_rules! columns {
-        ($rows:literal, $i:expr) => {
-            let mut j = 0;
-            while b2 - j >= 4 {
-                group!($rows, 4, $i, j);
-                j += 4;
-            }
-            while j < b2 {
-                group!($rows, 1, $i, j);
-                j += 1;
-            }
-        };
-    }
+    assert_eq!(dt.tokens, z.tokens, "the same tokens");
     let mut i = 0;
     if S::REGISTER_COUNT >= 32 {
-        while b1 - i >= 4 {
-            columns!(4, i);
+        while dt.blocks - i >= 4 {
+            gradient_rows::<S, E, 4>(simd, dt, z, ds, i);
             i += 4;
         }
     }
-    while b1 - i >= 2 {
-        columns!(2, i);
+    while dt.blocks - i >= 2 {
+        gradient_rows::<S, E, 2>(simd, dt, z, ds, i);
         i += 2;
     }
-    if i < b1 {
-        columns!(1, i);
+    if i < dt.blocks {
+        gradient_rows::<S, E, 1>(simd, dt, z, ds, i);
     }
 }
 
-/// Gradient couplings `ds_ij` for one `i` and a run of `J` columns starting at `j`, summed over tokens into `out [J, r]`.
-///
-/// `t_grad` is `[tokens, out_blocks, r]`, `z` is `[tokens, blocks, r]`.
+/// [`coupling_gradient_panel`] for `I` output blocks.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(super) fn gradient_columns<E: Scalar, const J: usize>(
-    t_grad: &[E],
-    out_blocks: usize,
+fn gradient_rows<S: Simd, E: Scalar, const I: usize>(
+    simd: S,
+    dt: PanelRows<'_, E>,
+    z: PanelRows<'_, E>,
+    ds: &mut [E],
     i: usize,
-    z: &[E],
-    blocks: usize,
-    j: usize,
-    r: usize,
-    out: &mut [E],
 ) {
-    let tokens = z.len() / (blocks * r);
-    let full = r - r % LANES;
-    for k in (0..full).step_by(LANES) {
-        let mut sums = [[E::ZERO; LANES]; J];
-        for token in 0..tokens {
-            let start = (token * out_blocks + i) * r + k;
-            let dt = &t_grad[start..start + LANES];
-            for (column, sum) in sums.iter_mut().enumerate() {
-                let start = (token * blocks + j + column) * r + k;
-                let z = &z[start..start + LANES];
-                for lane in 0..LANES {
-                    sum[lane] = dt[lane].mul_add(z[lane], sum[lane]);
+    let mut j = 0;
+    while z.blocks - j >= 4 {
+        gradient_group::<S, E, I, 4>(simd, dt, z, ds, i, j);
+        j += 4;
+    }
+    for j in j..z.blocks {
+        gradient_group::<S, E, I, 1>(simd, dt, z, ds, i, j);
+    }
+}
+
+/// [`coupling_gradient_panel`] for `I` output and `J` input blocks.
+#[inline(always)]
+fn gradient_group<S: Simd, E: Scalar, const I: usize, const J: usize>(
+    simd: S,
+    dt: PanelRows<'_, E>,
+    z: PanelRows<'_, E>,
+    ds: &mut [E],
+    i: usize,
+    j: usize,
+) {
+    let (lanes, nr) = (E::lanes::<S>(), gemm::nr::<S, E>());
+    assert!(i + I <= dt.blocks && j + J <= z.blocks && dt.tokens == z.tokens, "a group within the operands");
+    for half in [0, lanes] {
+        let mut sums = [[E::splat(simd, E::ZERO); J]; I];
+        for token in 0..z.tokens {
+            let mut values = [E::splat(simd, E::ZERO); J];
+            for (column, value) in values.iter_mut().enumerate() {
+                // SAFETY: the token and the blocks exist, as asserted.
+                *value = unsafe { load_at::<S, E>(z.address(token, j + column).add(half)) };
+            }
+            for (row, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: as above.
+                let dt = unsafe { load_at::<S, E>(dt.address(token, i + row).add(half)) };
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum = E::fused(simd, dt, value, *sum);
                 }
             }
         }
-        for (column, sum) in sums.iter().enumerate() {
-            out[column * r + k..column * r + k + LANES].copy_from_slice(sum);
-        }
-    }
-    for column in 0..J {
-        for k in full..r {
-            let mut sum = E::ZERO;
-            for token in 0..tokens {
-                sum += t_grad[(token * out_blocks + i) * r + k] * z[(token * blocks + j + column) * r + k];
+        for (row, sums) in sums.into_iter().enumerate() {
+            for (column, sum) in sums.into_iter().enumerate() {
+                let ds = &mut ds[((i + row) * z.blocks + j + column) * nr + half..];
+                store::<S, E>(ds, E::plus(simd, sum, load::<S, E>(ds)));
             }
-            out[column * r + k] = sum;
         }
     }
 }

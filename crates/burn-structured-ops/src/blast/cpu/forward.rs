@@ -1,101 +1,173 @@
-//! The full_tile product: choosing a path.
+//! The whole product and all gradients: which strategy for which sizes.
 
 use super::coupling::Couplings;
-use super::{decode, fused, staged, token_major};
-use crate::blast::{BlastCandidate, BlastStrategy, Sizes};
-use crate::cpu::gemm::{Rows, SharedOutput, alloc_uninit_with};
-use crate::cpu::{Matrix, Scalar, ThreadTeam, contiguous, dense_slice, gemv, with_rows};
+use super::fused::Weights;
+use super::tiling::Tiling;
+use super::{decode, fused, gradients, into_token_major, staged, token_major};
+use crate::Bias;
+use crate::blast::{BlastCandidate, BlastStrategy, Sizes, reference};
+use crate::cpu::gemm::Rows;
+use crate::cpu::{
+    Matrix, Scalar, SharedOutput, ThreadTeam, alloc_uninit_with, contiguous, dense_slice, from_native, gemv, to_native,
+    with_native, with_rows,
+};
+use burn::backend::Flex;
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
 /// Tokens from which packing the factors pays.
-const MIN_STRIP_TOKENS: usize = 9;
+const MIN_FUSED_TOKENS: usize = 9;
 /// The same in the backward pass, which has products over the tokens as well.
-const MIN_STRIP_TOKENS_BACKWARD: usize = 3;
+const MIN_FUSED_TOKENS_BACKWARD: usize = 3;
 
-#[derive(Debug, PartialEq)]
-enum Path {
+/// The strategy that computes the product.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Strategy {
+    Reference,
     Staged,
-    Strips,
-    Streamed,
+    Fused,
+    Decode,
 }
 
-impl Path {
+impl Strategy {
     fn choose(tokens: usize, strategy: BlastStrategy) -> Self {
         match strategy {
+            BlastStrategy::Reference => Self::Reference,
             BlastStrategy::Staged | BlastStrategy::Candidate(BlastCandidate::TiledGemm) => Self::Staged,
-            BlastStrategy::Fused => Self::Strips,
-            BlastStrategy::Decode => Self::Streamed,
-            _ if tokens < MIN_STRIP_TOKENS => Self::Streamed,
-            _ => Self::Strips,
+            BlastStrategy::Fused => Self::Fused,
+            BlastStrategy::Decode => Self::Decode,
+            _ if tokens < MIN_FUSED_TOKENS => Self::Decode,
+            _ => Self::Fused,
+        }
+    }
+
+    /// The strategy of the backward pass.
+    fn choose_backward(tokens: usize, strategy: BlastStrategy) -> Self {
+        match Self::choose(tokens, strategy) {
+            Self::Decode if tokens < MIN_FUSED_TOKENS_BACKWARD => Self::Staged,
+            Self::Decode => Self::Fused,
+            other => other,
         }
     }
 }
 
-/// Whether the backward pass takes a strip of the rank at a time; else it goes stage by stage.
-pub(super) fn goes_back_in_strips(tokens: usize, strategy: BlastStrategy) -> bool {
-    match Path::choose(tokens, strategy) {
-        _ if strategy == BlastStrategy::Reference => false,
-        Path::Staged => false,
-        Path::Strips => true,
-        Path::Streamed => tokens >= MIN_STRIP_TOKENS_BACKWARD,
+/// `y [tokens, m]`, and `z [b2, tokens, r]` if it is kept.
+pub(super) fn forward(
+    x: FlexTensor,
+    u: FlexTensor,
+    s: FlexTensor,
+    v: FlexTensor,
+    bias: Bias<Flex>,
+    strategy: BlastStrategy,
+    keep: bool,
+) -> (FlexTensor, Option<FlexTensor>) {
+    let sizes = Sizes::new(&x, &u, &v);
+    let strategy = Strategy::choose(sizes.tokens, strategy);
+    if strategy == Strategy::Reference || sizes.is_empty() {
+        let (y, z) = reference::forward::<Flex>(x, u, s, v, bias);
+        return (y, keep.then_some(z));
     }
+    let dtype = x.dtype();
+    let bias = bias.into_option().map(|bias| to_native(bias).to_contiguous());
+    let [x, u, s, v] = [x, u, s, v].map(to_native);
+    let (y, z) = with_native!(x.dtype(), E => {
+        forward_native::<E>(sizes, x, &u, s, &v, bias.as_ref().map(dense_slice), strategy, keep)
+    });
+    (from_native(y, dtype), z.map(|z| from_native(z, dtype)))
 }
 
-/// `y [tokens, m]`, and `z [b2, tokens, r]` if `save`.
 #[allow(clippy::too_many_arguments)]
-pub(super) fn run<E: Scalar>(
+fn forward_native<E: Scalar>(
     sizes: Sizes,
     x: FlexTensor,
     u: &FlexTensor,
-    s: &FlexTensor,
+    s: FlexTensor,
     v: &FlexTensor,
-    bias: Option<&FlexTensor>,
-    strategy: BlastStrategy,
-    save: bool,
+    bias: Option<&[E]>,
+    strategy: Strategy,
+    keep: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
-    let bias = bias.map(FlexTensor::to_contiguous);
-    let bias = bias.as_ref().map(dense_slice::<E>);
-    let path = match Path::choose(sizes.tokens, strategy) {
-        Path::Streamed if ![u, v].into_iter().all(gemv::reads) => Path::Strips,
-        path => path,
-    };
-    if path == Path::Staged {
-        let z = staged::project::<E>(&x, v);
-        let t = staged::couple::<E>(z.clone(), s.clone());
-        let y = staged::expand::<E>(t, u, bias);
-        return (y, save.then_some(z));
+    let Sizes { tokens, b1, b2, p, r, .. } = sizes;
+    if strategy == Strategy::Staged {
+        let z = staged::project::<E>(x, v);
+        let t = staged::couple::<E>(z.clone(), s);
+        return (staged::expand::<E>(t, u, bias), keep.then_some(z));
     }
-
-    let s = Couplings::<E>::readable(s.clone());
-    let s = Couplings::of(&s);
-    let m = sizes.b1 * sizes.p;
-    let x = with_rows::<E>(x);
-    let x = if path == Path::Streamed { x.to_contiguous() } else { x };
+    let decodes = strategy == Strategy::Decode && [u, v].into_iter().all(gemv::reads);
+    let s = Couplings::<E>::readable(s);
+    let weights = Weights { u, s: Couplings::of(&s), v, bias };
+    let x = if decodes { x.to_contiguous() } else { with_rows::<E>(x) };
     let product = |y: SharedOutput<'_, E>, z: Option<SharedOutput<'_, E>>| {
         let team = ThreadTeam::default();
-        if path == Path::Streamed {
-            decode::product(&team, sizes, dense_slice(&x), u, s, v, bias, y, z);
-        } else {
-            let rows = Rows::of(Matrix::of(&x, 0)).expect("contiguous rows");
-            let token_chunk = fused::token_chunk::<E>(sizes.tokens, sizes.b1 * sizes.r);
-            let cut = |tokens| fused::cut::<E>(sizes, tokens);
-            fused::product(&team, sizes, rows, u, s, v, bias, y, z, token_chunk, cut);
+        // SAFETY: the outputs are this product's alone.
+        unsafe {
+            if decodes {
+                decode::forward(&team, sizes, dense_slice(&x), weights, y, z);
+            } else {
+                let rows = Rows::of(Matrix::of(&x, 0)).expect("contiguous rows");
+                let token_chunk = fused::token_chunk::<E>(tokens, b1 * r);
+                let tiling = |tokens| Tiling::forward::<E>(sizes, tokens);
+                fused::forward(&team, sizes, rows, weights, y, z, token_chunk, tiling);
+            }
         }
     };
     let mut z = None;
     // SAFETY: either product writes all of its output, and all projections if they are wanted.
     let y = unsafe {
-        alloc_uninit_with(sizes.tokens * m, |y| {
-            if save {
-                z = Some(alloc_uninit_with(sizes.tokens * sizes.b2 * sizes.r, |z| product(y, Some(z))));
+        alloc_uninit_with(tokens * b1 * p, |y| {
+            if keep {
+                z = Some(alloc_uninit_with(tokens * b2 * r, |z| product(y, Some(z))));
             } else {
                 product(y, None);
             }
         })
     };
-    let z = z.map(|z| token_major(z, [sizes.b2, sizes.tokens, sizes.r]));
-    (contiguous(y, Shape::new([sizes.tokens, m])), z)
+    let z = z.map(|z| match decodes {
+        true => contiguous(z, Shape::new([b2, tokens, r])),
+        false => token_major(z, [b2, tokens, r]),
+    });
+    (contiguous(y, Shape::new([tokens, b1 * p])), z)
+}
+
+/// Every gradient by rank blocks, or `None` where the stages serve better.
+pub(super) fn gradients(
+    x: &FlexTensor,
+    u: &FlexTensor,
+    s: &FlexTensor,
+    v: &FlexTensor,
+    z: &FlexTensor,
+    dy: &FlexTensor,
+    strategy: BlastStrategy,
+) -> Option<[FlexTensor; 4]> {
+    let sizes = Sizes::new(x, u, v);
+    if Strategy::choose_backward(sizes.tokens, strategy) != Strategy::Fused || sizes.is_empty() {
+        return None;
+    }
+    let Sizes { tokens, b1, b2, p, r, .. } = sizes;
+    assert_eq!(dy.layout().shape().dims(), [tokens, b1 * p], "blast: the gradient of y has its shape");
+    assert_eq!(z.layout().shape().dims(), [b2, tokens, r], "blast: z is the projections of x");
+    let dtype = x.dtype();
+    let [x, u, s, v, z, dy] = [x, u, s, v, z, dy].map(|tensor| to_native(tensor.clone()));
+    let gradients = with_native!(x.dtype(), E => {
+        let dy = with_rows::<E>(dy);
+        let s = Couplings::<E>::readable(s);
+        let z = into_token_major(z);
+        let dy = Matrix::<E>::of(&dy, 0);
+        let operands = gradients::Operands {
+            x: Matrix::of(&x, 0),
+            u: &u,
+            s: Couplings::of(&s),
+            v: &v,
+            z: dense_slice(&z),
+            dy,
+            dy_rows: Rows::of(dy)?,
+        };
+        let token_chunk = fused::token_chunk::<E>(tokens, (b1 + b2) * r);
+        let gradients = gradients::gradients(&ThreadTeam::default(), sizes, operands, token_chunk);
+        let mut shapes = [&x, &u, &s, &v].map(|tensor| tensor.layout().shape().clone()).into_iter();
+        gradients.map(|values| contiguous(values, shapes.next().expect("a shape for every gradient")))
+    });
+    Some(gradients.map(|gradient| from_native(gradient, dtype)))
 }
 
 #[cfg(test)]
@@ -103,21 +175,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_handful_of_tokens_is_streamed_and_more_go_in_strips() {
-        assert_eq!(Path::choose(1, BlastStrategy::Auto), Path::Streamed);
-        assert_eq!(Path::choose(MIN_STRIP_TOKENS, BlastStrategy::Auto), Path::Strips);
-        assert_eq!(Path::choose(1, BlastStrategy::Fused), Path::Strips);
-        assert_eq!(Path::choose(512, BlastStrategy::Staged), Path::Staged);
+    fn auto_decodes_few_tokens_and_fuses_more() {
+        let choose = |tokens| Strategy::choose(tokens, BlastStrategy::Auto);
+        assert_eq!([1, MIN_FUSED_TOKENS - 1].map(choose), [Strategy::Decode; 2]);
+        assert_eq!(choose(MIN_FUSED_TOKENS), Strategy::Fused);
+        assert_eq!(Strategy::choose(1, BlastStrategy::Fused), Strategy::Fused);
+        assert_eq!(Strategy::choose(1, BlastStrategy::Candidate(BlastCandidate::Autotuned)), Strategy::Decode);
     }
 
     #[test]
-    fn the_backward_pass_goes_in_strips_unless_it_is_told_otherwise_or_of_next_to_nothing() {
-        assert!(!goes_back_in_strips(1, BlastStrategy::Auto) && goes_back_in_strips(1, BlastStrategy::Fused));
-        assert!(goes_back_in_strips(MIN_STRIP_TOKENS_BACKWARD, BlastStrategy::Auto));
-        for strategy in
-            [BlastStrategy::Staged, BlastStrategy::Candidate(BlastCandidate::TiledGemm), BlastStrategy::Reference]
-        {
-            assert!(!goes_back_in_strips(512, strategy), "{strategy:?}");
-        }
+    fn backward_is_fused_from_three_tokens_on() {
+        let choose = |tokens, strategy| Strategy::choose_backward(tokens, strategy);
+        assert_eq!(choose(2, BlastStrategy::Auto), Strategy::Staged);
+        assert_eq!(choose(3, BlastStrategy::Auto), Strategy::Fused);
+        assert_eq!(choose(1, BlastStrategy::Fused), Strategy::Fused);
+        assert_eq!(choose(100, BlastStrategy::Staged), Strategy::Staged);
+        assert_eq!(choose(100, BlastStrategy::Reference), Strategy::Reference);
     }
 }

@@ -1,194 +1,146 @@
-//! The product a strip of the rank at a time, for more than a few tokens.
+//! The product by rank blocks, for more than a few tokens: projection and coupling together, then the expansion.
 //!
-//! Component `k` of the rank goes through projection and coupling by itself: `t_i[k]` needs `z_j[k]` for every `j` and nothing
-//! else. So one task takes a strip of the rank, a panel or a few wide, and a tile of tokens through both stages:
+//! Component `k` of the rank goes through projection and coupling by itself: `t_i[k]` needs `z_j[k]` for every `j` and nothing else. So
+//! one task takes a rank block, a few panels wide, and a tile of tokens through both stages:
 //!
 //! ```text
-//! z_j[strip] = x_j V_j[strip]   for every j      V packed on the way
-//! t_i[strip] = Σ_j s_ij ∘ z_j   for every i      z has not left the second-level cache
+//! z_j[block] = x_j V_j[block]   for every j      V is packed by the first tile of rows
+//! t_i[block] = Σ_j s_ij ∘ z_j   for every i      z has not left the L2 cache
 //! ```
 //!
-//! `z` is never written to memory unless the backward pass wants it. `t` is ([`CoupledLayout`], or with few tokens
-//! [`TransposedPanels`]): the expansion sums over the full_tile rank, and is a second set of tasks, one for each group of output columns
-//! (`expansion.rs`).
+//! `z` is written to memory only for the backward pass, `t` in [panels](PanelLayout). The expansion sums over the whole rank, and is a
+//! second set of tasks.
 
 use super::coupling::{Couplings, couple_panel};
-use super::expansion::{self, Expansion};
-use super::layout::CoupledLayout;
+use super::expansion::expand;
+use super::layout::{PanelLayout, PanelRows};
 use super::projection::{RankBlock, kc};
-use super::tiling::{GemmShape, Task, Tiling};
-use super::transposed::{TransposedPanels, couple_transposed, scratch_len};
+use super::tiling::Tiling;
 use crate::blast::Sizes;
-use crate::cpu::gemm::{self, ExtraPrefetch, PrefetchCursor, Rows, SharedOutput};
-use crate::cpu::{Scalar, ThreadTeam, Workspace, split_aligned};
+use crate::cpu::gemm::{self, Rows};
+use crate::cpu::{Scalar, SharedOutput, ThreadTeam, Workspace, split_aligned};
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
-/// Bytes of `t` at a time; more tokens are taken one token_chunk after the other.
+/// Bytes of `t` at a time; more tokens are taken in chunks.
 const COUPLED_BYTES: usize = 16 << 20;
-/// Tokens that are never too many to be taken at a time.
-const LEAST_TOKENS: usize = 64;
+/// Tokens of a chunk at least.
+const MIN_TOKENS: usize = 64;
 
-/// Writes `y [tokens, m]`, and the projections into `z [tokens, b2, r]` if wanted, `token_chunk` tokens at a time, of
-/// which so many go as `cut` says.
+/// The operands of a product, apart from `x`.
+#[derive(Clone, Copy)]
+pub(super) struct Weights<'a, E> {
+    pub u: &'a FlexTensor,
+    pub s: Couplings<'a, E>,
+    pub v: &'a FlexTensor,
+    pub bias: Option<&'a [E]>,
+}
+
+/// Tokens to take at a time, of so many, if each has so many coupled components.
+pub(super) fn token_chunk<E: Scalar>(tokens: usize, components: usize) -> usize {
+    gemm::balanced_chunk(tokens, (COUPLED_BYTES / (components * size_of::<E>())).max(MIN_TOKENS))
+}
+
+/// Writes `y [tokens, m]`, and the projections into `z [tokens, b2, r]` if wanted, `token_chunk` tokens at a time, which are tiled as
+/// `tiling` says.
+///
+/// # Safety
+///
+/// Nothing else may access `y` and `z` meanwhile.
 #[allow(clippy::too_many_arguments)]
-pub(super) fn product<E: Scalar>(
+pub(super) unsafe fn forward<E: Scalar>(
     team: &ThreadTeam,
     sizes: Sizes,
     x: Rows<'_, E>,
-    u: &FlexTensor,
-    s: Couplings<'_, E>,
-    v: &FlexTensor,
-    bias: Option<&[E]>,
+    weights: Weights<'_, E>,
     y: SharedOutput<'_, E>,
     z: Option<SharedOutput<'_, E>>,
     token_chunk: usize,
-    cut: impl Fn(usize) -> Tiling,
+    tiling: impl Fn(usize) -> Tiling,
 ) {
-    let (row, z_row) = (sizes.b1 * sizes.p, sizes.b2 * sizes.r);
+    let (m, z_row) = (sizes.b1 * sizes.p, sizes.b2 * sizes.r);
     E::with_buffer(Workspace::Shared, |buffer| {
         for start in (0..sizes.tokens).step_by(token_chunk) {
             let tokens = token_chunk.min(sizes.tokens - start);
-            let x = x.range(start, tokens);
+            let layout = PanelLayout::new::<E>(sizes.r, sizes.b1, tokens);
+            let [t] = split_aligned(buffer, [layout.len()]);
             let z = z.map(|z| z.part(start * z_row, tokens * z_row));
-            let y = y.part(start * row, tokens * row);
-            let cut = cut(tokens);
-            match Expansion::choose(tokens, u) {
-                Expansion::OfTokens => {
-                    let layout = CoupledLayout::new::<E>(sizes.r, sizes.b1, tokens);
-                    let [t] = split_aligned(buffer, [layout.len()]);
-                    let t_out = Coupled::InPanels(SharedOutput::new(&mut *t), layout);
-                    project_and_couple(team, sizes, cut, x, s, v, t_out, z);
-                    expansion::of_tokens(team, tokens, t, layout, u, bias, y);
-                }
-                Expansion::OfRows => {
-                    let layout = TransposedPanels::new::<E>(sizes.r, sizes.b1, tokens);
-                    let [t] = split_aligned(buffer, [layout.len()]);
-                    let t_out = Coupled::Transposed(SharedOutput::new(&mut *t), layout);
-                    project_and_couple(team, sizes, cut, x, s, v, t_out, z);
-                    expansion::of_rows(team, tokens, t, layout, u, bias, y);
-                }
+            let x = x.range(start, tokens);
+            // SAFETY: as the caller says; `t` is this call's alone, and no stage runs while another does.
+            unsafe {
+                project_and_couple(team, sizes, tiling(tokens), x, weights, (SharedOutput::new(&mut *t), layout), z);
+                expand(team, tokens, t, layout, weights.u, weights.bias, y.part(start * m, tokens * m));
             }
         }
     });
 }
 
-/// Where a strip leaves coupled components, and how they lie there.
-#[derive(Clone, Copy)]
-enum Coupled<'a, E> {
-    InPanels(SharedOutput<'a, E>, CoupledLayout),
-    Transposed(SharedOutput<'a, E>, TransposedPanels),
-}
-
-/// Tokens to take at a time, of so many, if each has so many coupled components.
-pub(super) fn token_chunk<E: Scalar>(tokens: usize, components: usize) -> usize {
-    let most = (COUPLED_BYTES / (components * size_of::<E>())).max(LEAST_TOKENS);
-    gemm::balanced_chunk(tokens, most)
-}
-
-/// The cut of so many tokens that costs least.
-pub(super) fn cut<E: Scalar>(sizes: Sizes, tokens: usize) -> Tiling {
-    let Sizes { b1, b2, q, r, .. } = sizes;
-    Tiling::new::<E>(GemmShape { terms: q, r, tokens, kept_by_token: b2, kept: b1 * b2 })
-}
-
-#[allow(clippy::too_many_arguments)]
-fn project_and_couple<E: Scalar>(
+/// Writes `t`, and `z` if wanted.
+///
+/// # Safety
+///
+/// Nothing else may access them meanwhile.
+unsafe fn project_and_couple<E: Scalar>(
     team: &ThreadTeam,
     sizes: Sizes,
-    cut: Tiling,
+    tiling: Tiling,
     x: Rows<'_, E>,
-    s: Couplings<'_, E>,
-    v: &FlexTensor,
-    t: Coupled<'_, E>,
+    Weights { s, v, .. }: Weights<'_, E>,
+    t: (SharedOutput<'_, E>, PanelLayout),
     z: Option<SharedOutput<'_, E>>,
 ) {
-    let tokens = x.count;
-    let (nr, _) = gemm::shape::<E>();
-    let tasks = cut.tasks::<E>(sizes.r, tokens);
-    team.parallel_for(tasks.len(), |task| {
-        let Task { panel, panels, start, tokens } = tasks[task];
-        let first = panel * nr;
-        let cols = (panels * nr).min(sizes.r - first);
+    let tasks = tiling.tasks::<E>(sizes.r, x.count);
+    team.parallel_for(tasks.len(), |index| {
+        let task = tasks[index];
+        let first = task.panel * t.1.nr;
+        let block = RankBlock { factor: v, first, cols: (task.panels * t.1.nr).min(sizes.r - first) };
+        let x = x.range(task.start, task.tokens);
         E::with_buffer(Workspace::Task, |buffer| {
-            let x = x.range(start, tokens);
-            pulp::Arch::new().dispatch(Strip { sizes, x, s, v, t, z, first, cols, start, buffer });
+            pulp::Arch::new().dispatch(ForwardBlock { sizes, x, s, block, t, z, start: task.start, buffer });
         });
     });
 }
 
-/// One strip of the rank for one tile of tokens, from `x` to `t`.
-struct Strip<'a, E: Scalar> {
+/// One rank block for one tile of tokens, from `x` to `t`. No other task has these tokens and components.
+struct ForwardBlock<'a, E: Scalar> {
     sizes: Sizes,
     x: Rows<'a, E>,
     s: Couplings<'a, E>,
-    v: &'a FlexTensor,
-    t: Coupled<'a, E>,
+    block: RankBlock<'a>,
+    t: (SharedOutput<'a, E>, PanelLayout),
     z: Option<SharedOutput<'a, E>>,
-    /// Components of the rank.
-    first: usize,
-    cols: usize,
     /// The first token.
     start: usize,
     buffer: &'a mut Vec<E>,
 }
 
-impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
+impl<E: Scalar> pulp::WithSimd for ForwardBlock<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sizes: Sizes { b1, b2, q, r, .. }, x, s, v, t, z, first, cols, start, buffer } = self;
-        let (nr, tokens) = (gemm::nr::<S, E>(), x.count);
-        let panels = cols.div_ceil(nr);
-        let (strip, z_row) = (panels * nr, b2 * panels * nr);
-        let (scratch, write) = match t {
-            // What is written is as much as all else that a task keeps; no gain was measured.
-            Coupled::InPanels(..) => (0, PrefetchCursor::default()),
-            Coupled::Transposed(t, layout) => {
-                (scratch_len::<S, E>(b1), layout.to_write(t, [first, cols], [start, tokens]))
-            }
-        };
-        let lengths = [kc(q) * strip, b1 * b2 * strip, tokens * z_row, scratch];
-        let [packed, couplings, projected, scratch] = split_aligned(buffer, lengths);
-
-        let of_v = RankBlock { factor: v, first, cols };
-        // Half a panel may be all that is left of the rank.
-        let computed = cols.next_multiple_of(E::lanes::<S>());
-        let following = of_v.following();
-        let beside = ExtraPrefetch { read: s.ahead(b1, b2, first, cols), write };
-        // SAFETY: the buffer is this task's alone.
-        unsafe { of_v.project(simd, x, packed, computed, SharedOutput::new(projected), following, beside) };
-        s.pack(b1, b2, first, cols, nr, couplings);
+        let Self { sizes: Sizes { b1, b2, q, r, .. }, x, s, block, t: (t, layout), z, start, buffer } = self;
+        let RankBlock { first, cols, .. } = block;
+        let (nr, tokens) = (layout.nr, x.count);
+        let stride = cols.next_multiple_of(nr);
+        let lengths = [kc(q) * stride, b1 * b2 * stride, tokens * b2 * stride];
+        let [packed, couplings, projected] = split_aligned(buffer, lengths);
+        // Half of a panel may be all that is left of the rank.
+        block.project(simd, x, packed, cols.next_multiple_of(E::lanes::<S>()), projected, block.next());
+        s.pack([b1, b2], first, cols, nr, couplings);
         if let Some(z) = z {
-            for token in 0..tokens {
-                for j in 0..b2 {
-                    // SAFETY: no other task has these tokens and components.
-                    let z = unsafe { z.uninit_slice(((start + token) * b2 + j) * r + first, cols) };
-                    z.write_copy_of_slice(&projected[token * z_row + j * strip..][..cols]);
-                }
+            for (row, projected) in projected.chunks_exact(stride).enumerate() {
+                // SAFETY: no other task has these tokens and components.
+                let z = unsafe { z.uninit_slice((start * b2 + row) * r + first, cols) };
+                z.write_copy_of_slice(&projected[..cols]);
             }
         }
-        for panel in 0..panels {
+        for panel in 0..cols.div_ceil(nr) {
             let couplings = &couplings[panel * b1 * b2 * nr..][..b1 * b2 * nr];
-            let (projected, sizes, z_strides) = (&projected[panel * nr..], [tokens, b2, b1], [z_row, strip]);
+            let z = PanelRows::new(&projected[panel * nr..], [tokens, b2], [b2 * stride, stride], nr);
             // SAFETY: no other task has these tokens and components.
-            unsafe {
-                match t {
-                    Coupled::InPanels(t, layout) => {
-                        let offset = (first / nr + panel) * layout.panel_stride() + start * nr;
-                        let strides = layout.strides();
-                        couple_panel::<S, E>(simd, projected, sizes, z_strides, couplings, t, offset, strides);
-                    }
-                    Coupled::Transposed(t, layout) => {
-                        let (first, cols) = (first + panel * nr, nr.min(cols - panel * nr));
-                        let here = [start, first, cols];
-                        couple_transposed::<S, E>(
-                            simd, projected, sizes, z_strides, couplings, t, layout, here, scratch,
-                        );
-                    }
-                }
-            }
+            let t = unsafe { layout.target(t, first / nr + panel, [start, tokens]) };
+            couple_panel(simd, z, couplings, t);
         }
     }
 }
@@ -199,7 +151,7 @@ mod tests {
     use crate::cpu::{Matrix, contiguous};
     use burn::tensor::Shape;
 
-    /// `y` and `z` in a pool of two threads, in strips of so many panels and so many tiles of tokens.
+    /// `y` and `z` in a pool of two threads, in rank blocks of so many panels and so many tiles of tokens.
     fn product([tokens, b1, b2, p, q, r]: [usize; 6], [panels, tiles]: [usize; 2]) -> [Vec<f64>; 2] {
         let sizes = Sizes { tokens, b1, b2, p, q, r };
         let [x, u, s, v] = operands(sizes);
@@ -212,8 +164,10 @@ mod tests {
             let s = Couplings::of(&s);
             let [y, z] = [&mut y, &mut z].map(|out| SharedOutput::new(out));
             let (_, mr) = gemm::shape::<f64>();
-            let cut = |tokens: usize| Tiling { panels, tokens: tokens.div_ceil(tiles).next_multiple_of(mr) };
-            super::product(&ThreadTeam::default(), sizes, rows, &u, s, &v, None, y, Some(z), tokens, cut);
+            let tiling = |tokens: usize| Tiling { panels, tile: tokens.div_ceil(tiles).next_multiple_of(mr) };
+            let weights = Weights { u: &u, s, v: &v, bias: None };
+            // SAFETY: the outputs are this test's alone.
+            unsafe { forward(&ThreadTeam::default(), sizes, rows, weights, y, Some(z), tokens, tiling) };
         });
         [y, z]
     }

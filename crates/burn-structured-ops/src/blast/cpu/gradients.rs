@@ -1,36 +1,30 @@
-//! All gradients at once, a strip of the rank at a time.
+//! All gradients at once, one rank block at a time.
 //!
-//! As in the forward pass, a component of the rank is on its own until the sums over the rank, so one task takes a strip through
+//! As in the forward pass, a component of the rank is on its own until the sums over the rank, so one task takes a rank block through
 //! everything between `dy` and the two products that end the backward pass:
 //!
 //! ```text
-//! dt_i[strip] = dy_i U_i[strip]                 out of packed panels, never written to memory
-//! ds_ij[strip] = Σ_tokens dt_i ∘ z_j            from dt where it is, and z read once
-//! dz_j[strip] = Σ_i s_ij ∘ dt_i                 left in panels
-//! t_i[strip] = Σ_j s_ij ∘ z_j                   coupled again instead of kept, left in panels
+//! dt_i[block] = dy_i U_i[block]                 out of packed panels, never written to memory
+//! ds_ij[block] = Σ_tokens dt_i ∘ z_j            dt is in cache, z is read once
+//! dz_j[block] = Σ_i s_ij ∘ dt_i                 stored in panels
+//! t_i[block] = Σ_j s_ij ∘ z_j                   coupled again instead of kept, stored in panels
 //!
 //! dx_j = dz_j V_jᵀ        as the forward pass ends
-//! dV_j = x_jᵀ dz_j        dU_i = dy_iᵀ t_i      the panels are the right operand as they are
+//! dV_j = x_jᵀ dz_j        dU_i = dy_iᵀ t_i      the panels are the right operand in place
 //! ```
 
-use super::coupling::{Couplings, couple_panel, coupling_gradient_panel};
+use super::coupling::{Couplings, couple_panel, coupling_gradient_panel, pack_rows};
 use super::expansion;
-use super::layout::CoupledLayout;
+use super::layout::{PanelLayout, PanelRows};
 use super::projection::{RankBlock, kc};
-use super::tiling::{GemmShape, Task, Tiling};
+use super::tiling::{Task, Tiling};
 use crate::blast::Sizes;
-use crate::cpu::gemm::{
-    self, Epilogue, ExtraPrefetch, PrefetchCursor, Rows, SharedOutput, Target, alloc_uninit_with, multiply_panels,
-    tasks_wanted, transpose_into, transposed_stride,
-};
-use crate::cpu::{Matrix, Scalar, ThreadTeam, Workspace, split_aligned};
+use crate::cpu::gemm::{self, Epilogue, Rows, TASK_TILES, Target, gemm_packed, transpose_into, transposed_stride};
+use crate::cpu::{Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
-/// Rows of a factor whose gradient is one task, in tiles.
-const FACTOR_TILES: usize = 8;
-
-/// What the gradients are made of.
+/// The operands of the gradients.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<'a, E: Scalar> {
     /// `[tokens, n]`.
@@ -42,12 +36,12 @@ pub(super) struct Operands<'a, E: Scalar> {
     pub z: &'a [E],
     /// `[tokens, m]`.
     pub dy: Matrix<'a, E>,
-    /// The same, as the left operand of a product out of panels.
+    /// The same, as the left operand of a product.
     pub dy_rows: Rows<'a, E>,
 }
 
 /// The gradients of `x [tokens, n]`, `u`, `s` and `v`, computed `token_chunk` tokens at a time.
-pub(super) fn run<E: Scalar>(
+pub(super) fn gradients<E: Scalar>(
     team: &ThreadTeam,
     sizes: Sizes,
     operands: Operands<'_, E>,
@@ -56,7 +50,7 @@ pub(super) fn run<E: Scalar>(
     let Sizes { tokens, b1, b2, p, q, r } = sizes;
     let (mut du, mut dv) = (Vec::new(), Vec::new());
     let mut ds = vec![E::ZERO; b1 * b2 * r];
-    // SAFETY: every token_chunk of tokens writes its rows of `dx`, the first all of `du` and `dv`, to which the others add.
+    // SAFETY: every chunk of tokens writes its rows of `dx`, the first all of `du` and `dv`, to which the others are added.
     let dx = unsafe {
         alloc_uninit_with(tokens * b2 * q, |dx| {
             du = alloc_uninit_with(b1 * p * r, |du| {
@@ -77,7 +71,7 @@ struct Gradients<'a, E> {
     dv: SharedOutput<'a, E>,
 }
 
-/// Writes all gradients, `token_chunk` tokens at a time.
+/// Writes all gradients.
 fn write<E: Scalar>(
     team: &ThreadTeam,
     sizes: Sizes,
@@ -91,8 +85,8 @@ fn write<E: Scalar>(
     E::with_buffer(Workspace::Shared, |buffer| {
         for start in (0..sizes.tokens).step_by(token_chunk) {
             let tokens = token_chunk.min(sizes.tokens - start);
-            let layouts = [CoupledLayout::new::<E>(r, b2, tokens), CoupledLayout::new::<E>(r, b1, tokens)];
-            let [dz, t] = split_aligned(buffer, layouts.map(CoupledLayout::len));
+            let layouts = [PanelLayout::new::<E>(r, b2, tokens), PanelLayout::new::<E>(r, b1, tokens)];
+            let [dz, t] = split_aligned(buffer, layouts.map(PanelLayout::len));
             let operands = Operands {
                 x: operands.x.rows(start, tokens),
                 z: &operands.z[start * b2 * r..(start + tokens) * b2 * r],
@@ -100,52 +94,60 @@ fn write<E: Scalar>(
                 dy_rows: operands.dy_rows.range(start, tokens),
                 ..operands
             };
-            strips(team, sizes, operands, layouts, dz, t, ds);
-            expansion::of_tokens(team, tokens, dz, layouts[0], operands.v, None, dx.part(start * n, tokens * n));
-            let epilogue = if start == 0 { Epilogue::Store } else { Epilogue::Accumulate };
-            factor(team, operands.x, dz, layouts[0], r, dv, epilogue);
-            factor(team, operands.dy, t, layouts[1], r, du, epilogue);
+            rank_blocks(team, sizes, operands, layouts, [&mut *dz, &mut *t], ds);
+            // SAFETY: these are this call's outputs, and no stage runs while another does. The first chunk stores to `du` and `dv`.
+            unsafe {
+                let dx = dx.part(start * n, tokens * n);
+                expansion::expand(team, tokens, dz, layouts[0], operands.v, None, dx);
+                factor_gradient(team, operands.x, dz, layouts[0], r, dv, start > 0);
+                factor_gradient(team, operands.dy, t, layouts[1], r, du, start > 0);
+            }
         }
     });
 }
 
-/// `dz`, `t` and, added to what is there, `ds`.
-fn strips<E: Scalar>(
+/// Computes `dz` and `t`, and adds to `ds`.
+fn rank_blocks<E: Scalar>(
     team: &ThreadTeam,
     sizes: Sizes,
     operands: Operands<'_, E>,
-    layouts: [CoupledLayout; 2],
-    dz: &mut [E],
-    t: &mut [E],
+    layouts: [PanelLayout; 2],
+    [dz, t]: [&mut [E]; 2],
     ds: &mut [E],
 ) {
     let tokens = operands.dy_rows.count;
-    let Sizes { b1, b2, p, r, .. } = sizes;
-    let work = GemmShape { terms: p, r, tokens, kept_by_token: b1 + b2, kept: 3 * b1 * b2 };
-    let Tiling { panels, tokens: tile } = Tiling::new::<E>(work);
-    let strips = layouts[0].panels.div_ceil(panels);
-    let (dz, t) = (SharedOutput::new(dz), SharedOutput::new(t));
-    // A task takes several tiles of tokens, if there are tasks enough.
-    let tiles = tokens.div_ceil(tile);
-    let spans = (tasks_wanted() / 2).div_ceil(strips).min(tiles);
-    let tasks = Tiling { panels, tokens: tiles / spans * tile }.tasks::<E>(r, tokens);
-    // Those of one strip each have a sum of their own.
-    let mut before = vec![0; layouts[0].panels];
-    let sum_of_piece = |piece: &Task| {
-        before[piece.panel] += 1;
-        before[piece.panel] - 1
+    let r = sizes.r;
+    let tiling = Tiling::backward::<E>(sizes, tokens);
+    let tasks = tiling.spanning::<E>(r, tokens).tasks::<E>(r, tokens);
+    let [dz, t] = [dz, t].map(SharedOutput::new);
+    // Tasks of one rank block each have a sum of their own.
+    let mut seen = vec![0; layouts[0].panels];
+    let sum_of_task = |task: &Task| {
+        seen[task.panel] += 1;
+        seen[task.panel] - 1
     };
-    let sum_of: Vec<usize> = tasks.iter().map(sum_of_piece).collect();
+    let sum_of: Vec<usize> = tasks.iter().map(sum_of_task).collect();
     let mut sums: Vec<Vec<E>> = vec![vec![E::ZERO; ds.len()]; sum_of.iter().max().map_or(0, |last| last + 1)];
     let shared: Vec<SharedOutput<'_, E>> = sums.iter_mut().map(|sum| SharedOutput::new(sum)).collect();
-    team.parallel_for(tasks.len(), |task| {
-        let Task { panel, panels, start, tokens: span } = tasks[task];
-        let first = panel * layouts[0].nr;
-        let cols = (panels * layouts[0].nr).min(r - first);
-        let ds = shared[sum_of[task]];
+    team.parallel_for(tasks.len(), |index| {
+        let task = tasks[index];
+        let first = task.panel * layouts[0].nr;
+        let block = RankBlock { factor: operands.u, first, cols: (task.panels * layouts[0].nr).min(r - first) };
+        let ds = shared[sum_of[index]];
         E::with_buffer(Workspace::Task, |buffer| {
-            let strip = Strip { sizes, operands, layouts, dz, t, ds, first, cols, start, span, tile, buffer };
-            pulp::Arch::new().dispatch(strip);
+            let tile = tiling.tile.min(task.tokens);
+            pulp::Arch::new().dispatch(BackwardBlock {
+                sizes,
+                operands,
+                layouts,
+                dz,
+                t,
+                ds,
+                block,
+                task,
+                tile,
+                buffer,
+            });
         });
     });
     for sum in sums {
@@ -153,126 +155,104 @@ fn strips<E: Scalar>(
     }
 }
 
-/// One strip of the rank for some tiles of tokens.
-struct Strip<'a, E: Scalar> {
+/// One rank block for some tokens, a tile of them at a time. No other task has these tokens and components.
+struct BackwardBlock<'a, E: Scalar> {
     sizes: Sizes,
     operands: Operands<'a, E>,
-    layouts: [CoupledLayout; 2],
+    layouts: [PanelLayout; 2],
     dz: SharedOutput<'a, E>,
     t: SharedOutput<'a, E>,
     ds: SharedOutput<'a, E>,
-    first: usize,
-    cols: usize,
-    /// The first token, and how many.
-    start: usize,
-    span: usize,
+    block: RankBlock<'a>,
+    task: Task,
     /// Tokens at a time.
     tile: usize,
     buffer: &'a mut Vec<E>,
 }
 
-impl<E: Scalar> pulp::WithSimd for Strip<'_, E> {
+impl<E: Scalar> pulp::WithSimd for BackwardBlock<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sizes, operands, layouts, dz, t, ds, first, cols, start, span, tile, buffer } = self;
-        let Sizes { b1, b2, p, r, .. } = sizes;
+        let Self { sizes: Sizes { b1, b2, p, r, .. }, operands, layouts, dz, t, ds, block, task, tile, buffer } = self;
+        let RankBlock { first, cols, .. } = block;
         let nr = layouts[0].nr;
-        let panels = cols.div_ceil(nr);
-        let strip = panels * nr;
-        let (dt_row, z_row) = (b1 * strip, b2 * strip);
-        let run = kc(p);
-        let lengths =
-            [run * strip, b1 * z_row, b1 * z_row, b1 * z_row, tile.min(span) * dt_row, tile.min(span) * z_row];
+        let (panels, stride) = (cols.div_ceil(nr), cols.next_multiple_of(nr));
+        let (couplings_len, dt_row, z_row) = (b1 * b2 * stride, b1 * stride, b2 * stride);
+        let lengths = [kc(p) * stride, couplings_len, couplings_len, couplings_len, tile * dt_row, tile * z_row];
         let [packed, forward, backward, gradient, dt, z] = split_aligned(buffer, lengths);
-        operands.s.pack(b1, b2, first, cols, nr, forward);
-        operands.s.transposed().pack(b2, b1, first, cols, nr, backward);
+        operands.s.pack([b1, b2], first, cols, nr, forward);
+        operands.s.transposed().pack([b2, b1], first, cols, nr, backward);
         gradient.fill(E::ZERO);
-        let of_u = RankBlock { factor: operands.u, first, cols };
-        let following = of_u.following();
-        for from in (0..span).step_by(tile) {
-            let tokens = tile.min(span - from);
-            let next = if from + tokens < span { Some(of_u) } else { following };
-            let dy = operands.dy_rows.range(start + from, tokens);
-            let projected =
-                Matrix::row_major(&operands.z[(start + from) * b2 * r..], tokens * b2, r, r).cols(first, cols);
-            let beside = ExtraPrefetch { read: PrefetchCursor::new(Some(projected)), write: PrefetchCursor::default() };
-            // SAFETY: the buffer is this task's alone.
-            unsafe { of_u.project(simd, dy, packed, strip, SharedOutput::new(&mut *dt), next, beside) };
-            for (row, z) in z.chunks_exact_mut(strip).take(tokens * b2).enumerate() {
-                let (z, padding) = z.split_at_mut(cols);
-                z.copy_from_slice(projected.row_slice(row));
-                padding.fill(E::ZERO);
-            }
+        for start in (task.start..task.start + task.tokens).step_by(tile) {
+            let tokens = tile.min(task.start + task.tokens - start);
+            let next = if start + tokens < task.start + task.tokens { Some(block) } else { block.next() };
+            block.project(simd, operands.dy_rows.range(start, tokens), packed, stride, dt, next);
+            let saved = Matrix::row_major(&operands.z[start * b2 * r..], tokens * b2, r, r);
+            pack_rows(saved.cols(first, cols), stride, z);
             for panel in 0..panels {
-                let at = |layout: CoupledLayout| (first / nr + panel) * layout.panel_stride() + (start + from) * nr;
-                let of = panel * b1 * b2 * nr..(panel + 1) * b1 * b2 * nr;
-                let (dt, z) = (&dt[panel * nr..], &z[panel * nr..]);
-                let (dt_strides, z_strides) = ([dt_row, strip], [z_row, strip]);
-                coupling_gradient_panel::<S, E>(
-                    simd,
-                    dt,
-                    dt_strides,
-                    z,
-                    z_strides,
-                    [tokens, b1, b2],
-                    &mut gradient[of.clone()],
-                );
+                let range = panel * b1 * b2 * nr..(panel + 1) * b1 * b2 * nr;
+                let dt = PanelRows::new(&dt[panel * nr..], [tokens, b1], [dt_row, stride], nr);
+                let z = PanelRows::new(&z[panel * nr..], [tokens, b2], [z_row, stride], nr);
+                coupling_gradient_panel(simd, dt, z, &mut gradient[range.clone()]);
                 // SAFETY: no other task has these tokens and components.
-                unsafe {
-                    let (sizes, couplings, strides) = ([tokens, b1, b2], &backward[of.clone()], layouts[0].strides());
-                    couple_panel::<S, E>(simd, dt, sizes, dt_strides, couplings, dz, at(layouts[0]), strides);
-                    let (sizes, couplings, strides) = ([tokens, b2, b1], &forward[of], layouts[1].strides());
-                    couple_panel::<S, E>(simd, z, sizes, z_strides, couplings, t, at(layouts[1]), strides);
-                }
+                let [dz, t] = [(layouts[0], dz), (layouts[1], t)]
+                    .map(|(layout, out)| unsafe { layout.target(out, first / nr + panel, [start, tokens]) });
+                couple_panel(simd, dt, &backward[range.clone()], dz);
+                couple_panel(simd, z, &forward[range], t);
             }
         }
         for (panel, gradient) in gradient.chunks_exact(b1 * b2 * nr).enumerate() {
             let here = nr.min(cols - panel * nr);
-            for (block, gradient) in gradient.chunks_exact(nr).enumerate() {
-                // SAFETY: no other task has these components of this sum.
-                let ds = unsafe { ds.slice(block * r + first + panel * nr, here) };
+            for (pair, gradient) in gradient.chunks_exact(nr).enumerate() {
+                // SAFETY: no other task has these components of this sum, which is initialised.
+                let ds = unsafe { ds.slice(pair * r + first + panel * nr, here) };
                 ds.copy_from_slice(&gradient[..here]);
             }
         }
     }
 }
 
-/// `dF_j = x_jᵀ z_j`, or what is added to it, for `x [tokens, b q]` and panels `z` of nr `r`, into `[b, q, r]`.
-fn factor<E: Scalar>(
+/// `dF_j = x_jᵀ z_j` for `x [tokens, b q]` and panels `z` of the rank `r`, into `[b, q, r]`; added to what is there if `accumulate`.
+///
+/// # Safety
+///
+/// Nothing else may access `out` meanwhile. If `accumulate`, its elements must be initialised.
+unsafe fn factor_gradient<E: Scalar>(
     team: &ThreadTeam,
     x: Matrix<'_, E>,
     z: &[E],
-    layout: CoupledLayout,
+    layout: PanelLayout,
     r: usize,
     out: SharedOutput<'_, E>,
-    epilogue: Epilogue<'_, E>,
+    accumulate: bool,
 ) {
     let q = x.cols / layout.blocks;
     if q == 0 {
         return;
     }
     let (_, mr) = gemm::shape::<E>();
-    let rows = (FACTOR_TILES * mr).min(q);
-    let groups = q.div_ceil(rows);
-    team.parallel_for(layout.blocks * groups, |task| {
-        let (block, first) = (task / groups, task % groups * rows);
-        let x = x.cols(block * q + first, rows.min(q - first));
+    let task_rows = (TASK_TILES * mr).min(q);
+    let row_tasks = q.div_ceil(task_rows);
+    team.parallel_for(layout.blocks * row_tasks, |task| {
+        let (block, row) = (task / row_tasks, task % row_tasks * task_rows);
+        let x = x.cols(block * q + row, task_rows.min(q - row));
         let z = &z[block * layout.block_stride()..][..layout.block_stride()];
+        let epilogue = if accumulate { Epilogue::Accumulate } else { Epilogue::Store };
+        // SAFETY: no other task has these rows, and nothing else accesses `out`, as the caller says.
+        let target = unsafe { Target::new(out, (block * q + row) * r, [x.cols, r], r, epilogue) };
         E::with_buffer(Workspace::Task, |buffer| {
-            let target = Target { out, offset: (block * q + first) * r, stride: r, epilogue };
-            pulp::Arch::new().dispatch(FactorGradient { x, z, layout, r, target, buffer });
+            pulp::Arch::new().dispatch(FactorGradient { x, z, layout, target, buffer });
         });
     });
 }
 
-/// A few rows of the gradient of one block's factor.
+/// Some rows of the gradient of one block's factor.
 struct FactorGradient<'a, E: Scalar> {
     x: Matrix<'a, E>,
     z: &'a [E],
-    layout: CoupledLayout,
-    r: usize,
+    layout: PanelLayout,
     target: Target<'a, E>,
     buffer: &'a mut Vec<E>,
 }
@@ -282,18 +262,94 @@ impl<E: Scalar> pulp::WithSimd for FactorGradient<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, z, layout, r, target, buffer } = self;
-        let (tokens, nr) = (x.rows, layout.nr);
-        let [rows] = split_aligned(buffer, [x.cols * transposed_stride::<E>(tokens)]);
+        let Self { x, z, layout, target, buffer } = self;
+        let nr = layout.nr;
+        let [rows] = split_aligned(buffer, [x.cols * transposed_stride::<E>(x.rows)]);
         let rows = transpose_into::<S, E>(x, rows);
-        for panel in 0..layout.panels {
-            let first = panel * nr;
-            let cols = nr.min(r - first);
-            let z = &z[panel * layout.panel_stride()..][..tokens * nr];
-            // SAFETY: no other task has these rows.
-            unsafe {
-                multiply_panels(simd, rows, z, cols, target.cols_from(first), None, &mut ExtraPrefetch::default())
-            };
+        for (panel, first) in (0..target.cols).step_by(nr).enumerate() {
+            let z = &z[panel * layout.panel_stride()..][..x.rows * nr];
+            gemm_packed(simd, rows, z, target.cols(first, nr.min(target.cols - first)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blast::BlastStrategy;
+    use crate::blast::backward::staged_gradients;
+    use crate::blast::cpu::{forward, fused, staged};
+    use crate::cpu::{contiguous, dense_slice};
+    use burn::backend::Flex;
+    use burn::tensor::Shape;
+
+    const SIZES: Sizes = Sizes { tokens: 53, b1: 3, b2: 2, p: 5, q: 7, r: 19 };
+
+    fn drawn<const D: usize>(shape: [usize; D], seed: usize) -> FlexTensor {
+        let count = shape.iter().product();
+        let values: Vec<f64> = (0..count).map(|index| ((index * 31 + seed) % 17) as f64 / 8.0 - 1.0).collect();
+        contiguous(values, Shape::new(shape))
+    }
+
+    /// `y`, `z` and the four gradients, so many tokens at a time.
+    fn outcome(token_chunk: usize) -> [Vec<f64>; 6] {
+        let Sizes { tokens, b1, b2, p, q, r } = SIZES;
+        let (x, dy) = (drawn([tokens, b2 * q], 1), drawn([tokens, b1 * p], 2));
+        let (u, s, v) = (drawn([b1, p, r], 3), drawn([b1, b2, r], 4), drawn([b2, q, r], 5));
+        let (x_matrix, dy_matrix) = (Matrix::<f64>::of(&x, 0), Matrix::<f64>::of(&dy, 0));
+        let couplings = Couplings::of(&s);
+        let rows = Rows::of(x_matrix).expect("contiguous rows");
+        let team = ThreadTeam::default();
+        let [mut y, mut z] = [tokens * b1 * p, tokens * b2 * r].map(|len| vec![0.0; len]);
+        {
+            let [y, z] = [&mut y, &mut z].map(|out| SharedOutput::new(out));
+            let weights = fused::Weights { u: &u, s: couplings, v: &v, bias: None };
+            let tiling = |tokens| Tiling::forward::<f64>(SIZES, tokens);
+            // SAFETY: the outputs are this test's alone.
+            unsafe { fused::forward(&team, SIZES, rows, weights, y, Some(z), token_chunk, tiling) };
+        }
+        let operands = Operands {
+            x: x_matrix,
+            u: &u,
+            s: couplings,
+            v: &v,
+            z: &z,
+            dy: dy_matrix,
+            dy_rows: Rows::of(dy_matrix).expect("contiguous rows"),
+        };
+        let [dx, du, ds, dv] = gradients(&team, SIZES, operands, token_chunk);
+        [y, z, dx, du, ds, dv]
+    }
+
+    #[test]
+    fn token_chunks_give_the_same_product_and_gradients() {
+        let (all, split_aligned) = (outcome(SIZES.tokens), outcome(20));
+        for (all, split_aligned) in all.iter().flatten().zip(split_aligned.iter().flatten()) {
+            // Sums over tokens are added up in another order.
+            assert!((all - split_aligned).abs() <= 1e-12 * all.abs().max(1.0), "{all} and {split_aligned}");
+        }
+        assert!(all.iter().all(|values| values.iter().any(|value| *value != 0.0)));
+    }
+
+    /// Several tiles of tokens for a task, several packed blocks, and a last rank block narrower than the others.
+    #[test]
+    fn gradients_equal_staged_ones_with_many_tiles() {
+        let Sizes { tokens, b1, b2, p, q, r } = Sizes { tokens: 700, b1: 3, b2: 2, p: 300, q: 5, r: 261 };
+        // Whole numbers, so that no order of summation rounds.
+        let drawn = |count: usize, seed: usize| (0..count).map(|at| ((at * 7 + seed) % 19) as f64 - 9.0).collect();
+        let tensor = |shape: Shape, seed| contiguous::<f64>(drawn(shape.num_elements(), seed), shape);
+        let (x, dy) = (tensor(Shape::new([tokens, b2 * q]), 1), tensor(Shape::new([tokens, b1 * p]), 2));
+        let (u, s) = (tensor(Shape::new([b1, p, r]), 3), tensor(Shape::new([b1, b2, r]), 4));
+        let v = tensor(Shape::new([b2, q, r]), 5);
+        let z = staged::project::<f64>(x.clone(), &v);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
+        let fused =
+            pool.install(|| forward::gradients(&x, &u, &s, &v, &z, &dy, BlastStrategy::Fused)).expect("by rank blocks");
+        let (dx, du, ds, dv) = staged_gradients::<Flex>(x, u, s, v, z, dy, BlastStrategy::Staged);
+        for (name, fused, staged) in [("x", 0, dx), ("u", 1, du), ("s", 2, ds), ("v", 3, dv)]
+            .map(|(name, index, staged)| (name, &fused[index], staged.to_contiguous()))
+        {
+            assert!(dense_slice::<f64>(fused) == dense_slice::<f64>(&staged), "the gradient of {name}");
         }
     }
 }

@@ -1,131 +1,155 @@
-//! The stages one by one, over all tokens: what the backward pass is made of.
+//! The stages one by one, over all tokens: the `Staged` strategy, and gradients of some factors only.
 
-use super::coupling::{Couplings, couple_block, gradient_columns};
+use super::coupling::{Couplings, couple_panel, coupling_gradient_panel, pack_rows};
+use super::layout::{PanelRows, PanelTarget};
 use super::{into_token_major, token_major};
-use crate::cpu::{Matrix, Output, Scalar, Split, contiguous, dense_slice, fill_bias, multiply, vectorized};
+use crate::cpu::gemm::{Rows, grouped_product, nr, product_over_tokens, shape};
+use crate::cpu::{
+    Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, contiguous, dense_slice, split_aligned, with_rows,
+};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
+use pulp::Simd;
 
-/// Columns of `ds` summed in one pass over the tokens.
-const GRADIENT_COLUMNS: usize = 4;
+/// Tokens of a task of the coupling.
+const TOKENS: usize = 64;
 
-/// `z_j = x_j F_j`.
-pub(super) fn project<E: Scalar>(x: &FlexTensor, factor: &FlexTensor) -> FlexTensor {
+/// `z_j = x_j F_j`: `x [tokens, b q]`, `factor [b, q, r]` → `[b, tokens, r]`.
+pub(super) fn project<E: Scalar>(x: FlexTensor, factor: &FlexTensor) -> FlexTensor {
     let [tokens, _] = x.layout().shape().dims();
     let [blocks, q, r] = factor.layout().shape().dims();
-    let x = Matrix::<E>::of(x, 0);
-    let row = blocks * r;
-    let mut z = vec![E::ZERO; tokens * row];
-    let block = |out: &mut [E], x: Matrix<'_, E>, j: usize, parallelism| {
-        multiply(&mut out[j * r..], row, Output::Store, x.cols(j * q, q), Matrix::of(factor, j), parallelism);
-    };
-    match Split::of(tokens) {
-        Split::Tokens { tile } => z.par_chunks_mut((tile * row).max(1)).enumerate().for_each(|(index, z)| {
-            let x = x.rows(index * tile, z.len() / row);
-            (0..blocks).for_each(|j| block(z, x, j, gemm::Parallelism::None));
-        }),
-        Split::WithinBlocks => (0..blocks).for_each(|j| block(&mut z, x, j, gemm::Parallelism::Rayon(0))),
-    }
-    token_major(z, [blocks, tokens, r])
+    let x = with_rows::<E>(x);
+    let x = Rows::of(Matrix::<E>::of(&x, 0)).expect("contiguous rows");
+    let (x, factor) = (|j: usize| x.depths(j * q, q), |j: usize| Matrix::of(factor, j));
+    token_major(grouped_product([blocks, tokens, q, r], x, factor, None), [blocks, tokens, r])
 }
 
-/// `t_i = Σ_j s_ij ∘ z_j`; `s` may be transposed.
+/// `y_i = t_i F_iᵀ + bias_i`: `t [b, tokens, r]`, `factor [b, p, r]` → `[tokens, b p]`.
+pub(super) fn expand<E: Scalar>(t: FlexTensor, factor: &FlexTensor, bias: Option<&[E]>) -> FlexTensor {
+    let [blocks, p, r] = factor.layout().shape().dims();
+    let [_, tokens, _] = t.layout().shape().dims();
+    let t = into_token_major(t);
+    let t = dense_slice::<E>(&t);
+    let rows = |i: usize| Rows::in_runs(&t[(i * r).min(t.len())..], [tokens, r], blocks * r, r.max(1), 0);
+    let factor = |i: usize| Matrix::of(factor, i).transposed();
+    contiguous(grouped_product([blocks, tokens, r, p], rows, factor, bias), Shape::new([tokens, blocks * p]))
+}
+
+/// `dF_j = x_jᵀ z_j`: `x [tokens, b q]`, `z [b, tokens, r]` → `[b, q, r]`.
+pub(super) fn factor_gradient<E: Scalar>(x: &FlexTensor, z: &FlexTensor) -> FlexTensor {
+    let [tokens, n] = x.layout().shape().dims();
+    let [blocks, _, r] = z.layout().shape().dims();
+    let q = n / blocks;
+    let (x, z) = (|j: usize| Matrix::<E>::of(x, 0).cols(j * q, q), |j: usize| Matrix::of(z, j));
+    contiguous(product_over_tokens([blocks, tokens, q, r], x, z), Shape::new([blocks, q, r]))
+}
+
+/// `t_i = Σ_j s_ij ∘ z_j`; `s [b1, b2, r]` may be transposed.
 pub(super) fn couple<E: Scalar>(z: FlexTensor, s: FlexTensor) -> FlexTensor {
     let [b1, b2, r] = s.layout().shape().dims();
     let [_, tokens, _] = z.layout().shape().dims();
     let s = Couplings::<E>::readable(s);
-    let couplings = Couplings::of(&s);
+    let s = Couplings::of(&s);
     let z = into_token_major(z);
     let z = dense_slice::<E>(&z);
     let mut t = vec![E::ZERO; tokens * b1 * r];
-    let tile = tokens.div_ceil(rayon::current_num_threads()).clamp(1, 64);
-    t.par_chunks_mut((tile * b1 * r).max(1)).zip(z.par_chunks((tile * b2 * r).max(1))).for_each(|(t, z)| {
-        vectorized(
-            #[inline(always)]
-            || {
-                for i in 0..b1 {
-                    couple_block(z, b2, r, couplings, i, &mut t[i * r..], b1 * r);
-                }
-            },
-        );
+    let out = SharedOutput::new(&mut t);
+    ThreadTeam::default().parallel_for(tokens.div_ceil(TOKENS), |task| {
+        let start = task * TOKENS;
+        let tokens = TOKENS.min(tokens - start);
+        let z = Matrix::row_major(&z[start * b2 * r..], tokens * b2, r, r);
+        // SAFETY: no other task has these tokens, and the output is initialised.
+        let t = unsafe { out.slice(start * b1 * r, tokens * b1 * r) };
+        E::with_buffer(Workspace::Task, |buffer| {
+            pulp::Arch::new().dispatch(Couple { z, s, sizes: [b1, b2, r], t, buffer })
+        });
     });
     token_major(t, [b1, tokens, r])
 }
 
-/// `y_i = t_i F_iᵀ + bias_i`.
-pub(super) fn expand<E: Scalar>(t: FlexTensor, factor: &FlexTensor, bias: Option<&[E]>) -> FlexTensor {
-    let [blocks, p, r] = factor.layout().shape().dims();
-    let [_, tokens, _] = t.layout().shape().dims();
-    let m = blocks * p;
-    let t = into_token_major(t);
-    let t = dense_slice::<E>(&t);
-    let mut y = vec![E::ZERO; tokens * m];
-    let block = |y: &mut [E], t: &[E], i: usize, mode, parallelism| {
-        let t = Matrix::row_major(&t[i * r..], y.len() / m, r, blocks * r);
-        multiply(&mut y[i * p..], m, mode, t, Matrix::of(factor, i).transposed(), parallelism);
-    };
-    match Split::of(tokens) {
-        Split::Tokens { tile } => {
-            y.par_chunks_mut((tile * m).max(1)).zip(t.par_chunks((tile * blocks * r).max(1))).for_each(|(y, t)| {
-                let mode = fill_bias(y, bias);
-                (0..blocks).for_each(|i| block(y, t, i, mode, gemm::Parallelism::None));
-            })
-        }
-        Split::WithinBlocks => {
-            let mode = fill_bias(&mut y, bias);
-            (0..blocks).for_each(|i| block(&mut y, t, i, mode, gemm::Parallelism::Rayon(0)));
+/// The coupling of some tokens, `z [tokens · b2, r]`.
+struct Couple<'a, E: Scalar> {
+    z: Matrix<'a, E>,
+    s: Couplings<'a, E>,
+    sizes: [usize; 3],
+    t: &'a mut [E],
+    buffer: &'a mut Vec<E>,
+}
+
+impl<E: Scalar> pulp::WithSimd for Couple<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { z, s, sizes: [b1, b2, r], t, buffer } = self;
+        let (nr, tokens) = (nr::<S, E>(), z.rows / b2.max(1));
+        let [couplings, z_panel, t_panel] = split_aligned(buffer, [b1 * b2 * nr, tokens * b2 * nr, tokens * b1 * nr]);
+        for first in (0..r).step_by(nr) {
+            let cols = nr.min(r - first);
+            s.pack([b1, b2], first, cols, nr, couplings);
+            pack_rows(z.cols(first, cols), nr, z_panel);
+            let z = PanelRows::new(z_panel, [tokens, b2], [b2 * nr, nr], nr);
+            // SAFETY: the buffer is this task's alone.
+            let target =
+                unsafe { PanelTarget::new(SharedOutput::new(&mut *t_panel), 0, [tokens, b1], [b1 * nr, nr], nr) };
+            couple_panel(simd, z, couplings, target);
+            for (t, panel) in t.chunks_exact_mut(r).zip(t_panel.chunks_exact(nr)) {
+                t[first..first + cols].copy_from_slice(&panel[..cols]);
+            }
         }
     }
-    contiguous(y, Shape::new([tokens, m]))
 }
 
 /// `ds_ij = Σ_tokens dt_i ∘ z_j`.
 pub(super) fn coupling_gradient<E: Scalar>(t_grad: FlexTensor, z: FlexTensor) -> FlexTensor {
-    let [b1, _, r] = t_grad.layout().shape().dims();
+    let [b1, tokens, r] = t_grad.layout().shape().dims();
     let [b2, _, _] = z.layout().shape().dims();
     let (t_grad, z) = (into_token_major(t_grad), into_token_major(z));
-    let (t_grad, z) = (dense_slice::<E>(&t_grad), dense_slice::<E>(&z));
+    let dt = Matrix::row_major(dense_slice::<E>(&t_grad), tokens * b1, r, r);
+    let z = Matrix::row_major(dense_slice::<E>(&z), tokens * b2, r, r);
     let mut ds = vec![E::ZERO; b1 * b2 * r];
-    if !z.is_empty() && !t_grad.is_empty() {
-        ds.par_chunks_mut(b2 * r).enumerate().for_each(|(i, ds)| {
-            ds.par_chunks_mut(GRADIENT_COLUMNS * r).enumerate().for_each(|(group, ds)| {
-                let j = group * GRADIENT_COLUMNS;
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        if ds.len() == GRADIENT_COLUMNS * r {
-                            gradient_columns::<E, GRADIENT_COLUMNS>(t_grad, b1, i, z, b2, j, r, ds);
-                        } else {
-                            for (column, ds) in ds.chunks_exact_mut(r).enumerate() {
-                                gradient_columns::<E, 1>(t_grad, b1, i, z, b2, j + column, r, ds);
-                            }
-                        }
-                    },
-                );
-            });
+    let out = SharedOutput::new(&mut ds);
+    let (nr, _) = shape::<E>();
+    ThreadTeam::default().parallel_for(r.div_ceil(nr), |panel| {
+        let (first, cols) = (panel * nr, nr.min(r - panel * nr));
+        E::with_buffer(Workspace::Task, |buffer| {
+            let [gradient, rest] = split_aligned(buffer, [b1 * b2 * nr, TOKENS.min(tokens) * (b1 + b2) * nr]);
+            let (dt, z) = (dt.cols(first, cols), z.cols(first, cols));
+            pulp::Arch::new().dispatch(CouplingGradient { dt, z, sizes: [tokens, b1, b2], gradient, packed: rest });
+            for (block, gradient) in gradient.chunks_exact(nr).enumerate() {
+                // SAFETY: no other task has these components, and the output is initialised.
+                unsafe { out.slice(block * r + first, cols) }.copy_from_slice(&gradient[..cols]);
+            }
         });
-    }
+    });
     contiguous(ds, Shape::new([b1, b2, r]))
 }
 
-/// `dF_j = x_jᵀ z_j`.
-pub(super) fn factor_gradient<E: Scalar>(x: &FlexTensor, z: &FlexTensor) -> FlexTensor {
-    let [_, n] = x.layout().shape().dims();
-    let [blocks, _, r] = z.layout().shape().dims();
-    let q = n / blocks;
-    let x = Matrix::<E>::of(x, 0);
-    let mut gradient = vec![E::ZERO; blocks * q * r];
-    let block = |out: &mut [E], j: usize, parallelism| {
-        let z = Matrix::of(z, j);
-        multiply(out, r, Output::Store, x.cols(j * q, q).transposed(), z, parallelism);
-    };
-    if blocks >= rayon::current_num_threads() {
-        let chunks = gradient.par_chunks_mut((q * r).max(1)).enumerate();
-        chunks.for_each(|(j, out)| block(out, j, gemm::Parallelism::None));
-    } else {
-        let chunks = gradient.chunks_mut((q * r).max(1)).enumerate();
-        chunks.for_each(|(j, out)| block(out, j, gemm::Parallelism::Rayon(0)));
+/// The gradient of one panel of the couplings.
+struct CouplingGradient<'a, E: Scalar> {
+    dt: Matrix<'a, E>,
+    z: Matrix<'a, E>,
+    sizes: [usize; 3],
+    gradient: &'a mut [E],
+    packed: &'a mut [E],
+}
+
+impl<E: Scalar> pulp::WithSimd for CouplingGradient<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { dt, z, sizes: [tokens, b1, b2], gradient, packed } = self;
+        let nr = nr::<S, E>();
+        gradient.fill(E::ZERO);
+        for start in (0..tokens).step_by(TOKENS) {
+            let here = TOKENS.min(tokens - start);
+            let (dt_panel, z_panel) = packed.split_at_mut(here * b1 * nr);
+            pack_rows(dt.rows(start * b1, here * b1), nr, dt_panel);
+            pack_rows(z.rows(start * b2, here * b2), nr, z_panel);
+            let dt = PanelRows::new(dt_panel, [here, b1], [b1 * nr, nr], nr);
+            let z = PanelRows::new(z_panel, [here, b2], [b2 * nr, nr], nr);
+            coupling_gradient_panel(simd, dt, z, gradient);
+        }
     }
-    contiguous(gradient, Shape::new([blocks, q, r]))
 }

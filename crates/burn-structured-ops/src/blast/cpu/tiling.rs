@@ -1,94 +1,28 @@
-//! How the work before the last product is shared out: strips of the rank by tiles of tokens.
+//! How the work before the expansion is shared out: rank blocks by tiles of tokens.
 
 use super::projection::kc;
+use crate::blast::Sizes;
 use crate::cpu::Scalar;
-use crate::cpu::gemm;
+use crate::cpu::gemm::{balanced_chunk, shape, tasks_wanted};
 use gemm_common::cache::CACHE_INFO;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
-/// Tiles of rows to take at least, whatever has to be kept for them.
-const LEAST_TILES: usize = 8;
-/// Tiles of rows of a task that is one thread's share of another.
+/// Panels of a rank block at most: wider ones leave threads without work at the end.
+const MAX_PANELS: usize = 4;
+/// Rank blocks a thread should have.
+const BLOCKS_PER_THREAD: usize = 4;
+/// Register tiles of tokens at least, whatever has to be kept for them.
+const MIN_TILES: usize = 8;
+/// Register tiles of a task that is one thread's share of another.
 const SHARED_TILES: usize = 3;
 
-/// What a cut goes by. The figures were measured, on a processor of either kind.
-#[derive(Clone, Copy, Debug)]
-struct Processor {
-    /// Bytes that a task may keep in the second-level cache, beside the rows and the factor that pass through.
-    kept_bytes: usize,
-    /// What reading an element of the rows costs, …
-    row: usize,
-    /// … one of the factor that meets them, which is read in short tasks and packed, …
-    factor: usize,
-    /// … and a thread that has nothing to do while another multiplies an element of the rows by a panel.
-    idle: usize,
-    /// Panels of a strip at most.
-    strip_panels: usize,
-    /// Tasks of a thread at the least.
-    tasks: usize,
-}
-
-/// Where a thread's share of the second-level cache is small and the third one near: many narrow strips, so that no thread waits long
-/// for the last one.
-const SMALL_L2: Processor = Processor { kept_bytes: 400 << 10, row: 1, factor: 8, idle: 0, strip_panels: 4, tasks: 4 };
-/// Where it is large and the third one far away: wide strips, for which rows are read less often, and the factor in longer tasks.
-const LARGE_L2: Processor =
-    Processor { kept_bytes: 1200 << 10, row: 2, factor: 3, idle: 5, strip_panels: 16, tasks: 1 };
-/// What they leave of a second-level cache to what passes through, …
-const STREAM_RESERVE: usize = 624 << 10;
-/// … and how many bytes of one are a large one. Of a cache that two threads of a core share, each has half: these go by the first kind.
-const LARGE_CACHE: usize = 1536 << 10;
-
-impl Processor {
-    /// With so many bytes of second-level cache for a thread.
-    fn with_cache(bytes: usize) -> Self {
-        let kind = if bytes < LARGE_CACHE { SMALL_L2 } else { LARGE_L2 };
-        Self {
-            kept_bytes: bytes.saturating_sub(STREAM_RESERVE).clamp(SMALL_L2.kept_bytes, LARGE_L2.kept_bytes),
-            ..kind
-        }
-    }
-
-    fn this() -> Self {
-        Self::with_cache(CACHE_INFO[1].cache_bytes)
-    }
-
-    /// What tasks cost for each of their terms, in elements of the rows.
-    fn cost<E: Scalar>(self, tasks: &[Task]) -> usize {
-        let (nr, _) = gemm::shape::<E>();
-        let mut busy = BinaryHeap::from(vec![Reverse(0); rayon::current_num_threads()]);
-        let mut read = 0;
-        for Task { panels, tokens, .. } in tasks.iter().copied() {
-            read += self.row * tokens + self.factor * panels * nr;
-            let Reverse(least) = &mut *busy.peek_mut().expect("a thread at least");
-            *least += panels * tokens;
-        }
-        let longest = busy.iter().map(|Reverse(busy)| *busy).max().expect("a thread at least");
-        read + self.idle * busy.iter().map(|Reverse(busy)| longest - busy).sum::<usize>()
-    }
-}
-
-/// What is shared out: rows by a factor in blocks of `terms` rows and `r` columns; there is at least one of each.
-#[derive(Clone, Copy)]
-pub(super) struct GemmShape {
-    pub terms: usize,
-    pub r: usize,
-    pub tokens: usize,
-    /// Values that a task keeps for every component of its strip and each token, …
-    pub kept_by_token: usize,
-    /// … and for all tokens with_grouped.
-    pub kept: usize,
-}
-
-/// What a task is: so many panels of the rank, and so many tokens.
+/// Panels of a rank block, and tokens of a task.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Tiling {
     pub panels: usize,
-    pub tokens: usize,
+    pub tile: usize,
 }
 
-/// A task: so many panels of the rank from `panel` on, for so many tokens from `start` on.
+/// A task: panels of the rank from `panel` on, for `tokens` tokens from `start` on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Task {
     pub panel: usize,
@@ -98,65 +32,57 @@ pub(super) struct Task {
 }
 
 impl Tiling {
-    /// The cut that costs least. If there are such, it is one whose tasks stay in cache, and are enough.
-    pub fn new<E: Scalar>(work: GemmShape) -> Self {
-        Self::on::<E>(Processor::this(), work)
+    /// Of the forward pass, in which a task keeps `z`.
+    pub fn forward<E: Scalar>(Sizes { b1, b2, q, r, .. }: Sizes, tokens: usize) -> Self {
+        Self::new::<E>(CACHE_INFO[1].cache_bytes, kc(q) + b1 * b2, b2, r, tokens)
     }
 
-    fn on<E: Scalar>(processor: Processor, work: GemmShape) -> Self {
-        let GemmShape { terms, r, tokens, kept_by_token, kept } = work;
-        let (nr, mr) = gemm::shape::<E>();
-        let of_rank = r.div_ceil(nr);
-        let (least, enough) = (LEAST_TILES * mr, processor.tasks * rayon::current_num_threads());
-        // Tokens that stay in cache.
-        let most = |panels: usize| {
-            let room = processor.kept_bytes / (panels * nr * size_of::<E>());
-            let by_tokens = room.saturating_sub(kc(terms) + kept);
-            by_tokens / kept_by_token / mr * mr
-        };
-        let tiles = |panels: usize| {
-            let fewest = tokens.div_ceil(most(panels).max(least));
-            let enough = enough.div_ceil(of_rank.div_ceil(panels)).min(tokens.div_ceil(4 * mr));
-            [Some(fewest), (enough > fewest).then_some(enough)].into_iter().flatten()
-        };
-        let cut = |panels, tiles| Self { panels, tokens: tokens.div_ceil(tiles).next_multiple_of(mr) };
-        let missing = |cut: &Self| {
-            let tasks = of_rank.div_ceil(cut.panels) * tokens.div_ceil(cut.tokens);
-            enough.saturating_sub(tasks)
-        };
-        let cuts = (1..=processor.strip_panels.min(of_rank))
-            // What fits none has to go in the narrowest strips.
-            .filter(|panels| *panels == 1 || most(*panels) >= least.min(tokens))
-            .flat_map(|panels| tiles(panels).map(move |tiles| cut(panels, tiles)));
-        let fewest_missing = cuts.clone().map(|cut| missing(&cut)).min();
-        cuts.filter(|cut| Some(missing(cut)) == fewest_missing)
-            .min_by_key(|cut| processor.cost::<E>(&cut.tasks::<E>(r, tokens)))
-            .expect("a panel and a token at least")
+    /// Of the backward pass, in which a task keeps `dt`, `z`, and three times the couplings.
+    pub fn backward<E: Scalar>(Sizes { b1, b2, p, r, .. }: Sizes, tokens: usize) -> Self {
+        Self::new::<E>(CACHE_INFO[1].cache_bytes, kc(p) + 3 * b1 * b2, b1 + b2, r, tokens)
     }
 
-    /// The tasks of a rank of `r`, every strip of it for one tile of tokens after the other.
+    /// Half of an L2 cache of `l2_bytes` holds what a task keeps: `kept` values for each component, and `kept_by_token` more for each
+    /// of its tokens.
+    fn new<E: Scalar>(l2_bytes: usize, kept: usize, kept_by_token: usize, r: usize, tokens: usize) -> Self {
+        let (nr, mr) = shape::<E>();
+        let panels = r.div_ceil(nr).div_ceil(BLOCKS_PER_THREAD * rayon::current_num_threads()).clamp(1, MAX_PANELS);
+        let room = (l2_bytes / 2 / (panels * nr * size_of::<E>())).saturating_sub(kept);
+        let most = (room / kept_by_token.max(1) / mr).max(MIN_TILES) * mr;
+        Self { panels, tile: balanced_chunk(tokens, most).next_multiple_of(mr).max(mr) }
+    }
+
+    /// Several tiles a task, if there are tasks enough: each task of a rank block has a gradient of the couplings of its own.
+    pub fn spanning<E: Scalar>(self, r: usize, tokens: usize) -> Self {
+        let blocks = r.div_ceil(shape::<E>().0).div_ceil(self.panels);
+        let tiles = tokens.div_ceil(self.tile);
+        let spans = (tasks_wanted() / 2).div_ceil(blocks).min(tiles);
+        Self { tile: tiles / spans * self.tile, ..self }
+    }
+
+    /// The tasks for a rank of `r`: every rank block of one tile of tokens after the other.
     ///
-    /// What is left of them once all threads had equally many is cut again, a tile of tokens for each thread: of nine tasks on two
-    /// threads, the last would take as long alone.
+    /// Those that are left over when all threads have equally many are split again, some tokens for each thread: of nine equal tasks on
+    /// two threads, the last would take as long alone.
     pub fn tasks<E: Scalar>(self, r: usize, tokens: usize) -> Vec<Task> {
-        let (nr, mr) = gemm::shape::<E>();
-        let of_rank = r.div_ceil(nr);
-        let tiles = (0..tokens).step_by(self.tokens);
-        let strips = (0..of_rank).step_by(self.panels);
-        let mut tasks: Vec<Task> = tiles
-            .flat_map(|start| strips.clone().map(move |panel| (start, panel)))
+        let (nr, mr) = shape::<E>();
+        let panels = r.div_ceil(nr);
+        let blocks = (0..panels).step_by(self.panels);
+        let mut tasks: Vec<Task> = (0..tokens)
+            .step_by(self.tile)
+            .flat_map(|start| blocks.clone().map(move |panel| (start, panel)))
             .map(|(start, panel)| Task {
                 panel,
-                panels: self.panels.min(of_rank - panel),
+                panels: self.panels.min(panels - panel),
                 start,
-                tokens: self.tokens.min(tokens - start),
+                tokens: self.tile.min(tokens - start),
             })
             .collect();
         let threads = rayon::current_num_threads();
-        for piece in tasks.split_off(tasks.len() - tasks.len() % threads) {
-            let step = piece.tokens.div_ceil(threads).next_multiple_of(mr).max(SHARED_TILES * mr);
-            let cut = |at: usize| Task { start: piece.start + at, tokens: step.min(piece.tokens - at), ..piece };
-            tasks.extend((0..piece.tokens).step_by(step).map(cut));
+        for task in tasks.split_off(tasks.len() - tasks.len() % threads) {
+            let step = task.tokens.div_ceil(threads).next_multiple_of(mr).max(SHARED_TILES * mr);
+            let share = |at: usize| Task { start: task.start + at, tokens: step.min(task.tokens - at), ..task };
+            tasks.extend((0..task.tokens).step_by(step).map(share));
         }
         tasks
     }
@@ -166,49 +92,38 @@ impl Tiling {
 mod tests {
     use super::*;
 
-    /// On a processor with a second-level cache of so many KiB.
-    fn cut(cache: usize, [terms, tokens, kept_by_token, kept, r]: [usize; 5]) -> Tiling {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
-        let work = GemmShape { terms, r, tokens, kept_by_token, kept };
-        pool.install(|| Tiling::on::<f32>(Processor::with_cache(cache << 10), work))
+    fn in_two_threads<R: Send>(body: impl FnOnce() -> R + Send) -> R {
+        rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool").install(body)
     }
 
     #[test]
-    fn tasks_stay_in_cache_and_are_enough() {
-        for (cache, least) in [(512, 8), (1024, 8), (2048, 2), (4096, 2)] {
-            for [blocks, terms, tokens, r] in
+    fn tiling_keeps_a_task_in_half_of_the_l2_cache() {
+        for l2_kib in [512, 1024, 2048, 4096] {
+            for [blocks, depth, tokens, r] in
                 [[4, 192, 512, 305], [16, 192, 512, 288], [4, 1024, 64, 1022], [2, 48, 9, 33], [4, 768, 5000, 64]]
             {
-                let kept = blocks * blocks;
-                let Tiling { panels, tokens: tile } = cut(cache, [terms, tokens, blocks, kept, r]);
-                let (nr, mr) = gemm::shape::<f32>();
+                let kept = kc(depth) + blocks * blocks;
+                let Tiling { panels, tile } =
+                    in_two_threads(|| Tiling::new::<f32>(l2_kib << 10, kept, blocks, r, tokens));
+                let (nr, mr) = shape::<f32>();
                 assert!(panels >= 1 && tile % mr == 0, "{panels} panels, {tile} tokens");
-                let values = panels * nr * (kc(terms) + kept + blocks * tile.min(tokens));
-                let kept = Processor::with_cache(cache << 10).kept_bytes;
-                assert!(values * 4 <= kept, "{panels} panels, {tile} tokens, {cache} KiB");
-                let tasks = r.div_ceil(nr).div_ceil(panels) * tokens.div_ceil(tile);
-                assert!(tasks >= least || tokens < 8 * mr, "{tasks} tasks, {cache} KiB");
+                let bytes = 4 * panels * nr * (kept + blocks * tile.min(tokens));
+                assert!(
+                    bytes <= l2_kib << 9 || tile <= MIN_TILES * mr,
+                    "{bytes} bytes, {panels} panels, {tile} tokens, {l2_kib} KiB"
+                );
             }
         }
     }
 
     #[test]
-    fn few_tokens_on_a_large_cache_are_a_strip_for_each_thread() {
-        let (nr, _) = gemm::shape::<f32>();
-        for (panels, of_rank) in [(5, 10), (3, 6), (8, 16)] {
-            assert_eq!(cut(2048, [768, 24, 4, 16, of_rank * nr]).panels, panels, "{of_rank} panels");
-        }
-    }
-
-    #[test]
-    fn pieces_are_all_of_the_work_and_what_is_left_is_shared() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
-        let (nr, mr) = gemm::shape::<f32>();
+    fn tasks_cover_every_panel_and_token_once() {
+        let (nr, mr) = shape::<f32>();
         for (panels, of_rank, tile, tokens, count) in
             [(1, 9, 64, 64, 10), (2, 9, 64, 64, 6), (1, 10, 512, 512, 10), (3, 7, 60, 100, 6), (1, 1, 12, 9, 1)]
         {
-            let cut = Tiling { panels, tokens: tile };
-            let tasks = pool.install(|| cut.tasks::<f32>(of_rank * nr, tokens));
+            let tiling = Tiling { panels, tile };
+            let tasks = in_two_threads(|| tiling.tasks::<f32>(of_rank * nr, tokens));
             assert_eq!(tasks.len(), count, "{tasks:?}");
             let mut taken = vec![0; of_rank * tokens];
             for Task { panel, panels, start, tokens: here } in tasks.iter().copied() {
@@ -219,14 +134,5 @@ mod tests {
             }
             assert!(taken.iter().all(|taken| *taken == 1), "{tasks:?}");
         }
-    }
-
-    #[test]
-    fn what_fits_nowhere_is_still_taken_in_large_pieces() {
-        let (nr, mr) = gemm::shape::<f32>();
-        let kept = SMALL_L2.kept_bytes / (nr * size_of::<f32>());
-        let Tiling { panels, tokens } = cut(1024, [12, 512, 128, kept, 9 * nr]);
-        assert_eq!(panels, 1);
-        assert!(tokens >= 4 * mr, "{tokens} tokens");
     }
 }

@@ -1,8 +1,8 @@
 //! Block-diagonal products on Flex.
 //!
-//! Groups of neighbours are read and written in place: each block is packed into panels and meets its columns of `x`, or, for a
-//! handful of tokens, is read once as it lies. Features that are dealt out to the groups one by one are brought with_grouped first, and
-//! deinterleave again afterwards ([`permute_features`]): read where they lie, each would cost a cache line.
+//! Features in grouped order are read and written in place: each block is packed and multiplies its columns of `x`, or, for up to 5
+//! tokens, is read once. Features in strided order are permuted first, and permuted back afterwards ([`permute_features`]): read in
+//! place, each would cost a cache line.
 //!
 //! f32 and f64 are native. f16 and bf16 are converted to f32 and back, which also accumulates in f32.
 
@@ -10,10 +10,10 @@ mod permute;
 
 use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference};
 use crate::Bias;
-use crate::cpu::gemm::{Epilogue, Rows, SharedOutput, alloc_uninit_with, gemm_tn, grouped_gemm};
+use crate::cpu::gemm::{Rows, gemm_tn, grouped_gemm};
 use crate::cpu::{
-    MIN_PANEL_TOKENS, Matrix, Scalar, ThreadTeam, Workspace, contiguous, dense_slice, from_native, gemv, in_native,
-    split_aligned, to_native, with_native, with_rows,
+    MIN_GEMM_TOKENS, Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice,
+    from_native, gemv, in_native, split_aligned, to_native, with_native, with_rows,
 };
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
@@ -21,8 +21,8 @@ use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 use permute::permute_features;
 
-/// Tokens whose features are brought with_grouped at a time: they stay in a cache, and blocks need not be packed often.
-const PORTION: usize = 256;
+/// Tokens whose features are permuted at a time: they stay in a cache, and blocks need not be packed often.
+const TOKEN_CHUNK: usize = 256;
 
 impl BlockDiagonalBackend for Flex {
     fn block_diagonal_product(
@@ -63,21 +63,21 @@ fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>, orders:
     if tokens * m == 0 {
         return contiguous(Vec::<E>::new(), Shape::new([tokens, m]));
     }
-    let orders = of_blocks(blocks, orders);
+    let orders = effective_orders(blocks, orders);
     let x = with_rows::<E>(x);
     let x = Matrix::<E>::of(&x, 0);
     let team = ThreadTeam::default();
-    // SAFETY: both ways write every element of the output, a token_chunk of its tokens at a time, and read none.
+    // SAFETY: the output and the buffers are this product's alone; every element is written, some tokens at a time, and none is read.
     let y = unsafe {
         alloc_uninit_with(tokens * m, |y| {
-            in_portions(tokens, orders, |start, tokens| {
+            in_token_chunks(tokens, orders, |start, tokens| {
                 let (x, y) = (x.rows(start, tokens), y.part(start * m, tokens * m));
                 match orders.output {
-                    Order::Grouped => of_neighbours(&team, x, w, bias, orders.input, y),
+                    Order::Grouped => grouped(&team, x, w, bias, orders.input, y),
                     Order::Strided => E::with_buffer(Workspace::Product, |buffer| {
-                        let [grouped] = split_aligned(buffer, [tokens * m]);
-                        of_neighbours(&team, x, w, None, orders.input, SharedOutput::new(&mut *grouped));
-                        permute_features(&team, Matrix::row_major(grouped, tokens, m, m), [blocks, p], bias, y);
+                        let [out] = split_aligned(buffer, [tokens * m]);
+                        grouped(&team, x, w, None, orders.input, SharedOutput::new(&mut *out));
+                        permute_features(&team, Matrix::row_major(out, tokens, m, m), [blocks, p], bias, y);
                     }),
                 }
             });
@@ -87,18 +87,22 @@ fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>, orders:
 }
 
 /// A single block has all features in either order.
-fn of_blocks(blocks: usize, orders: Orders) -> Orders {
+fn effective_orders(blocks: usize, orders: Orders) -> Orders {
     if blocks == 1 { Orders::default() } else { orders }
 }
 
-/// Calls `some` with the first token and the number of them, [`PORTION`] at a time if features have to be brought with_grouped.
-fn in_portions(tokens: usize, orders: Orders, mut some: impl FnMut(usize, usize)) {
-    let token_chunk = if orders == Orders::default() { tokens } else { PORTION };
-    (0..tokens).step_by(token_chunk.max(1)).for_each(|start| some(start, token_chunk.min(tokens - start)));
+/// Calls `body` with the first token and the number of them, [`TOKEN_CHUNK`] at a time if features have to be permuted.
+fn in_token_chunks(tokens: usize, orders: Orders, mut body: impl FnMut(usize, usize)) {
+    let chunk = if orders == Orders::default() { tokens } else { TOKEN_CHUNK };
+    (0..tokens).step_by(chunk.max(1)).for_each(|start| body(start, chunk.min(tokens - start)));
 }
 
-/// The product in groups of neighbours, `y [tokens, b p]`, of rows in any order.
-fn of_neighbours<E: Scalar>(
+/// The product in grouped order, `y [tokens, b p]`, of rows in any order.
+///
+/// # Safety
+///
+/// Nothing else may access `y` meanwhile.
+unsafe fn grouped<E: Scalar>(
     team: &ThreadTeam,
     x: Matrix<'_, E>,
     w: &FlexTensor,
@@ -108,32 +112,35 @@ fn of_neighbours<E: Scalar>(
 ) {
     let [blocks, p, q] = w.layout().shape().dims();
     with_grouped(team, x, blocks, order, Workspace::Shared, |x| {
-        if x.rows < MIN_PANEL_TOKENS && gemv::reads(w) {
-            // SAFETY: the output is this product's alone.
-            return unsafe { gemv::block_diagonal_gemv(team, x, w, bias, y) };
+        // SAFETY: as the caller says.
+        unsafe {
+            if x.rows < MIN_GEMM_TOKENS && gemv::reads(w) {
+                gemv::block_diagonal_gemv(team, x, w, bias, y);
+            } else {
+                let rows = Rows::of(x).expect("contiguous rows");
+                let (rows, factor) = (|k: usize| rows.depths(k * q, q), |k: usize| Matrix::of(w, k).transposed());
+                grouped_gemm(team, [blocks, x.rows, q, p], rows, factor, bias, y);
+            }
         }
-        let rows = Rows::of(x).expect("contiguous rows");
-        let of_block = |k: usize| rows.terms(k * q, q);
-        grouped_gemm(team, [blocks, x.rows, q, p], of_block, |k| Matrix::of(w, k).transposed(), bias, y);
     });
 }
 
-/// Calls `with` with the features of every group as neighbours, in the buffer `slot` if they are not yet.
+/// Calls `body` with the features in grouped order, copied to `workspace` if they are not yet.
 fn with_grouped<E: Scalar, R>(
     team: &ThreadTeam,
     x: Matrix<'_, E>,
     blocks: usize,
     order: Order,
-    slot: Workspace,
-    with: impl FnOnce(Matrix<'_, E>) -> R,
+    workspace: Workspace,
+    body: impl FnOnce(Matrix<'_, E>) -> R,
 ) -> R {
     match order {
-        Order::Grouped => with(x),
-        Order::Strided => E::with_buffer(slot, |buffer| {
+        Order::Grouped => body(x),
+        Order::Strided => E::with_buffer(workspace, |buffer| {
             let [grouped] = split_aligned(buffer, [x.rows * x.cols]);
             // SAFETY: the buffer is this call's alone.
             unsafe { permute_features(team, x, [x.cols / blocks, blocks], None, SharedOutput::new(&mut *grouped)) };
-            with(Matrix::row_major(grouped, x.rows, x.cols, x.cols))
+            body(Matrix::row_major(grouped, x.rows, x.cols, x.cols))
         }),
     }
 }
@@ -146,17 +153,16 @@ fn gradient<E: Scalar>(x: FlexTensor, dy: FlexTensor, blocks: usize, orders: Ord
     if tokens == 0 {
         return contiguous(vec![E::ZERO; blocks * p * q], Shape::new([blocks, p, q]));
     }
-    let orders = of_blocks(blocks, orders);
+    let orders = effective_orders(blocks, orders);
     let team = ThreadTeam::default();
-    // SAFETY: there are tokens, and the first of them write every element, to which the others add.
+    // SAFETY: the output is this call's alone; the first tokens, which there are, write every element, and others are added.
     let gradient = unsafe {
         alloc_uninit_with(blocks * p * q, |out| {
-            in_portions(tokens, orders, |start, tokens| {
-                let epilogue = if start == 0 { Epilogue::Store } else { Epilogue::Accumulate };
+            in_token_chunks(tokens, orders, |start, tokens| {
                 with_grouped(&team, dy.rows(start, tokens), blocks, orders.output, Workspace::Product, |dy| {
                     with_grouped(&team, x.rows(start, tokens), blocks, orders.input, Workspace::Shared, |x| {
                         let (left, right) = (|k: usize| dy.cols(k * p, p), |k: usize| x.cols(k * q, q));
-                        gemm_tn(&team, [blocks, tokens, p, q], left, right, out, epilogue);
+                        gemm_tn(&team, [blocks, tokens, p, q], left, right, out, start > 0);
                     });
                 });
             });

@@ -1,7 +1,7 @@
-//! Features in the other order: groups dealt out one by one become neighbours, or neighbours are dealt out.
+//! Permuting features between grouped and strided order: the features of a token as a matrix, transposed.
 
-use crate::cpu::gemm::{SharedOutput, transpose};
-use crate::cpu::{Matrix, Scalar, ThreadTeam, Workspace, split_aligned};
+use crate::cpu::gemm::transpose;
+use crate::cpu::{Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, split_aligned};
 use pulp::Simd;
 
 /// Tokens of a task.
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_feature_is_where_the_other_order_has_it() {
+    fn permute_features_transposes_every_token() {
         for [tokens, rows, cols] in
             [[1, 1, 1], [3, 5, 2], [9, 2, 5], [17, 40, 4], [8, 4, 33], [20, 3, 7], [5, 19, 16], [2, 16, 40]]
         {

@@ -1,68 +1,75 @@
-//! Sums over the tokens of what two operands hold of each: the gradient of a factor.
+//! The product over the tokens, `leftᵀ · right`: the gradient of a factor.
 
-use super::grouped::{Group, kc, nc, tasks_wanted};
-use super::{Epilogue, Rows, SharedOutput, Target, shape, stride_aliases_in_l1, transpose};
-use crate::cpu::{Matrix, Scalar, ThreadTeam, Workspace, split_aligned};
+use super::blocking::{kc, nc, tasks_wanted};
+use super::grouped::BlockedGemm;
+use super::{Epilogue, Rows, Target, shape, stride_aliases_in_l1, transpose};
+use crate::cpu::{Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
 use pulp::Simd;
 
 /// Rows of an output that are one task, in tiles.
-const TILES: usize = 8;
+pub(crate) const TASK_TILES: usize = 8;
 
-/// `out_k = left_kᵀ right_k`, or what `epilogue` makes of it, of `blocks` pairs `[tokens, rows]` and `[tokens, cols]`, into
-/// `[blocks, rows, cols]`.
+/// `out_k = left_kᵀ right_k` for `blocks` pairs of `[tokens, rows]` and `[tokens, cols]`, into `[blocks, rows, cols]`; added to what is
+/// there if `accumulate`.
 ///
-/// A task turns some features of the left operand around, where they stay in its cache, and multiplies the right one by them, or some
-/// of its columns where there are too few rows for the threads. So many tokens at a time that the terms of a tile stay in the
-/// first-level cache.
+/// A task transposes some columns of the left operand, where they stay in its cache, and multiplies the right one by them, or some
+/// columns of it where there are too few rows for the threads.
 ///
-/// Every element of `out` is written if there are tokens; what is added to must have been.
-pub(crate) fn gemm_tn<'a, E: Scalar>(
+/// # Safety
+///
+/// Nothing else may access `out` meanwhile. If `accumulate`, its elements must be initialised. Without tokens, nothing is written.
+///
+/// # Panics
+///
+/// If an operand is not of these sizes, or `out` is too short.
+pub(crate) unsafe fn gemm_tn<'a, E: Scalar>(
     team: &ThreadTeam,
     [blocks, tokens, rows, cols]: [usize; 4],
     left: impl Fn(usize) -> Matrix<'a, E> + Sync,
     right: impl Fn(usize) -> Matrix<'a, E> + Sync,
     out: SharedOutput<'_, E>,
-    epilogue: Epilogue<'_, E>,
+    accumulate: bool,
 ) {
     let (_, mr) = shape::<E>();
-    if blocks * rows * cols == 0 {
+    if blocks * tokens * rows * cols == 0 {
         return;
     }
-    let some = (TILES * mr).min(rows);
-    let of_rows = rows.div_ceil(some);
-    let token_chunk = kc(tokens).max(1);
-    for start in (0..tokens).step_by(token_chunk) {
-        let tokens = token_chunk.min(tokens - start);
-        let group = nc::<E>(tokens, cols);
-        let epilogue = if start == 0 { epilogue } else { Epilogue::Accumulate };
-        let groups = cols.div_ceil(group);
-        let shares = tasks_wanted().div_ceil(2 * blocks * of_rows).min(groups).max(1);
-        let share = groups.div_ceil(shares) * group;
-        let of_cols = cols.div_ceil(share);
-        team.parallel_for(blocks * of_rows * of_cols, |task| {
-            let (block, first) = (task / of_cols / of_rows, task / of_cols % of_rows * some);
-            let column = task % of_cols * share;
-            let cols_here = share.min(cols - column);
-            let left = left(block).rows(start, tokens).cols(first, some.min(rows - first));
-            let right = right(block).rows(start, tokens).cols(column, cols_here);
-            let target = Target { out, offset: (block * rows + first) * cols + column, stride: cols, epilogue };
+    let task_rows = (TASK_TILES * mr).min(rows);
+    let row_tasks = rows.div_ceil(task_rows);
+    let kc = kc(tokens);
+    let nc = nc::<E>(kc, cols);
+    let groups = cols.div_ceil(nc);
+    let shares = tasks_wanted().div_ceil(2 * blocks * row_tasks).min(groups).max(1);
+    let task_cols = groups.div_ceil(shares) * nc;
+    let col_tasks = cols.div_ceil(task_cols);
+    team.parallel_for(blocks * row_tasks * col_tasks, |task| {
+        let (block, row, column) =
+            (task / col_tasks / row_tasks, task / col_tasks % row_tasks * task_rows, task % col_tasks * task_cols);
+        let left = left(block).cols(row, task_rows.min(rows - row));
+        let right = right(block).cols(column, task_cols.min(cols - column));
+        assert!(left.rows == tokens && right.rows == tokens, "a row for every token");
+        let offset = (block * rows + row) * cols + column;
+        for start in (0..tokens).step_by(kc) {
+            let (left, right) = (left.rows(start, kc.min(tokens - start)), right.rows(start, kc.min(tokens - start)));
+            let epilogue = if accumulate || start > 0 { Epilogue::Accumulate } else { Epilogue::Store };
             E::with_buffer(Workspace::Task, |buffer| {
-                let [transposed, panels] =
-                    split_aligned(buffer, [left.cols * transposed_stride::<E>(tokens), tokens * group]);
-                let rows = pulp::Arch::new().dispatch(TransposeInto { matrix: left, buffer: transposed });
-                for first in (0..cols_here).step_by(group) {
-                    let columns = |first: usize| right.cols(first, group.min(cols_here - first));
-                    let ahead = (first + group < cols_here).then(|| columns(first + group));
-                    let (factor, panels) = (columns(first), &mut *panels);
-                    let target = target.cols(first, factor.cols);
-                    pulp::Arch::new().dispatch(Group { rows, factor, run: tokens, target, ahead, panels });
+                let lengths = [left.cols * transposed_stride::<E>(left.rows), left.rows * nc];
+                let [transposed, panels] = split_aligned(buffer, lengths);
+                let rows = transpose_rows(left, transposed);
+                for first in (0..right.cols).step_by(nc) {
+                    let columns = |first: usize| right.cols(first, nc.min(right.cols - first));
+                    let (factor, next) = (columns(first), (first + nc < right.cols).then(|| columns(first + nc)));
+                    // SAFETY: no other task has these rows and columns, and nothing else accesses `out`, as the caller says; the first
+                    // tokens have been stored to every element that others are added to.
+                    let target = unsafe { Target::new(out, offset + first, [rows.count, factor.cols], cols, epilogue) };
+                    pulp::Arch::new().dispatch(BlockedGemm { rows, factor, kc, target, next, panels: &mut *panels });
                 }
             });
-        });
-    }
+        }
+    });
 }
 
-/// Writes the columns of `matrix` as rows, [far enough deinterleave](transposed_stride), into a buffer.
+/// Writes the columns of `matrix` as rows that are [`transposed_stride`] apart into a buffer.
 #[inline(always)]
 pub(crate) fn transpose_into<'a, S: Simd, E: Scalar>(matrix: Matrix<'_, E>, buffer: &'a mut [E]) -> Rows<'a, E> {
     let stride = transposed_stride::<E>(matrix.rows);
@@ -70,25 +77,47 @@ pub(crate) fn transpose_into<'a, S: Simd, E: Scalar>(matrix: Matrix<'_, E>, buff
     Rows::in_runs(buffer, [matrix.cols, matrix.rows], stride, matrix.rows.max(1), 0)
 }
 
-/// Elements from one row to the next of a matrix [transposed around](transpose_into) that had so many rows: as many, and some more, as rows a
-/// power of two deinterleave would compete for the same few places of a cache.
-pub(crate) fn transposed_stride<E: Scalar>(rows: usize) -> usize {
+/// Elements between rows of `depth` elements such that they do not alias in the L1 cache.
+pub(crate) fn transposed_stride<E: Scalar>(depth: usize) -> usize {
     let (nr, _) = shape::<E>();
-    let padded = rows.next_multiple_of(nr) + nr;
+    let padded = depth.next_multiple_of(nr) + nr;
     if stride_aliases_in_l1::<E>(padded) { padded + nr } else { padded }
 }
 
-/// Some features of an operand.
-struct TransposeInto<'a, E: Scalar> {
-    matrix: Matrix<'a, E>,
-    buffer: &'a mut [E],
+/// [`transpose_into`] outside of SIMD code.
+pub(crate) fn transpose_rows<'a, E: Scalar>(matrix: Matrix<'_, E>, buffer: &'a mut [E]) -> Rows<'a, E> {
+    struct TransposeInto<'a, 'b, E: Scalar>(Matrix<'b, E>, &'a mut [E]);
+
+    impl<'a, E: Scalar> pulp::WithSimd for TransposeInto<'a, '_, E> {
+        type Output = Rows<'a, E>;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> Rows<'a, E> {
+            transpose_into::<S, E>(self.0, self.1)
+        }
+    }
+
+    pulp::Arch::new().dispatch(TransposeInto(matrix, buffer))
 }
 
-impl<'a, E: Scalar> pulp::WithSimd for TransposeInto<'a, E> {
-    type Output = Rows<'a, E>;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Rows<'a, E> {
-        transpose_into::<S, E>(self.matrix, self.buffer)
+/// [`gemm_tn`] as a vector `[blocks, rows, cols]`; zeros without tokens.
+///
+/// # Panics
+///
+/// If an operand is not of these sizes.
+pub(crate) fn product_over_tokens<'a, E: Scalar>(
+    sizes: [usize; 4],
+    left: impl Fn(usize) -> Matrix<'a, E> + Sync,
+    right: impl Fn(usize) -> Matrix<'a, E> + Sync,
+) -> Vec<E> {
+    let [blocks, tokens, rows, cols] = sizes;
+    if tokens == 0 {
+        return vec![E::ZERO; blocks * rows * cols];
+    }
+    // SAFETY: there are tokens, so every element is written.
+    unsafe {
+        alloc_uninit_with(blocks * rows * cols, |out| {
+            gemm_tn(&ThreadTeam::default(), sizes, left, right, out, false);
+        })
     }
 }

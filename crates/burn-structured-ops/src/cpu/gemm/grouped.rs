@@ -1,42 +1,25 @@
-//! Products that have nothing to do with each other, shared out between the threads.
+//! A grouped GEMM: independent products, side by side in one output.
 
-use super::{Epilogue, ExtraPrefetch, Rows, SharedOutput, Target, balanced_chunk, nr, pack_and_multiply, shape};
-use crate::cpu::{Matrix, Scalar, ThreadTeam, Workspace, split_aligned};
-use gemm_common::cache::CACHE_INFO;
+use super::blocking::{kc, nc, tasks_wanted};
+use super::{Epilogue, Rows, Target, nr, pack_and_gemm, shape};
+use crate::cpu::{Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
 use pulp::Simd;
 
-/// Tasks a thread should have, so that the last one to finish is not long alone.
-const TASKS_PER_THREAD: usize = 8;
-/// Bytes of a task's packed panels at the least and at the most, …
-const GROUP_BYTES: [usize; 2] = [160 << 10, 512 << 10];
-/// … and what part of a second-level cache in between: they stay there, and the next ones beside them.
-const GROUP_SHARE: usize = 4;
-/// Terms at a time at most: so many of a tile of rows stay in the first-level cache.
-const KC: usize = 512;
-
-/// Tasks that all threads with_grouped should have.
-pub(crate) fn tasks_wanted() -> usize {
-    TASKS_PER_THREAD * rayon::current_num_threads()
-}
-
-/// Terms at a time, of so many.
-pub(super) fn kc(terms: usize) -> usize {
-    balanced_chunk(terms, KC)
-}
-
-/// Columns of a factor that are packed with_grouped, of so many, so many terms at a time: as even as possible, in full_tile panels.
-pub(super) fn nc<E: Scalar>(terms: usize, cols: usize) -> usize {
-    let (nr, _) = shape::<E>();
-    let [least, most] = GROUP_BYTES;
-    let bytes = (CACHE_INFO[1].cache_bytes / GROUP_SHARE).clamp(least, most);
-    let longest = (bytes / (terms.max(1) * nr * size_of::<E>())).clamp(1, cols.div_ceil(nr)) * nr;
-    cols.div_ceil(cols.div_ceil(longest)).next_multiple_of(nr)
-}
-
-/// `y = [rows_0 F_0 | rows_1 F_1 | …] + bias`, with `blocks` factors `[terms, cols]` and `tokens` rows each.
-pub(crate) fn grouped_gemm<'a, E: Scalar>(
+/// `y = [rows_0 F_0 | rows_1 F_1 | …] + bias`, with `blocks` factors `[depth, cols]` and `tokens` rows each.
+///
+/// A task packs some columns of a factor and multiplies all tokens by them, or some tokens where there are too few columns for the
+/// threads.
+///
+/// # Safety
+///
+/// Nothing else may access `y` meanwhile.
+///
+/// # Panics
+///
+/// If an operand is not of these sizes, or `y` or the bias is too short.
+pub(crate) unsafe fn grouped_gemm<'a, E: Scalar>(
     team: &ThreadTeam,
-    [blocks, tokens, terms, cols]: [usize; 4],
+    [blocks, tokens, depth, cols]: [usize; 4],
     rows: impl Fn(usize) -> Rows<'a, E> + Sync,
     factor: impl Fn(usize) -> Matrix<'a, E> + Sync,
     bias: Option<&[E]>,
@@ -46,83 +29,103 @@ pub(crate) fn grouped_gemm<'a, E: Scalar>(
     if blocks * tokens * cols == 0 {
         return;
     }
-    let run = if rows(0).is_single_run() { kc(terms) } else { terms };
-    let group = nc::<E>(run, cols);
-    let groups = cols.div_ceil(group);
-    // A tile of rows where there are too few columns for the threads.
-    let tiles = tasks_wanted().div_ceil(2 * blocks * groups).min(tokens.div_ceil(4 * mr)).max(1);
-    let tile = tokens.div_ceil(tiles).next_multiple_of(mr);
-    let of_factors = blocks * groups;
-    let columns = |task: usize| {
-        let first = task % groups * group;
-        (task % of_factors / groups, first, group.min(cols - first))
-    };
+    let kc = if rows(0).is_single_run() { kc(depth) } else { depth };
+    let nc = nc::<E>(kc, cols);
+    let groups = cols.div_ceil(nc);
+    let chunks = tasks_wanted().div_ceil(2 * blocks * groups).min(tokens.div_ceil(4 * mr)).max(1);
+    let chunk = tokens.div_ceil(chunks).next_multiple_of(mr);
     let stride = blocks * cols;
-    team.parallel_for(of_factors * tokens.div_ceil(tile), |task| {
-        let start = task / of_factors * tile;
-        let (block, first, here) = columns(task);
-        let column = block * cols + first;
-        let epilogue = bias.map_or(Epilogue::Store, |bias| Epilogue::Bias(&bias[column..column + here]));
-        let rows = rows(block).range(start, tile.min(tokens - start));
-        // What this thread is likely to take next, if it is not one of those columns that another tile of rows has met.
+    let columns = |task: usize| {
+        let (block, first) = (task / groups % blocks, task % groups * nc);
+        (block, first, factor(block).cols(first, nc.min(cols - first)))
+    };
+    team.parallel_for(blocks * groups * tokens.div_ceil(chunk), |task| {
+        let start = task / (blocks * groups) * chunk;
+        let (block, first, factor) = columns(task);
+        let rows = rows(block).range(start, chunk.min(tokens - start));
+        // What this thread is likely to take next, unless another chunk of tokens has brought it into a cache.
         let next = task + rayon::current_num_threads();
-        let ahead = (next < of_factors).then(|| {
-            let (block, first, count) = columns(next);
-            factor(block).cols(first, count)
-        });
-        let factor = factor(block).cols(first, here);
+        let next = (next < blocks * groups).then(|| columns(next).2);
+        let column = block * cols + first;
+        let epilogue = Epilogue::bias(bias.map(|bias| &bias[column..][..factor.cols]));
+        // SAFETY: no other task has these rows and columns, and nothing else accesses `y`, as the caller says.
+        let target = unsafe { Target::new(y, start * stride + column, [rows.count, factor.cols], stride, epilogue) };
         E::with_buffer(Workspace::Task, |buffer| {
-            let [panels] = split_aligned(buffer, [run * group]);
-            let target = Target { out: y, offset: start * stride + column, stride, epilogue };
-            pulp::Arch::new().dispatch(Group { rows, factor, run, target, ahead, panels });
+            let [panels] = split_aligned(buffer, [kc * nc]);
+            pulp::Arch::new().dispatch(BlockedGemm { rows, factor, kc, target, next, panels });
         });
     });
 }
 
-/// A group of columns for one tile of rows, a run of terms at a time. Nothing else may access these elements of its target.
-pub(super) struct Group<'a, E: Scalar> {
+/// Stores `rows · factor` to the target on this thread, packed [`packed_len`] elements at a time.
+///
+/// # Panics
+///
+/// If the operands do not fit each other or the target, or `panels` is too short.
+pub(crate) fn blocked_gemm<E: Scalar>(
+    rows: Rows<'_, E>,
+    factor: Matrix<'_, E>,
+    target: Target<'_, E>,
+    panels: &mut [E],
+) {
+    pulp::Arch::new().dispatch(BlockedGemm { rows, factor, kc: kc(factor.rows), target, next: None, panels });
+}
+
+/// Elements that [`blocked_gemm`] packs at a time of a factor `[depth, cols]`.
+pub(crate) fn packed_len<E: Scalar>(depth: usize, cols: usize) -> usize {
+    kc(depth) * cols.next_multiple_of(shape::<E>().0)
+}
+
+/// `rows · factor`, packed `kc` deep at a time.
+pub(super) struct BlockedGemm<'a, E: Scalar> {
     pub rows: Rows<'a, E>,
     pub factor: Matrix<'a, E>,
-    /// Terms at a time.
-    pub run: usize,
+    pub kc: usize,
     pub target: Target<'a, E>,
-    /// The next factor.
-    pub ahead: Option<Matrix<'a, E>>,
-    /// Room for a run of terms in full_tile panels.
+    /// The factor of the next product.
+    pub next: Option<Matrix<'a, E>>,
+    /// Room for a packed block of the factor.
     pub panels: &'a mut [E],
 }
 
-impl<E: Scalar> pulp::WithSimd for Group<'_, E> {
+impl<E: Scalar> pulp::WithSimd for BlockedGemm<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, factor: all, run, target, ahead, panels } = self;
-        assert_eq!(rows.terms, all.rows, "sizes of a product");
-        let nr = all.cols.next_multiple_of(nr::<S, E>());
-        let mut start = 0;
-        loop {
-            let here = run.min(all.rows - start);
-            let after = start + here;
-            let ahead = match ahead {
-                _ if after < all.rows => Some(all.rows(after, run.min(all.rows - after))),
-                other => other.map(|next| next.rows(0, run.min(next.rows))),
-            };
-            let (rows, target) = match here {
-                full_tile if full_tile == all.rows => (rows, target),
-                _ if start == 0 => (rows.terms(start, here), target),
-                _ => (rows.terms(start, here), target.accumulate()),
-            };
-            let (factor, panels) = (all.rows(start, here), &mut panels[..here * nr]);
-            // SAFETY: whoever makes a group is alone with its rows and columns, and has written what it adds to; what later runs add
-            // to, the first one has.
-            unsafe {
-                pack_and_multiply(simd, rows, factor, panels, factor.cols, target, ahead, &mut ExtraPrefetch::default())
-            };
-            start = after;
-            if start == all.rows {
-                break;
-            }
+        let Self { rows, factor, kc, target, next, panels } = self;
+        let width = factor.cols.next_multiple_of(nr::<S, E>());
+        let next = next.map(|next| next.rows(0, kc.min(next.rows)));
+        if factor.rows <= kc {
+            return pack_and_gemm(simd, rows, factor, &mut panels[..factor.rows * width], target, next);
         }
+        let block = |start: usize| factor.rows(start, kc.min(factor.rows - start));
+        for start in (0..factor.rows).step_by(kc) {
+            let (here, end) = (block(start), start + kc);
+            // SAFETY: the first block has been stored to every element.
+            let target = if start == 0 { target } else { unsafe { target.accumulate() } };
+            let next = if end < factor.rows { Some(block(end)) } else { next };
+            pack_and_gemm(simd, rows.depths(start, here.rows), here, &mut panels[..here.rows * width], target, next);
+        }
+    }
+}
+
+/// The [`grouped_gemm`] as a vector `[tokens, blocks · cols]`.
+///
+/// # Panics
+///
+/// If an operand is not of these sizes, or the bias is too short.
+pub(crate) fn grouped_product<'a, E: Scalar>(
+    sizes: [usize; 4],
+    rows: impl Fn(usize) -> Rows<'a, E> + Sync,
+    factor: impl Fn(usize) -> Matrix<'a, E> + Sync,
+    bias: Option<&[E]>,
+) -> Vec<E> {
+    let [blocks, tokens, _, cols] = sizes;
+    // SAFETY: the product writes every element of its output.
+    unsafe {
+        alloc_uninit_with(tokens * blocks * cols, |y| {
+            grouped_gemm(&ThreadTeam::default(), sizes, rows, factor, bias, y);
+        })
     }
 }

@@ -1,310 +1,229 @@
-//! Rows times panels: tile after tile, written where the caller wants them.
+//! The macro-kernel: rows times packed panels, tile after tile, stored through an epilogue.
 
-use super::blocking::{aliases_in_l1, packing_tile_of, prefetch_interval, prefetch_steps};
-use super::microkernel::{PackDestination, Terms, microkernel};
+use super::blocking::{aliases_in_l1, packing_rows, tile_rows};
+use super::microkernel::microkernel;
 use super::pack::pack;
-use super::prefetch::{ExtraPrefetch, PrefetchCursor, PrefetchSchedule};
+use super::prefetch::{PrefetchCursor, prefetch_interval};
 use super::{Rows, Target, nr};
 use crate::cpu::{Matrix, Scalar};
 use pulp::Simd;
 
-/// `rows · panels` for `cols` columns.
-///
-/// Meanwhile what is `ahead`, which is needed next, is asked for in equal shares, so that memory is at work while the arithmetic
-/// is, and so is what is `beside`. A matrix of which neither rows nor columns are contiguous is not asked for.
-///
-/// # Safety
-///
-/// Nothing else may access these elements of the target meanwhile. What is added to must have been written.
+/// Stores `rows · panels` to the target.
 ///
 /// # Panics
 ///
-/// If the panels, the bias or the target are too short.
+/// If the panels do not hold every column of the target, or the target has fewer rows.
 #[inline(always)]
-pub(crate) unsafe fn multiply_panels<S: Simd, E: Scalar>(
+pub(crate) fn gemm_packed<S: Simd, E: Scalar>(simd: S, rows: Rows<'_, E>, panels: &[E], target: Target<'_, E>) {
+    row_tiles(simd, rows, panels, target, &mut PrefetchCursor::new::<S>(None, rows, 1, 0));
+}
+
+/// [`gemm_packed`] with prefetches.
+#[inline(always)]
+fn row_tiles<S: Simd, E: Scalar>(
     simd: S,
     rows: Rows<'_, E>,
     panels: &[E],
-    cols: usize,
     target: Target<'_, E>,
-    ahead: Option<Matrix<'_, E>>,
-    beside: &mut ExtraPrefetch<E>,
+    cursor: &mut PrefetchCursor<E>,
 ) {
-    if rows.count == 0 || cols == 0 {
-        return;
-    }
-    let nr = nr::<S, E>();
-    assert!(panels.len() >= cols.div_ceil(nr) * rows.terms * nr, "panels for every column");
-    target.check(rows.count, cols);
-    let mut needed = PrefetchSchedule::new(ahead, prefetch_steps::<S, E>(rows, cols), beside);
-    // SAFETY: sizes as asserted, exclusive access as the caller says.
-    unsafe { tiles(simd, rows, panels, cols, target, &mut needed) };
-}
-
-/// [`pack`] and [`multiply_panels`] in one: packs `factor` into `panels`, and multiplies rows by it.
-///
-/// The first tile of rows meets the factor where it lies, if its rows are contiguous, and leaves it in panels for the tiles after
-/// it: waiting for memory and copying then happen beside arithmetic, and not before it.
-///
-/// # Safety
-///
-/// As [`multiply_panels`].
-///
-/// # Panics
-///
-/// If the panels have another length than the packed factor, the factor has more columns than are asked for, or the bias or the
-/// target are too short.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(crate) unsafe fn pack_and_multiply<S: Simd, E: Scalar>(
-    simd: S,
-    rows: Rows<'_, E>,
-    factor: Matrix<'_, E>,
-    panels: &mut [E],
-    cols: usize,
-    target: Target<'_, E>,
-    ahead: Option<Matrix<'_, E>>,
-    beside: &mut ExtraPrefetch<E>,
-) {
-    let nr = nr::<S, E>();
-    assert!(factor.rows == rows.terms && factor.cols <= cols, "sizes of a product");
-    assert_eq!(panels.len(), cols.div_ceil(nr) * rows.terms * nr, "room for every panel of the product");
-    target.check(rows.count, cols);
-    let in_place = factor.col_stride == 1 && factor.row_stride >= 0 && rows.terms > 0;
-    let packing = rows.range(0, if in_place { packing_tile_of::<S, E>(rows) } else { 0 });
-    let others = rows.range(packing.count, rows.count - packing.count);
-    let mut needed = PrefetchSchedule::new(ahead, prefetch_steps::<S, E>(rows, cols), beside);
-    // SAFETY: sizes as asserted, exclusive access as the caller says.
-    unsafe {
-        match packing.count {
-            0 => pack::<S, E>(factor, panels),
-            12 => packing_group::<S, E, 12>(simd, packing, factor, panels, cols, target, &mut needed),
-            8 => packing_group::<S, E, 8>(simd, packing, factor, panels, cols, target, &mut needed),
-            _ => packing_group::<S, E, 6>(simd, packing, factor, panels, cols, target, &mut needed),
-        }
-        tiles(simd, others, panels, cols, target.rows_from(packing.count), &mut needed);
-    }
-}
-
-/// Rows by columns, tile after tile.
-///
-/// # Safety
-///
-/// As [`multiply_panels`], whose assertions must hold.
-#[inline(always)]
-unsafe fn tiles<S: Simd, E: Scalar>(
-    simd: S,
-    rows: Rows<'_, E>,
-    panels: &[E],
-    cols: usize,
-    target: Target<'_, E>,
-    needed: &mut PrefetchSchedule<'_, E>,
-) {
+    assert!(panels.len() >= target.cols.div_ceil(nr::<S, E>()) * rows.depth * nr::<S, E>(), "panels for every column");
     let mut row = 0;
-    macro_rules! groups {
+    macro_rules! tiles {
         ($rows:literal) => {
             while rows.count - row >= $rows {
-                let (here, target) = (rows.range(row, $rows), target.rows_from(row));
+                row_tile::<S, E, $rows>(simd, rows.range(row, $rows), panels, target.rows_from(row), cursor);
                 row += $rows;
-                let next = rows.range(row, $rows.min(rows.count - row));
-                needed.rows = PrefetchCursor::in_panels(next).in_steps(prefetch_steps::<S, E>(here, cols));
-                // SAFETY: as the caller says.
-                unsafe { group::<S, E, $rows>(simd, here, panels, cols, target, needed) };
             }
         };
     }
     if S::REGISTER_COUNT >= 32 {
         if !aliases_in_l1(rows) {
-            groups!(12);
+            tiles!(12);
         }
-        groups!(8);
+        tiles!(8);
     }
-    groups!(6);
-    groups!(4);
-    groups!(2);
-    groups!(1);
+    tiles!(6);
+    tiles!(4);
+    tiles!(2);
+    tiles!(1);
 }
 
-/// The product of `R` rows, whose values stay in the first-level cache, with one panel after the other.
+/// Packs `factor [depth, cols]` into `panels` and stores `rows · factor` to the target.
 ///
-/// # Safety
+/// If the rows of the factor are contiguous, the first tile reads them in place and packs them for the tiles after it ("fused
+/// packing"): loads from memory then overlap with arithmetic. Meanwhile `next`, the factor of the next product, is prefetched. Columns of
+/// the target beyond the factor's are zero.
 ///
-/// As [`multiply_panels`], whose assertions must hold.
+/// # Panics
+///
+/// If the panels have another length than the packed target columns, the factor does not fit the rows and the target, or the target
+/// has fewer rows.
 #[inline(always)]
-unsafe fn group<S: Simd, E: Scalar, const R: usize>(
-    simd: S,
-    rows: Rows<'_, E>,
-    panels: &[E],
-    cols: usize,
-    target: Target<'_, E>,
-    needed: &mut PrefetchSchedule<'_, E>,
-) {
-    let nr = nr::<S, E>();
-    for first in (0..cols).step_by(nr) {
-        // SAFETY: a panel for every column, the rest as the caller says.
-        unsafe {
-            let panel = panels.as_ptr().add(first * rows.terms);
-            packed_panel::<S, E, R>(simd, rows, panel, nr.min(cols - first), target.cols_from(first), needed);
-        }
-    }
-}
-
-/// The first [`group`] of a factor that is packed on the way.
-///
-/// # Safety
-///
-/// As [`pack_and_multiply`], whose assertions must hold.
-#[inline(always)]
-unsafe fn packing_group<S: Simd, E: Scalar, const R: usize>(
+pub(crate) fn pack_and_gemm<S: Simd, E: Scalar>(
     simd: S,
     rows: Rows<'_, E>,
     factor: Matrix<'_, E>,
     panels: &mut [E],
-    cols: usize,
     target: Target<'_, E>,
-    needed: &mut PrefetchSchedule<'_, E>,
+    next: Option<Matrix<'_, E>>,
+) {
+    let nr = nr::<S, E>();
+    assert!(factor.rows == rows.depth && factor.cols <= target.cols, "sizes of a product");
+    assert_eq!(panels.len(), target.cols.div_ceil(nr) * rows.depth * nr, "room for every panel of the product");
+    let in_place = factor.col_stride == 1 && factor.row_stride >= 0 && rows.depth > 0;
+    let packing = if in_place { packing_rows::<S, E>(rows) } else { 0 };
+    let first = rows.range(0, packing);
+    let mut cursor = PrefetchCursor::new::<S>(next, rows, tile_rows::<S, E>(rows), target.cols);
+    match packing {
+        12 => packing_row_tile::<S, E, 12>(simd, first, factor, panels, target, &mut cursor),
+        8 => packing_row_tile::<S, E, 8>(simd, first, factor, panels, target, &mut cursor),
+        6 => packing_row_tile::<S, E, 6>(simd, first, factor, panels, target, &mut cursor),
+        _ => pack::<S, E>(factor, panels),
+    }
+    let rows = rows.range(packing, rows.count - packing);
+    row_tiles(simd, rows, panels, target.rows_from(packing), &mut cursor);
+}
+
+/// `R` rows, which stay in the L1 cache, times one panel after the other.
+#[inline(always)]
+fn row_tile<S: Simd, E: Scalar, const R: usize>(
+    simd: S,
+    rows: Rows<'_, E>,
+    panels: &[E],
+    target: Target<'_, E>,
+    cursor: &mut PrefetchCursor<E>,
+) {
+    let nr = nr::<S, E>();
+    for first in (0..target.cols).step_by(nr) {
+        let target = target.cols(first, nr.min(target.cols - first));
+        packed_tile::<S, E, R>(simd, rows, &panels[first * rows.depth..], target, cursor);
+    }
+}
+
+/// The first [`row_tile`] of a factor, which it packs.
+#[inline(always)]
+fn packing_row_tile<S: Simd, E: Scalar, const R: usize>(
+    simd: S,
+    rows: Rows<'_, E>,
+    factor: Matrix<'_, E>,
+    panels: &mut [E],
+    target: Target<'_, E>,
+    cursor: &mut PrefetchCursor<E>,
 ) {
     let (nr, lanes) = (nr::<S, E>(), E::lanes::<S>());
-    for (index, panel) in panels.chunks_exact_mut(rows.terms * nr).enumerate() {
+    for (index, panel) in panels.chunks_exact_mut(rows.depth * nr).enumerate() {
         let first = index * nr;
-        let (strip, target) = (factor.cols(first, nr.min(factor.cols - first)), target.cols_from(first));
-        let cols = nr.min(cols - first);
-        let source = Terms { start: strip.onwards().as_ptr(), stride: strip.row_stride as usize };
-        let packed_to = PackDestination(panel.as_mut_ptr());
-        if strip.cols == nr {
-            // SAFETY: the strip has the rows' terms and a panel's columns, the panel room for them.
-            unsafe { full_tile::<S, E, R, 2, true>(simd, rows, source, packed_to, target, needed) };
-        } else if strip.cols == lanes && cols == lanes {
-            // SAFETY: as above, for half of a panel.
-            unsafe { full_tile::<S, E, R, 1, true>(simd, rows, source, packed_to, target, needed) };
-            panel.chunks_exact_mut(nr).for_each(|term| term[lanes..].fill(E::ZERO));
+        let target = target.cols(first, nr.min(target.cols - first));
+        let columns = factor.cols(first.min(factor.cols), nr.min(factor.cols.saturating_sub(first)));
+        let source = Panel { data: columns.storage_from_first(), stride: columns.row_stride as usize };
+        if columns.cols == nr {
+            target.store_tile(simd, k_loop::<S, E, R, 2, true>(simd, rows, source, panel, cursor));
+        } else if columns.cols == lanes && target.cols == lanes {
+            target.store_tile(simd, k_loop::<S, E, R, 1, true>(simd, rows, source, panel, cursor));
+            panel.chunks_exact_mut(nr).for_each(|depth| depth[lanes..].fill(E::ZERO));
         } else {
-            pack::<S, E>(strip, panel);
-            // SAFETY: the panel is packed, the rest as the caller says.
-            unsafe { packed_panel::<S, E, R>(simd, rows, panel.as_ptr(), cols, target, needed) };
+            pack::<S, E>(columns, panel);
+            packed_tile::<S, E, R>(simd, rows, panel, target, cursor);
         }
     }
 }
 
-/// The product of `R` rows with `cols` columns of one panel.
-///
-/// # Safety
-///
-/// The panel must hold all terms of the rows, and the target the product, to which access must be exclusive. What is added to must
-/// have been written.
+/// `R` rows times the first columns of one packed panel, as many as the target has.
 #[inline(always)]
-unsafe fn packed_panel<S: Simd, E: Scalar, const R: usize>(
+fn packed_tile<S: Simd, E: Scalar, const R: usize>(
     simd: S,
     rows: Rows<'_, E>,
-    panel: *const E,
-    cols: usize,
+    panel: &[E],
     target: Target<'_, E>,
-    needed: &mut PrefetchSchedule<'_, E>,
+    cursor: &mut PrefetchCursor<E>,
 ) {
     let (nr, lanes) = (nr::<S, E>(), E::lanes::<S>());
-    let (source, packed_to) = (Terms { start: panel, stride: nr }, PackDestination::none());
-    if cols == nr {
-        // SAFETY: as the caller says.
-        return unsafe { full_tile::<S, E, R, 2, false>(simd, rows, source, packed_to, target, needed) };
-    }
-    if cols == lanes {
-        // SAFETY: as the caller says.
-        return unsafe { full_tile::<S, E, R, 1, false>(simd, rows, source, packed_to, target, needed) };
-    }
-    let mut sums = [[E::splat(simd, E::ZERO); 2]; R];
-    if cols < lanes {
-        let mut halves = [[E::splat(simd, E::ZERO)]; R];
-        // SAFETY: as the caller says.
-        unsafe { k_loop::<S, E, R, 1, false>(simd, rows, source, packed_to, &mut halves, needed) };
-        for (sum, half) in sums.iter_mut().zip(halves) {
-            sum[0] = half[0];
+    let source = Panel { data: panel, stride: nr };
+    match target.cols {
+        cols if cols == nr => target.store_tile(simd, k_loop::<S, E, R, 2, false>(simd, rows, source, &mut [], cursor)),
+        cols if cols == lanes => {
+            target.store_tile(simd, k_loop::<S, E, R, 1, false>(simd, rows, source, &mut [], cursor))
         }
-    } else {
-        // SAFETY: as the caller says.
-        unsafe { k_loop::<S, E, R, 2, false>(simd, rows, source, packed_to, &mut sums, needed) };
+        cols if cols < lanes => {
+            let sums = k_loop::<S, E, R, 1, false>(simd, rows, source, &mut [], cursor);
+            store_partial::<E, _, R>(target, &sums);
+        }
+        _ => {
+            let sums = k_loop::<S, E, R, 2, false>(simd, rows, source, &mut [], cursor);
+            store_partial::<E, _, R>(target, &sums);
+        }
     }
+}
+
+/// Stores the first columns of `R` rows of sums.
+#[inline(always)]
+fn store_partial<E: Scalar, T: bytemuck::Pod, const R: usize>(target: Target<'_, E>, sums: &[T; R]) {
     for (i, sums) in sums.iter().enumerate() {
-        let sums: &[E] = &bytemuck::cast_slice(bytemuck::bytes_of(sums))[..cols];
-        // SAFETY: as the caller says.
-        unsafe { target.store_partial_tile(i, sums) };
+        let sums: &[E] = bytemuck::cast_slice(bytemuck::bytes_of(sums));
+        target.store_partial_tile(i, &sums[..target.cols]);
     }
 }
 
-/// The product of `R` rows with the first `V` vectors of a panel, all of which are wanted.
+/// Columns of a factor, packed or in place: those of depth `k` begin at `data[k · stride]`.
+#[derive(Clone, Copy)]
+struct Panel<'a, E> {
+    data: &'a [E],
+    stride: usize,
+}
+
+/// The sums of `R` rows times the first `V` vectors of a panel over the whole depth; packs the panel if `PACK`.
 ///
-/// # Safety
+/// # Panics
 ///
-/// As [`packed_panel`] and [`k_loop`].
+/// If there are fewer rows, or the panel or the packed one is too short.
 #[inline(always)]
-unsafe fn full_tile<S: Simd, E: Scalar, const R: usize, const V: usize, const COPY: bool>(
+fn k_loop<S: Simd, E: Scalar, const R: usize, const V: usize, const PACK: bool>(
     simd: S,
     rows: Rows<'_, E>,
-    source: Terms<E>,
-    packed_to: PackDestination<E>,
-    target: Target<'_, E>,
-    needed: &mut PrefetchSchedule<'_, E>,
-) {
+    panel: Panel<'_, E>,
+    packed: &mut [E],
+    cursor: &mut PrefetchCursor<E>,
+) -> [[E::Vector<S>; V]; R] {
+    let nr = nr::<S, E>();
+    let Panel { data, stride } = panel;
     let mut sums = [[E::splat(simd, E::ZERO); V]; R];
-    // SAFETY: as the caller says.
-    unsafe {
-        k_loop::<S, E, R, V, COPY>(simd, rows, source, packed_to, &mut sums, needed);
-        target.store_tile(simd, sums);
+    if rows.depth == 0 {
+        return sums;
     }
-}
-
-/// One tile over all runs of its rows, pausing to ask for what comes next.
-///
-/// # Safety
-///
-/// All terms of the rows must be readable at `source`, as [`tile`] reads them, and writable at `packed_to` if `COPY`.
-#[inline(always)]
-unsafe fn k_loop<S: Simd, E: Scalar, const R: usize, const V: usize, const COPY: bool>(
-    simd: S,
-    rows: Rows<'_, E>,
-    source: Terms<E>,
-    packed_to: PackDestination<E>,
-    sums: &mut [[E::Vector<S>; V]; R],
-    needed: &mut PrefetchSchedule<'_, E>,
-) {
-    // A copy that the compiler can keep in registers.
-    let mut local = *sums;
-    let mut term = 0;
-    let mut run_data = rows.data.as_ptr();
-    while term < rows.terms {
-        let run = rows.run.min(rows.terms - term);
-        let step = if needed.is_empty() { run } else { prefetch_interval::<S>() };
-        let mut data = run_data;
-        for first in (0..run).step_by(step) {
-            needed.fetch();
-            let here = step.min(run - first);
-            let packed_to = packed_to.from::<S>(term + first);
-            // SAFETY: rows lie within their data (checked when they are made), the rest as the caller says.
+    assert!(rows.count >= R && data.len() >= (rows.depth - 1) * stride + V * E::lanes::<S>(), "operands of a tile");
+    assert!(!PACK || packed.len() >= rows.depth * nr, "room for a packed panel");
+    for (run_first, run, run_depth) in rows.runs() {
+        let interval = if cursor.is_empty() { run_depth } else { prefetch_interval::<S>() };
+        for start in (0..run_depth).step_by(interval) {
+            cursor.step();
+            let (first, depth) = (run_first + start, interval.min(run_depth - start));
+            // SAFETY: rows lie within their data by construction; the panel and the packed one are as long as asserted.
             unsafe {
-                let source = source.from(term + first);
-                microkernel::<S, E, R, V, COPY>(simd, data, rows.row_stride, here, source, packed_to, &mut local);
+                let (run, panel) = (run.add(start), data.as_ptr().add(first * stride));
+                let packed = packed.as_mut_ptr().wrapping_add(first * nr);
+                microkernel::<S, E, R, V, PACK>(simd, run, rows.row_stride, depth, panel, stride, packed, &mut sums);
             }
-            data = data.wrapping_add(here);
         }
-        term += run;
-        run_data = run_data.wrapping_add(rows.run_stride);
     }
-    *sums = local;
+    sums
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::SharedOutput;
+    use crate::cpu::gemm::Epilogue;
     use crate::cpu::gemm::blocking::L1_SET_STRIDE;
-    use crate::cpu::gemm::{Epilogue, SharedOutput};
-    use crate::cpu::runtime::on_every_processor;
+    use crate::cpu::runtime::on_every_instruction_set;
 
-    /// A product of either kind, onto what was there before; the panels that it leaves come with it.
+    /// A product onto what was there before, packed separately or fused; returns the panels and the output.
     #[derive(Clone, Copy)]
     struct Product<'a, E: Scalar> {
         x: Matrix<'a, E>,
         factor: Matrix<'a, E>,
         epilogue: Epilogue<'a, E>,
-        on_the_way: bool,
+        fused: bool,
         before: &'a [E],
     }
 
@@ -313,32 +232,26 @@ mod tests {
 
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) -> [Vec<E>; 2] {
-            let Self { x, factor, epilogue, on_the_way, before } = self;
+            let Self { x, factor, epilogue, fused, before } = self;
             let mut y = before.to_vec();
             let mut panels = vec![E::NAN; factor.cols.div_ceil(nr::<S, E>()) * factor.rows * nr::<S, E>()];
-            let target = Target { out: SharedOutput::new(&mut y), offset: 2, stride: factor.cols + 3, epilogue };
-            let (rows, ahead) = (Rows::of(x).expect("contiguous rows"), Some(factor));
-            // A line or a few for each pause.
-            let read = PrefetchCursor::new(Some(x.rows(0, x.rows.min(1))));
-            let beside = &mut ExtraPrefetch { read, write: PrefetchCursor::default() }
-                .in_steps(prefetch_steps::<S, E>(rows, factor.cols));
-            // SAFETY: the output is this test's alone.
-            unsafe {
-                if on_the_way {
-                    pack_and_multiply(simd, rows, factor, &mut panels, factor.cols, target, ahead, beside);
-                } else {
-                    pack::<S, E>(factor, &mut panels);
-                    multiply_panels(simd, rows, &panels, factor.cols, target, ahead, beside);
-                }
+            // SAFETY: the output is this test's alone, and initialised.
+            let target =
+                unsafe { Target::new(SharedOutput::new(&mut y), 2, [x.rows, factor.cols], factor.cols + 3, epilogue) };
+            let rows = Rows::of(x).expect("contiguous rows");
+            if fused {
+                pack_and_gemm(simd, rows, factor, &mut panels, target, Some(factor));
+            } else {
+                pack::<S, E>(factor, &mut panels);
+                gemm_packed(simd, rows, &panels, target);
             }
-            assert!(beside.read.is_empty() || !cfg!(target_arch = "x86_64"), "as many pauses as were counted");
             [panels, y]
         }
     }
 
     fn check<E: Scalar + PartialEq + std::fmt::Debug>(number: impl Fn(usize) -> E) {
         let values: Vec<E> = (0..1 << 15).map(number).collect();
-        for [count, terms, cols] in [
+        for [count, depth, cols] in [
             [1, 3, 5],
             [5, 40, 16],
             [14, 50, 48],
@@ -354,12 +267,12 @@ mod tests {
             [0, 4, 4],
             [7, 0, 9],
         ] {
-            let near = Matrix::row_major(&values[7..], count, terms, terms + 1);
-            let competing = Matrix::row_major(&values[7..], count, terms, L1_SET_STRIDE / size_of::<E>());
-            let by_row = Matrix::row_major(&values, terms, cols, cols + 2);
-            let by_column = Matrix::row_major(&values, cols, terms, terms + 1).transposed();
+            let contiguous = Matrix::row_major(&values[7..], count, depth, depth + 1);
+            let aliasing = Matrix::row_major(&values[7..], count, depth, L1_SET_STRIDE / size_of::<E>());
+            let by_row = Matrix::row_major(&values, depth, cols, cols + 2);
+            let by_column = Matrix::row_major(&values, cols, depth, depth + 1).transposed();
             let factors = [by_row, by_column, by_row.cols(0, 1.min(cols))];
-            for (x, factor) in factors.into_iter().flat_map(|factor| [(near, factor), (competing, factor)]) {
+            for (x, factor) in factors.into_iter().flat_map(|factor| [(contiguous, factor), (aliasing, factor)]) {
                 let bias = &values[3..3 + factor.cols];
                 for (of, epilogue) in
                     [Epilogue::Store, Epilogue::Accumulate, Epilogue::Bias(bias)].into_iter().enumerate()
@@ -373,14 +286,15 @@ mod tests {
                             Epilogue::Accumulate => before[at],
                             Epilogue::Bias(bias) => bias[col],
                         };
-                        expected[at] = (0..terms).fold(start, |sum, k| x.at(row, k).mul_add(factor.at(k, col), sum));
+                        expected[at] = (0..depth).fold(start, |sum, k| x.at(row, k).mul_add(factor.at(k, col), sum));
                     }
-                    let [ways, others] = [true, false]
-                        .map(|on_the_way| on_every_processor(Product { x, factor, epilogue, on_the_way, before }));
-                    for (processor, ([packed, y], [packed_before, y_of_packed])) in ways.iter().zip(&others).enumerate()
+                    let [fused, separate] = [true, false]
+                        .map(|fused| on_every_instruction_set(Product { x, factor, epilogue, fused, before }));
+                    for (processor, ([packed, y], [packed_before, y_of_packed])) in
+                        fused.iter().zip(&separate).enumerate()
                     {
                         let case = format!(
-                            "{count} × {terms} × {}, stride {}, epilogue {of}, processor {processor}",
+                            "{count} × {depth} × {}, stride {}, epilogue {of}, instruction set {processor}",
                             factor.cols, x.row_stride
                         );
                         assert_eq!(packed, packed_before, "{case}");
@@ -398,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn packing_on_the_way_gives_the_same_product_and_the_same_panels() {
+    fn fused_packing_gives_the_same_product_and_panels() {
         check(|at| f32::from(number(at)));
         check(|at| f64::from(number(at)));
     }

@@ -1,16 +1,21 @@
-//! Matrix products out of packed panels, for structures that a general GEMM serves badly.
+//! Products out of packed panels.
 //!
-//! A structured product is a chain of many small products with something in between. A general GEMM packs its operands
-//! anew in every call, leaves its result in memory in one order and takes the next operand in that order alone. Here the
-//! tasks are separate: a strip of a factor is packed (`pack.rs`) once into panels, and a tile (`tile.rs`) of rows meets a
-//! panel wherever its rows lie and wherever its result has to go. On one core of an AVX2 processor the tiles reach 95 to 98 % of
-//! the arithmetic peak out of its caches.
+//! A structured product is a chain of small products with something in between. A general GEMM library packs its operands anew in every
+//! call, stores its result in one order and reads the next operand in that order alone. Here these are separate, with the words of BLIS
+//! (Van Zee, van de Geijn, *BLIS: A Framework for Rapidly Instantiating BLAS Functionality*, ACM TOMS 2015):
 //!
-//! # Panels
+//! ```text
+//! pack.rs          a factor into panels: NR columns wide, depth after depth, missing columns zero
+//! microkernel.rs   MR rows times one panel, summed in registers
+//! macrokernel.rs   rows times panels, tile after tile, packing the factor as the first tile reads it
+//! epilogue.rs      what happens to a tile as it is stored: store, accumulate, bias
+//! prefetch.rs      the next factor, prefetched meanwhile
+//! blocking.rs      KC, NC and tasks, from the caches and the threads
+//! grouped.rs       grouped GEMM; gemm_tn.rs: products over the tokens
+//! ```
 //!
-//! A panel holds [`nr`] columns of a factor, term by term: element `(k, c)` at `k · nr + c`. Columns missing from the last
-//! panel are zero. `nr` is two vector registers, so that a tile of six rows (twelve where there are 32 registers) fills
-//! the registers with sums and every loaded value is used as often as possible.
+//! Rows are read in place, and may lie in several runs. `NR` is two vector registers and `MR` 6 rows (12 with 32 registers), so that
+//! the register tile fills the registers and each loaded value is used as often as possible.
 
 mod blocking;
 mod epilogue;
@@ -23,25 +28,24 @@ mod prefetch;
 mod rows;
 mod transpose;
 
-pub(crate) use blocking::{L1_SET_STRIDE, balanced_chunk, prefetch_steps, stride_aliases_in_l1, tile_of};
-pub(crate) use epilogue::{Epilogue, SharedOutput, Target, alloc_uninit_with};
-pub(crate) use gemm_tn::{gemm_tn, transpose_into, transposed_stride};
-pub(crate) use grouped::{grouped_gemm, tasks_wanted};
-pub(crate) use macrokernel::{multiply_panels, pack_and_multiply};
-pub(crate) use prefetch::{ExtraPrefetch, PrefetchCursor};
+pub(crate) use blocking::{L1_SET_STRIDE, balanced_chunk, stride_aliases_in_l1, tasks_wanted};
+pub(crate) use epilogue::{Epilogue, Target};
+pub(crate) use gemm_tn::{TASK_TILES, gemm_tn, product_over_tokens, transpose_into, transpose_rows, transposed_stride};
+pub(crate) use grouped::{blocked_gemm, grouped_gemm, grouped_product, packed_len};
+pub(crate) use macrokernel::{gemm_packed, pack_and_gemm};
 pub(crate) use rows::Rows;
 pub(crate) use transpose::transpose;
 
-use super::Scalar;
+use crate::cpu::Scalar;
 use pulp::Simd;
 
-/// Columns of a panel.
+/// Columns of a panel and of the register tile.
 #[inline(always)]
 pub(crate) fn nr<S: Simd, E: Scalar>() -> usize {
     2 * E::lanes::<S>()
 }
 
-/// Rows of the largest tile.
+/// Rows of the register tile.
 #[inline(always)]
 pub(crate) fn mr<S: Simd>() -> usize {
     if S::REGISTER_COUNT >= 32 { 12 } else { 6 }

@@ -1,74 +1,72 @@
-//! Bringing a strip of a factor into panels.
+//! Packing a factor into panels.
 
 use super::{nr, transpose};
-use crate::cpu::runtime::prefetch::{AHEAD_TERMS, prefetch};
+use crate::cpu::runtime::prefetch::{PREFETCH_DEPTH, prefetch};
 use crate::cpu::{Matrix, Scalar, load, store};
 use pulp::Simd;
 
-/// Writes `factor [terms, cols]` into `cols.div_ceil(nr)` panels of `terms · nr` elements.
+/// Packs `factor [depth, cols]` into panels: element `(k, c)` of one at `k · NR + c`; missing columns of the last panel are zero.
 ///
 /// Either axis of the factor may be the contiguous one; both have a fast path.
 ///
 /// # Panics
 ///
-/// If `panels` is not as long as that.
+/// If `panels` is not `⌈cols / NR⌉ · depth · NR` long.
 #[inline(always)]
 pub(super) fn pack<S: Simd, E: Scalar>(factor: Matrix<'_, E>, panels: &mut [E]) {
     let nr = nr::<S, E>();
-    let terms = factor.rows;
-    assert_eq!(panels.len(), factor.cols.div_ceil(nr) * terms * nr, "room for every panel");
-    if terms == 0 {
+    let depth = factor.rows;
+    assert_eq!(panels.len(), factor.cols.div_ceil(nr) * depth * nr, "room for every panel");
+    if depth == 0 {
         return;
     }
-    for (index, panel) in panels.chunks_exact_mut(terms * nr).enumerate() {
+    for (index, panel) in panels.chunks_exact_mut(depth * nr).enumerate() {
         let first = index * nr;
-        let strip = factor.cols(first, nr.min(factor.cols - first));
-        if strip.col_stride == 1 && strip.cols == nr {
-            pack_rows::<S, E>(strip, panel);
-        } else if strip.row_stride == 1 {
-            pack_columns::<S, E>(strip, panel);
+        let columns = factor.cols(first, nr.min(factor.cols - first));
+        if columns.col_stride == 1 && columns.cols == nr {
+            pack_rows::<S, E>(columns, panel);
+        } else if columns.row_stride == 1 {
+            pack_columns::<S, E>(columns, panel);
         } else {
-            for (k, terms) in panel.chunks_exact_mut(nr).enumerate() {
-                for (c, value) in terms.iter_mut().enumerate() {
-                    *value = if c < strip.cols { strip.at(k, c) } else { E::ZERO };
+            for (k, values) in panel.chunks_exact_mut(nr).enumerate() {
+                for (c, value) in values.iter_mut().enumerate() {
+                    *value = if c < columns.cols { columns.at(k, c) } else { E::ZERO };
                 }
             }
         }
     }
 }
 
-/// A full strip whose rows are contiguous.
+/// A whole panel of contiguous rows.
 #[inline(always)]
-fn pack_rows<S: Simd, E: Scalar>(strip: Matrix<'_, E>, panel: &mut [E]) {
-    let nr = nr::<S, E>();
-    for (k, terms) in panel.chunks_exact_mut(nr).enumerate() {
-        if k + AHEAD_TERMS < strip.rows {
-            prefetch(strip.row_slice(k + AHEAD_TERMS).as_ptr(), nr);
+fn pack_rows<S: Simd, E: Scalar>(columns: Matrix<'_, E>, panel: &mut [E]) {
+    let (nr, lanes) = (nr::<S, E>(), E::lanes::<S>());
+    for (k, values) in panel.chunks_exact_mut(nr).enumerate() {
+        if k + PREFETCH_DEPTH < columns.rows {
+            prefetch(columns.row_slice(k + PREFETCH_DEPTH).as_ptr(), nr);
         }
-        // Fixed sizes, or each row would be a call of `memcpy`.
-        let (row, lanes) = (strip.row_slice(k), E::lanes::<S>());
+        // Vectors instead of `copy_from_slice`, which would call `memcpy` for every row.
+        let row = columns.row_slice(k);
         for half in [0, lanes] {
-            store::<S, E>(&mut terms[half..], load::<S, E>(&row[half..]));
+            store::<S, E>(&mut values[half..], load::<S, E>(&row[half..]));
         }
     }
 }
 
-/// A strip, possibly narrower than a panel, whose columns are contiguous.
+/// A panel of contiguous columns, possibly fewer than it holds.
 #[inline(always)]
-fn pack_columns<S: Simd, E: Scalar>(strip: Matrix<'_, E>, panel: &mut [E]) {
+fn pack_columns<S: Simd, E: Scalar>(columns: Matrix<'_, E>, panel: &mut [E]) {
     let nr = nr::<S, E>();
-    transpose::<S, E>(strip.transposed(), panel, nr);
-    if strip.cols < nr {
-        for terms in panel.chunks_exact_mut(nr) {
-            terms[strip.cols..].fill(E::ZERO);
-        }
+    transpose::<S, E>(columns.transposed(), panel, nr);
+    if columns.cols < nr {
+        panel.chunks_exact_mut(nr).for_each(|values| values[columns.cols..].fill(E::ZERO));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::runtime::on_every_processor;
+    use crate::cpu::runtime::on_every_instruction_set;
 
     #[derive(Clone, Copy)]
     struct Pack<'a, E>(Matrix<'a, E>);
@@ -87,16 +85,16 @@ mod tests {
 
     fn check<E: Scalar + PartialEq>(number: impl Fn(usize) -> E) {
         let values: Vec<E> = (0..4096).map(number).collect();
-        for (terms, cols) in [(1, 1), (7, 16), (8, 15), (16, 33), (9, 40), (31, 17)] {
-            let by_row = Matrix::row_major(&values, terms, cols, cols + 3);
-            let by_column = Matrix::row_major(&values, cols, terms, terms + 1).transposed();
-            for factor in [by_row, by_column, Matrix::row_major(&values, terms, 2 * cols, 2 * cols).every_col(1, 2)] {
-                for (panels, nr) in on_every_processor(Pack(factor)) {
+        for (depth, cols) in [(1, 1), (7, 16), (8, 15), (16, 33), (9, 40), (31, 17)] {
+            let by_row = Matrix::row_major(&values, depth, cols, cols + 3);
+            let by_column = Matrix::row_major(&values, cols, depth, depth + 1).transposed();
+            for factor in [by_row, by_column, Matrix::row_major(&values, depth, 2 * cols, 2 * cols).every_col(1, 2)] {
+                for (panels, nr) in on_every_instruction_set(Pack(factor)) {
                     for (index, value) in panels.into_iter().enumerate() {
-                        let (k, c) = (index / nr % terms, index / (nr * terms) * nr + index % nr);
+                        let (k, c) = (index / nr % depth, index / (nr * depth) * nr + index % nr);
                         let expected = if c < cols { factor.at(k, c) } else { E::ZERO };
                         let strides = [factor.row_stride, factor.col_stride];
-                        assert!(value == expected, "{terms} × {cols}, strides {strides:?}, {nr} wide: ({k}, {c})");
+                        assert!(value == expected, "{depth} × {cols}, strides {strides:?}, {nr} wide: ({k}, {c})");
                     }
                 }
             }
@@ -104,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn every_element_is_in_its_place_and_missing_columns_are_zero() {
+    fn pack_places_every_element_and_pads_with_zeros() {
         check(|index| index as f32);
         check(|index| index as f64);
     }

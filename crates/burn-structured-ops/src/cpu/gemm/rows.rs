@@ -1,53 +1,53 @@
-//! The left operand of a product out of panels.
+//! The left operand of a product.
 
 use crate::cpu::{Matrix, Scalar};
 
-/// The left operand: `count` rows of `terms` elements, which lie in contiguous runs.
+/// `count` rows of `depth` elements, in one contiguous run each or in several.
 ///
-/// Term `k` of row `i` is `data[i · row_stride + k / run · run_stride + k % run]`. An ordinary matrix is a single run; the
-/// result of one product, left in panels, is several.
+/// Element `k` of row `i` is `data[i · row_stride + k / run · run_stride + k % run]`. The rows of an ordinary matrix are one run; those
+/// of a product that was left in panels are as many as it has panels.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a, E> {
-    pub(super) data: &'a [E],
+    data: &'a [E],
     pub count: usize,
-    pub(super) terms: usize,
+    pub depth: usize,
     pub(super) row_stride: usize,
-    pub(super) run: usize,
-    pub(super) run_stride: usize,
+    run: usize,
+    run_stride: usize,
 }
 
 impl<'a, E: Scalar> Rows<'a, E> {
-    /// The rows of a matrix, or `None` unless each is contiguous and follows the one before.
+    /// The rows of a matrix, or `None` unless each is contiguous and no stride is negative.
     pub fn of(matrix: Matrix<'a, E>) -> Option<Self> {
-        let row_stride = usize::try_from(matrix.row_stride).ok()?;
-        if matrix.col_stride != 1 && matrix.cols > 1 {
-            return None;
-        }
-        let data = matrix.onwards();
-        Some(Self { data, count: matrix.rows, terms: matrix.cols, row_stride, run: matrix.cols.max(1), run_stride: 0 })
+        matrix.has_contiguous_rows().then(|| Self {
+            data: matrix.storage_from_first(),
+            count: matrix.rows,
+            depth: matrix.cols,
+            row_stride: matrix.row_stride as usize,
+            run: matrix.cols.max(1),
+            run_stride: 0,
+        })
     }
 
-    /// Rows in runs of `run` terms that are `run_stride` deinterleave.
+    /// Rows in runs of `run` elements that are `run_stride` apart.
     ///
     /// # Panics
     ///
     /// If they do not lie within `data`, or runs overlap.
     pub fn in_runs(
         data: &'a [E],
-        [count, terms]: [usize; 2],
+        [count, depth]: [usize; 2],
         row_stride: usize,
         run: usize,
         run_stride: usize,
     ) -> Self {
-        assert!(run > 0 && (terms <= run || run_stride >= run), "runs one after the other");
-        if count > 0 && terms > 0 {
-            let last = terms - 1;
-            assert!(
-                (count - 1) * row_stride + last / run * run_stride + last % run < data.len(),
-                "rows within their data"
-            );
+        assert!(run > 0 && (depth <= run || run_stride >= run), "runs one after the other");
+        if count > 0 && depth > 0 {
+            let last = depth - 1;
+            let end = (count - 1) * row_stride + last / run * run_stride + last % run;
+            assert!(end < data.len(), "rows within their data");
         }
-        Self { data, count, terms, row_stride, run, run_stride }
+        Self { data, count, depth, row_stride, run, run_stride }
     }
 
     /// Rows `start .. start + count`.
@@ -56,14 +56,23 @@ impl<'a, E: Scalar> Rows<'a, E> {
         Self { data: self.data.get(start * self.row_stride..).unwrap_or_default(), count, ..self }
     }
 
-    /// Whether the terms of each row are neighbours.
+    /// Whether each row is contiguous.
     pub fn is_single_run(self) -> bool {
-        self.run >= self.terms
+        self.run >= self.depth
     }
 
-    /// Terms `start .. start + terms` of rows that are a single run.
-    pub fn terms(self, start: usize, terms: usize) -> Self {
-        assert!(start + terms <= self.terms && self.is_single_run());
-        Self { data: self.data.get(start..).unwrap_or_default(), terms, ..self }
+    /// Elements `start .. start + depth` of contiguous rows.
+    pub fn depths(self, start: usize, depth: usize) -> Self {
+        assert!(start + depth <= self.depth && self.is_single_run());
+        Self { data: self.data.get(start..).unwrap_or_default(), depth, ..self }
+    }
+
+    /// The first depth of every run, where the first row has it, and the run's depth.
+    #[inline(always)]
+    pub(super) fn runs(self) -> impl Iterator<Item = (usize, *const E, usize)> {
+        let Self { data, depth, run, run_stride, .. } = self;
+        let start = data.as_ptr();
+        (0..depth.div_ceil(run))
+            .map(move |index| (index * run, start.wrapping_add(index * run_stride), run.min(depth - index * run)))
     }
 }

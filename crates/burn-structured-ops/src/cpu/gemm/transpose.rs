@@ -1,9 +1,9 @@
-//! Turning matrices around.
+//! Transposing a matrix, by shuffles of 8 × 8 or 16 × 16 squares where the processor has them.
 
 use crate::cpu::{Matrix, Scalar};
 use pulp::Simd;
 
-/// Columns that are transposed around with_grouped without shuffles: a term of them is written in one go.
+/// Columns that are transposed at a time without shuffles.
 const COLUMNS: usize = 8;
 
 /// Writes `matrix [rows, cols]` transposed: element `(i, j)` to `out[j · stride + i]`.
@@ -42,7 +42,7 @@ pub(crate) fn transpose<S: Simd, E: Scalar>(matrix: Matrix<'_, E>, out: &mut [E]
     }
 }
 
-/// A square of f32 that is transposed around by shuffles. There is none unless the processor has the instructions.
+/// A square of f32 that is transposed by shuffles. There is none unless the processor has the instructions.
 #[derive(Clone, Copy)]
 enum Square {
     #[cfg(target_arch = "x86_64")]
@@ -93,7 +93,7 @@ impl Square {
         out: &mut [E],
         out_stride: usize,
     ) {
-        let source: &[f32] = bytemuck::cast_slice(columns.column_onwards(term, column));
+        let source: &[f32] = bytemuck::cast_slice(columns.storage_from(term, column));
         let out: &mut [f32] = bytemuck::cast_slice_mut(out);
         let stride = columns.col_stride as usize;
         match self {
@@ -195,9 +195,9 @@ mod avx {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::runtime::on_every_processor;
+    use crate::cpu::runtime::on_every_instruction_set;
 
-    /// What no matrix here holds.
+    /// A value that no matrix here holds.
     fn untouched<E: Scalar>() -> E {
         E::ZERO - E::ONE
     }
@@ -225,7 +225,7 @@ mod tests {
                 Matrix::row_major(&values, cols, rows, rows).transposed(),
                 Matrix::row_major(&values, rows, cols, 0),
             ] {
-                for out in on_every_processor(Transpose(matrix, rows + 1)) {
+                for out in on_every_instruction_set(Transpose(matrix, rows + 1)) {
                     for (i, j) in (0..=rows).flat_map(|i| (0..cols).map(move |j| (i, j))) {
                         let value = out[j * (rows + 1) + i];
                         let expected = if i < rows { matrix.at(i, j) } else { untouched() };
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transposed_matrix_has_rows_and_columns_exchanged() {
+    fn transpose_swaps_rows_and_columns() {
         check(|index| index as f32);
         check(|index| index as f64);
     }

@@ -1,12 +1,11 @@
-//! Rows of one block after the other times their part of a few vectors.
+//! The product of a few tokens with a block-diagonal matrix, or with one dense block.
 
-use super::{RowChunks, dot_rows};
-use crate::cpu::gemm::SharedOutput;
-use crate::cpu::{Matrix, Scalar, ThreadTeam};
+use super::{DotRows, RowChunks};
+use crate::cpu::gemm::{Epilogue, Target};
+use crate::cpu::{Matrix, Scalar, SharedOutput, ThreadTeam};
 use burn_flex::FlexTensor;
-use pulp::Simd;
 
-/// `y = [x_0 W_0ᵀ | x_1 W_1ᵀ | …] + bias` with the blocks of `w [blocks, p, q]`, or the one of `[p, q]`, every one read once.
+/// `y = [x_0 W_0ᵀ | x_1 W_1ᵀ | …] + bias` for `x [tokens, blocks · q]` and `w [blocks, p, q]` or `[p, q]`; every block is read once.
 ///
 /// # Safety
 ///
@@ -14,7 +13,7 @@ use pulp::Simd;
 ///
 /// # Panics
 ///
-/// If the elements of a row of `x` or of `w` are no neighbours, or a size does not fit the others.
+/// If the rows of `x` or of `w` are not contiguous, or a size does not fit the others.
 pub(crate) unsafe fn block_diagonal_gemv<E: Scalar>(
     team: &ThreadTeam,
     x: Matrix<'_, E>,
@@ -22,37 +21,17 @@ pub(crate) unsafe fn block_diagonal_gemv<E: Scalar>(
     bias: Option<&[E]>,
     y: SharedOutput<'_, E>,
 ) {
-    let (runs, threads) = (RowChunks::of(w), rayon::current_num_threads());
-    let [p, q] = runs.block;
-    team.parallel_for(runs.count, |task| {
-        let (block, cut) = runs.place(task);
-        let factor = runs.get(task).expect("a run of the factor");
-        let (x, column) = (x.cols(block * q, q), block * p + cut * runs.rows_of_run);
-        let bias = bias.map(|bias| &bias[column..][..factor.rows]);
-        pulp::Arch::new().dispatch(SomeRows { x, factor, next: runs.get(task + threads), bias, y, column });
+    let chunks = RowChunks::of(w);
+    let [p, q] = chunks.block;
+    let m = y.len() / x.rows;
+    team.parallel_for(chunks.count, |task| {
+        let (block, place) = chunks.place(task);
+        let (factor, column) = (chunks.get(task), block * p + place * chunks.rows);
+        let epilogue = Epilogue::bias(bias.map(|bias| &bias[column..][..factor.rows]));
+        // SAFETY: no other task has these columns, and nothing else accesses `y`, as the caller says.
+        let y = unsafe { Target::new(y, column, [x.rows, factor.rows], m, epilogue) };
+        let x = x.cols(block * q, q);
+        let (t, t_stride) = (x.storage_from_first(), x.row_stride as usize);
+        pulp::Arch::new().dispatch(DotRows { t, t_stride, factor, y });
     });
-}
-
-/// Some rows of a block for all tokens; nothing else has their columns of `y`.
-struct SomeRows<'a, E: Scalar> {
-    x: Matrix<'a, E>,
-    factor: Matrix<'a, E>,
-    next: Option<Matrix<'a, E>>,
-    bias: Option<&'a [E]>,
-    y: SharedOutput<'a, E>,
-    column: usize,
-}
-
-impl<E: Scalar> pulp::WithSimd for SomeRows<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, factor, next, bias, y, column } = self;
-        let (tokens, stride) = (x.rows, y.len() / x.rows);
-        // SAFETY: no other task has these columns.
-        unsafe {
-            dot_rows(simd, tokens, x.onwards(), x.row_stride as usize, factor, next, bias, y, column, stride);
-        }
-    }
 }

@@ -1,18 +1,14 @@
-//! Reading factors once, in the order they lie in: for a handful of tokens, whose products are bound by that.
+//! Products of up to 8 tokens: bound by reading the factor, so it is read once, in memory order and without packing.
 //!
-//! Nothing is packed. A few rows are read side by side, all tokens meet them while they are in registers, and what is read next is
-//! asked for meanwhile.
+//! A few rows are read side by side, and all tokens use them while they are in registers.
 
 mod axpy;
 mod block_diagonal;
 mod dot;
-mod prefetch;
 
-pub(crate) use axpy::SumRows;
+pub(crate) use axpy::AxpyRows;
 pub(crate) use block_diagonal::block_diagonal_gemv;
-pub(crate) use dot::dot_rows;
-
-use prefetch::{Lines, StreamPrefetcher};
+pub(crate) use dot::DotRows;
 
 use crate::cpu::{Matrix, Scalar};
 use burn_flex::FlexTensor;
@@ -26,21 +22,22 @@ const ROWS: usize = 4;
 /// Tokens that share what is loaded of a row, if there are so many.
 const PAIR: usize = 2;
 
-/// Whether a factor lies as these paths read it: the last axis as the contiguous one.
+/// Whether a factor can be read in place: its last axis is contiguous.
 pub(crate) fn reads(factor: &FlexTensor) -> bool {
     factor.layout().strides().last() == Some(&1)
 }
 
-/// The runs of rows that the blocks of a factor `[blocks, rows, cols]`, or the one of `[rows, cols]`, are read in.
+/// Chunks of rows of a factor `[blocks, rows, cols]` or `[rows, cols]`: the tasks of a stage.
 #[derive(Clone, Copy)]
 pub(crate) struct RowChunks<'a> {
     factor: &'a FlexTensor,
     /// Rows and columns of a block.
     pub block: [usize; 2],
-    /// Rows of a run, the last of a block excepted, …
-    pub rows_of_run: usize,
-    /// … and runs of a block.
-    pub cuts: usize,
+    /// Rows of a chunk, the last of a block excepted.
+    pub rows: usize,
+    /// Chunks of a block.
+    pub per_block: usize,
+    /// Chunks of all blocks.
     pub count: usize,
 }
 
@@ -59,23 +56,21 @@ impl<'a> RowChunks<'a> {
         let [rows, cols] = block;
         let tasks = (blocks * rows * cols / TASK_ELEMENTS).min(TASKS_PER_THREAD * rayon::current_num_threads());
         let wanted = tasks.div_ceil(blocks).min(rows.div_ceil(ROWS)).min(most).max(1);
-        let rows_of_run = rows.div_ceil(wanted);
-        let cuts = rows.div_ceil(rows_of_run);
-        Self { factor, block, rows_of_run, cuts, count: blocks * cuts }
+        let rows_of_chunk = rows.div_ceil(wanted).max(1);
+        let per_block = rows.div_ceil(rows_of_chunk);
+        Self { factor, block, rows: rows_of_chunk, per_block, count: blocks * per_block }
     }
 
-    /// The block of a run, and its place in the block.
-    pub fn place(self, run: usize) -> (usize, usize) {
-        (run / self.cuts, run % self.cuts)
+    /// The block of a chunk, and its place in the block.
+    pub fn place(self, chunk: usize) -> (usize, usize) {
+        (chunk / self.per_block, chunk % self.per_block)
     }
 
-    /// The rows of a run, if there are so many.
-    pub fn get<E: Scalar>(self, run: usize) -> Option<Matrix<'a, E>> {
-        let (block, cut) = self.place(run);
-        (run < self.count).then(|| {
-            let factor = Matrix::of(self.factor, block);
-            let first = cut * self.rows_of_run;
-            factor.rows(first, self.rows_of_run.min(factor.rows - first))
-        })
+    /// The rows of a chunk.
+    pub fn get<E: Scalar>(self, chunk: usize) -> Matrix<'a, E> {
+        let (block, place) = self.place(chunk);
+        let factor = Matrix::of(self.factor, block);
+        let first = place * self.rows;
+        factor.rows(first, self.rows.min(factor.rows - first))
     }
 }

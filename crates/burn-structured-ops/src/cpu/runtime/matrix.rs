@@ -1,4 +1,4 @@
-//! Strided matrices and the GEMM on them.
+//! Views of strided matrices.
 
 use crate::cpu::Scalar;
 use burn_flex::FlexTensor;
@@ -58,20 +58,25 @@ impl<'a, E: Scalar> Matrix<'a, E> {
     }
 
     /// The storage from element `(0, 0)` on.
-    pub fn onwards(self) -> &'a [E] {
+    pub fn storage_from_first(self) -> &'a [E] {
         if self.rows == 0 || self.cols == 0 { &[] } else { &self.storage[self.offset as usize..] }
     }
 
-    /// A row whose elements are neighbours.
+    /// Whether the elements of each row are contiguous, and the rows do not run backwards.
+    pub fn has_contiguous_rows(self) -> bool {
+        (self.col_stride == 1 || self.cols <= 1) && self.row_stride >= 0
+    }
+
+    /// A row, whose elements must be contiguous.
     #[inline(always)]
     pub fn row_slice(self, row: usize) -> &'a [E] {
         assert!(row < self.rows && (self.col_stride == 1 || self.cols <= 1));
         &self.storage[(self.offset + row as isize * self.row_stride) as usize..][..self.cols]
     }
 
-    /// The storage from element `(row, col)` on, of a matrix whose columns run forward through it.
+    /// The storage from element `(row, col)` on, of a matrix whose columns are contiguous.
     #[inline(always)]
-    pub fn column_onwards(self, row: usize, col: usize) -> &'a [E] {
+    pub fn storage_from(self, row: usize, col: usize) -> &'a [E] {
         assert!(row < self.rows && col < self.cols && self.row_stride == 1);
         &self.storage[(self.offset + row as isize + col as isize * self.col_stride) as usize..]
     }
@@ -120,56 +125,5 @@ impl<'a, E: Scalar> Matrix<'a, E> {
 
     pub fn transposed(self) -> Self {
         Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
-    }
-}
-
-/// What a GEMM does with the values already in its output.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Output {
-    Store,
-    Accumulate,
-}
-
-/// `out[:, 0..rhs.cols] (+)= lhs · rhs`, where `out` holds rows of `row_stride` elements and starts at the first column.
-pub(crate) fn multiply<E: Scalar>(
-    out: &mut [E],
-    row_stride: usize,
-    mode: Output,
-    lhs: Matrix<'_, E>,
-    rhs: Matrix<'_, E>,
-    parallelism: gemm::Parallelism,
-) {
-    let (m, k, n) = (lhs.rows, lhs.cols, rhs.cols);
-    assert_eq!(k, rhs.rows, "inner sizes of a product");
-    if m == 0 || n == 0 {
-        return;
-    }
-    assert!(n <= row_stride || m == 1, "elements of the output overlap");
-    assert!((m - 1) * row_stride + n <= out.len(), "the output holds the product");
-    // SAFETY: both operands lie within their storage for every index below their sizes (checked when a `Matrix` is made;
-    // `rows` and `cols` only narrow it), the output holds `m` rows of `n` elements that do not overlap (checked above) and is borrowed
-    // mutably, so nothing else reads or writes it.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            row_stride as isize,
-            mode == Output::Accumulate,
-            lhs.storage.as_ptr().offset(lhs.offset),
-            lhs.col_stride,
-            lhs.row_stride,
-            rhs.storage.as_ptr().offset(rhs.offset),
-            rhs.col_stride,
-            rhs.row_stride,
-            E::ONE,
-            E::ONE,
-            false,
-            false,
-            false,
-            parallelism,
-        );
     }
 }

@@ -1,73 +1,41 @@
-//! Asking the processor for cache lines. On architectures other than x86-64 nothing is asked for.
+//! Prefetches of cache lines. On architectures other than x86-64 they do nothing.
 
-use crate::cpu::LINE;
+use super::workspace::LINE;
 
-/// Whether this processor is asked for lines at all.
-pub(crate) const HAS_PREFETCH: bool = cfg!(target_arch = "x86_64");
-/// Terms of a panel to ask for ahead, where they do not lie one after the other: each may be in a page of its own, which the
-/// processor does not foresee.
-pub(crate) const AHEAD_TERMS: usize = 8;
+/// Whether prefetches do anything.
+pub(crate) const HAS_PREFETCH: bool = cfg!(all(target_arch = "x86_64", not(miri)));
+/// Rows of a factor that are prefetched before they are packed, where they are not contiguous with each other.
+pub(crate) const PREFETCH_DEPTH: usize = 8;
 
-/// Asks for the cache lines that hold `len` elements from `start` on.
+/// Prefetches the cache lines that hold `len` elements from `start` on.
 #[inline(always)]
 pub(crate) fn prefetch<E>(start: *const E, len: usize) {
     let bytes = len * size_of::<E>();
     for offset in (0..bytes).step_by(LINE) {
-        prefetch_line(start.cast::<u8>().wrapping_add(offset));
+        prefetch_line(start.wrapping_byte_add(offset));
     }
     // They need not begin with a line.
-    prefetch_line(start.cast::<u8>().wrapping_add(bytes.saturating_sub(1)));
+    prefetch_line(start.wrapping_byte_add(bytes.saturating_sub(1)));
 }
 
-/// Asks for the cache line that holds `address`.
+/// Prefetches the cache line that holds `address` into all caches.
 #[inline(always)]
 pub(crate) fn prefetch_line<E>(address: *const E) {
     #[cfg(test)]
-    asked::note(address);
-    #[cfg(target_arch = "x86_64")]
+    trace::record(address);
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: every x86-64 processor has the instruction, and a prefetch does not fault.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = address;
 }
 
-/// Asks for the cache line that holds `address`, for the second-level cache.
-#[inline(always)]
-pub(crate) fn prefetch_l2<E>(address: *const E) {
-    #[cfg(test)]
-    asked::note(address);
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: every x86-64 processor has the instruction, and a prefetch does not fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
-/// Asks for the cache line that holds `address`, to write it.
-#[inline(always)]
-#[allow(clippy::pointers_in_nomem_asm_block, reason = "a prefetch neither reads nor writes what is there")]
-pub(crate) fn prefetch_write<E>(address: *const E) {
-    #[cfg(test)]
-    asked::note(address);
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instruction does not fault, neither on an address nor on a processor that does not know it: those of x86-64 that
-    // cannot claim a line do nothing.
-    unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nomem, nostack, preserves_flags));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
-/// Which lines are asked for: prefetches leave no other trace.
+/// The lines that are prefetched: prefetches leave no other trace.
 #[cfg(test)]
-pub(crate) mod asked {
+pub(crate) mod trace {
     use super::LINE;
     use std::cell::RefCell;
 
@@ -75,14 +43,14 @@ pub(crate) mod asked {
         static LINES: RefCell<Option<Vec<usize>>> = const { RefCell::new(None) };
     }
 
-    pub(crate) fn note<E>(address: *const E) {
+    pub(super) fn record<E>(address: *const E) {
         LINES.with_borrow_mut(|lines| lines.iter_mut().for_each(|lines| lines.push(address.addr() / LINE)));
     }
 
-    /// The lines that this thread asks for meanwhile, in order.
-    pub fn trace_prefetches(asks: impl FnOnce()) -> Vec<usize> {
+    /// The lines that this thread prefetches while it runs `body`, in order.
+    pub fn prefetched_by(body: impl FnOnce()) -> Vec<usize> {
         LINES.set(Some(Vec::new()));
-        asks();
+        body();
         LINES.take().expect("nobody else takes them")
     }
 

@@ -1,5 +1,6 @@
-//! The element types with native code, and their vectors.
+//! The element types with native code, and their SIMD vectors.
 
+use super::workspace::{MAX_KEPT_BYTES, Workspace};
 use burn::tensor::Element;
 use pulp::Simd;
 use std::cell::RefCell;
@@ -45,45 +46,12 @@ pub(crate) trait Scalar:
         size_of::<Self::Vector<S>>() / size_of::<Self>()
     }
 
-    /// RowChunks `body` with the buffer that this thread keeps under `slot`.
+    /// Runs `body` with the buffer that this thread keeps as `workspace`.
     ///
-    /// Buffers keep their allocation, so that a product does not pay for fresh pages each time. The contents are whatever
-    /// was left there. `body` may run other work on this thread (as a join of rayon does) that asks for the same slot; it is
-    /// then handed an empty buffer.
-    fn with_buffer<R>(slot: Workspace, body: impl FnOnce(&mut Vec<Self>) -> R) -> R;
+    /// Its contents are whatever was left there. If `body` runs other work on this thread (as a join of rayon does) that takes the same
+    /// workspace, that work gets an empty buffer.
+    fn with_buffer<R>(workspace: Workspace, body: impl FnOnce(&mut Vec<Self>) -> R) -> R;
 }
-
-/// The buffers a thread keeps.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Workspace {
-    /// Intermediates that one call shares between its threads.
-    Shared,
-    /// The result of one call that another one goes on from.
-    Product,
-    /// What one task needs for itself.
-    Task,
-}
-
-/// Cuts a buffer, grown if need be, into split_aligned of the given lengths, each of which begins with a cache line: a vector that lies
-/// across two lines is read twice.
-pub(crate) fn split_aligned<E: Scalar, const N: usize>(buffer: &mut Vec<E>, lengths: [usize; N]) -> [&mut [E]; N] {
-    let line = LINE / size_of::<E>();
-    let total = lengths.iter().map(|len| len.next_multiple_of(line)).sum::<usize>() + line;
-    if buffer.len() < total {
-        buffer.resize(total, E::ZERO);
-    }
-    let aligned = buffer.as_ptr().align_offset(LINE).min(line);
-    let mut rest = &mut buffer[aligned..];
-    lengths.map(|len| {
-        let token_chunk = rest.split_off_mut(..len.next_multiple_of(line)).expect("the buffer holds all split_aligned");
-        &mut token_chunk[..len]
-    })
-}
-
-/// Bytes of a cache line.
-pub(crate) const LINE: usize = 64;
-/// A buffer longer than this many bytes is given back after use.
-const KEPT_BYTES: usize = 32 << 20;
 
 macro_rules! impl_scalar {
     ($($E:ty, $vector:ident, $splat:ident, $plus:ident, $fused:ident, $sum:ident);*) => {$(
@@ -123,14 +91,14 @@ macro_rules! impl_scalar {
                 simd.$sum(a)
             }
 
-            fn with_buffer<R>(slot: Workspace, body: impl FnOnce(&mut Vec<Self>) -> R) -> R {
+            fn with_buffer<R>(workspace: Workspace, body: impl FnOnce(&mut Vec<Self>) -> R) -> R {
                 thread_local! {
                     static BUFFERS: RefCell<[Vec<$E>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
                 }
-                let mut buffer = BUFFERS.with_borrow_mut(|buffers| std::mem::take(&mut buffers[slot as usize]));
+                let mut buffer = BUFFERS.with_borrow_mut(|buffers| std::mem::take(&mut buffers[workspace as usize]));
                 let result = body(&mut buffer);
-                if buffer.capacity() * size_of::<$E>() <= KEPT_BYTES {
-                    BUFFERS.with_borrow_mut(|buffers| buffers[slot as usize] = buffer);
+                if buffer.capacity() * size_of::<$E>() <= MAX_KEPT_BYTES {
+                    BUFFERS.with_borrow_mut(|buffers| buffers[workspace as usize] = buffer);
                 }
                 result
             }

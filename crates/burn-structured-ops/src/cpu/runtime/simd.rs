@@ -37,7 +37,7 @@ pub(crate) fn store<S: Simd, E: Scalar>(values: &mut [E], vector: E::Vector<S>) 
     bytemuck::cast_slice_mut(&mut values[..E::lanes::<S>()]).copy_from_slice(bytemuck::bytes_of(&vector));
 }
 
-/// RowChunks `body` compiled for the widest vector instructions of this processor.
+/// Runs `body` compiled for the widest vector instructions of this processor.
 ///
 /// `body` and what it calls must be `inline(always)`. (A plain closure given to `pulp` goes through a `call_once` adapter
 /// that is not, and is then compiled for the least processor of the architecture.)
@@ -56,9 +56,9 @@ pub(crate) fn vectorized(body: impl FnMut()) {
     pulp::Arch::new().dispatch(Vectorized(body));
 }
 
-/// What `operation` gives with every instruction set of this processor that has code of its own, the plainest first.
+/// The output of `operation` with every instruction set of this processor that has code of its own, the scalar one first.
 #[cfg(test)]
-pub(crate) fn on_every_processor<O: pulp::WithSimd + Copy>(operation: O) -> Vec<O::Output> {
+pub(crate) fn on_every_instruction_set<O: pulp::WithSimd + Copy>(operation: O) -> Vec<O::Output> {
     let mut outputs = vec![Simd::vectorize(pulp::Scalar::new(), operation)];
     #[cfg(target_arch = "x86_64")]
     {

@@ -2,14 +2,13 @@
 //!
 //! f32 and f64 are native. f16 and bf16 are converted to f32 and back, which also accumulates in f32.
 
-use crate::cpu::gemm::Rows;
 use crate::cpu::{Matrix, Scalar};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{Bytes, DType, FloatDType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
-/// RowChunks `$body` with `$E` bound to the native element type of `$dtype`.
+/// Runs `$body` with `$E` bound to the native element type of `$dtype`.
 macro_rules! with_native {
     ($dtype:expr, $E:ident => $body:expr) => {
         match $dtype {
@@ -58,7 +57,7 @@ pub(crate) fn contiguous<E: Scalar>(data: Vec<E>, shape: Shape) -> FlexTensor {
 
 /// `x [tokens, n]` itself if its rows are contiguous, a copy elsewhere.
 pub(crate) fn with_rows<E: Scalar>(x: FlexTensor) -> FlexTensor {
-    if Rows::of(Matrix::<E>::of(&x, 0)).is_some() { x } else { x.to_contiguous() }
+    if Matrix::<E>::of(&x, 0).has_contiguous_rows() { x } else { x.to_contiguous() }
 }
 
 /// The elements of a tensor whose storage is dense, in storage order.

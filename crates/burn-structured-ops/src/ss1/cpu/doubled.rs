@@ -39,7 +39,7 @@ pub(super) fn halve<E: Scalar>(fold: Fold, doubled: &[E], x: &mut [E]) {
     }
 }
 
-/// RowChunks `$body` with `$K` bound to a constant block size where it is a usual one, and to 0 elsewhere.
+/// Runs `$body` with `$K` bound to a constant block size where it is a usual one, and to 0 elsewhere.
 macro_rules! with_block_size {
     ($k:expr, $K:ident => $body:expr) => {
         match $k {

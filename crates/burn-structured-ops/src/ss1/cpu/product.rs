@@ -2,24 +2,37 @@
 
 use super::doubled::{self, double, halve};
 use super::rotate::Plan;
-use crate::cpu::{Matrix, Output, Scalar, contiguous, dense_slice, multiply};
+use crate::cpu::gemm::{self, Epilogue, Rows, Target, transpose_rows, transposed_stride};
+use crate::cpu::{
+    Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice, split_aligned,
+};
 use crate::ss1::Fold;
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
-/// Tokens of a tile at most: its sketch should stay in a second-level cache.
-const TILE_TOKENS: usize = 128;
-/// Tokens of a tile below which its GEMMs no longer pay for packing the weights.
-const MIN_TILE_TOKENS: usize = 16;
+/// Tokens of a task at most: their sketch should stay in an L2 cache.
+const TASK_TOKENS: usize = 128;
 
-/// The plans and row ranges of all output blocks.
-fn plans(fold: Fold, m: usize) -> Vec<(Plan, usize, usize)> {
-    let plan = |block| {
+/// The rotations of one output block, and its rows of `W`.
+struct OutputBlock {
+    plan: Plan,
+    first: usize,
+    rows: usize,
+}
+
+fn output_blocks(fold: Fold, m: usize) -> Vec<OutputBlock> {
+    let block = |block| {
         let rows = fold.output_rows(m, block);
-        (Plan::new(fold, block), rows.start, rows.len())
+        OutputBlock { plan: Plan::new(fold, block), first: rows.start, rows: rows.len() }
     };
-    (0..fold.output_blocks(m)).map(plan).collect()
+    (0..fold.output_blocks(m)).map(block).collect()
+}
+
+/// Tokens of a task, and output blocks: all of them, unless there are too few tokens for the threads.
+fn task_sizes(tokens: usize, blocks: usize) -> [usize; 2] {
+    let task_tokens = gemm::balanced_chunk(tokens, TASK_TOKENS);
+    let chunks = tokens.div_ceil(task_tokens.max(1));
+    [task_tokens.max(1), blocks.div_ceil(gemm::tasks_wanted().div_ceil(2 * chunks.max(1))).max(1)]
 }
 
 /// `y_b = fold_b(x) Z_b`.
@@ -29,68 +42,66 @@ pub(super) fn forward<E: Scalar>(x: &FlexTensor, z: &FlexTensor, fold: Fold) -> 
     let x = x.to_contiguous();
     let x = dense_slice::<E>(&x);
     let z = Matrix::<E>::of(z, 0);
-    let plans = plans(fold, m);
-    let mut y = vec![E::ZERO; tokens * m];
-    let threads = rayon::current_num_threads();
-    let tile = tokens.div_ceil(threads).clamp(1, TILE_TOKENS);
-    if tile >= MIN_TILE_TOKENS || threads == 1 {
-        y.par_chunks_mut((tile * m).max(1)).zip(x.par_chunks((tile * n).max(1))).for_each_init(
-            || (vec![E::ZERO; tile * width], vec![E::ZERO; tile * doubled::width(fold)]),
-            |(sketch, doubled), (y, x)| {
-                let rows = y.len() / m;
-                let (sketch, doubled) = (&mut sketch[..rows * width], &mut doubled[..rows * doubled::width(fold)]);
-                double(fold, x, doubled);
-                for (plan, start, len) in &plans {
+    let blocks = output_blocks(fold, m);
+    let [task_tokens, task_blocks] = task_sizes(tokens, blocks.len());
+    let block_tasks = blocks.len().div_ceil(task_blocks);
+    let product = |y: SharedOutput<'_, E>| {
+        ThreadTeam::default().parallel_for(tokens.div_ceil(task_tokens) * block_tasks, |task| {
+            let start = task / block_tasks * task_tokens;
+            let tokens = task_tokens.min(tokens - start);
+            let blocks = &blocks[task % block_tasks * task_blocks..];
+            let blocks = &blocks[..task_blocks.min(blocks.len())];
+            E::with_buffer(Workspace::Task, |buffer| {
+                let lengths = [tokens * doubled::width(fold), tokens * width, packed_len::<E>(width, blocks)];
+                let [doubled, sketch, panels] = split_aligned(buffer, lengths);
+                double(fold, &x[start * n..][..tokens * n], doubled);
+                for OutputBlock { plan, first, rows } in blocks {
                     plan.fold_doubled(doubled, sketch);
-                    let sketch = Matrix::row_major(sketch, rows, width, width);
-                    let z = z.cols(*start, *len);
-                    multiply(&mut y[*start..], m, Output::Store, sketch, z, gemm::Parallelism::None);
+                    // SAFETY: no other task has these tokens of this block, and nothing else accesses the output.
+                    let target = unsafe { Target::new(y, start * m + first, [tokens, *rows], m, Epilogue::Store) };
+                    let sketch = Matrix::row_major(sketch, tokens, width, width);
+                    gemm::blocked_gemm(
+                        Rows::of(sketch).expect("contiguous rows"),
+                        z.cols(*first, *rows),
+                        target,
+                        panels,
+                    );
                 }
-            },
-        );
-    } else {
-        // Few tokens: threads share the output blocks, whose columns are put in place afterwards.
-        let mut doubled = vec![E::ZERO; tokens * doubled::width(fold)];
-        double(fold, x, &mut doubled);
-        let columns: Vec<Vec<E>> = plans
-            .par_iter()
-            .map(|(plan, start, len)| {
-                let (mut sketch, mut out) = (vec![E::ZERO; tokens * width], vec![E::ZERO; tokens * len]);
-                plan.fold_doubled(&doubled, &mut sketch);
-                let sketch = Matrix::row_major(&sketch, tokens, width, width);
-                multiply(&mut out, *len, Output::Store, sketch, z.cols(*start, *len), gemm::Parallelism::None);
-                out
-            })
-            .collect();
-        put_columns(&mut y, m, &plans, &columns);
-    }
-    contiguous(y, Shape::new([tokens, m]))
+            });
+        });
+    };
+    // SAFETY: every output block writes its columns for all tokens.
+    contiguous(unsafe { alloc_uninit_with(tokens * m, product) }, Shape::new([tokens, m]))
 }
 
 /// `dx = Σ_b unfold_b(dy_b Z_bᵀ)`.
 pub(super) fn input_gradient<E: Scalar>(dy: &FlexTensor, z: &FlexTensor, fold: Fold) -> FlexTensor {
     let [tokens, m] = dy.layout().shape().dims();
     let (n, width) = (fold.d_input, fold.width());
-    let dy = Matrix::<E>::of(dy, 0);
+    let dy = dy.to_contiguous();
+    let dy = Rows::of(Matrix::<E>::of(&dy, 0)).expect("contiguous rows");
     let z = Matrix::<E>::of(z, 0);
-    let plans = plans(fold, m);
+    let blocks = output_blocks(fold, m);
+    let depth = blocks.iter().map(|block| block.rows).max().unwrap_or(0);
+    let task_tokens = gemm::balanced_chunk(tokens, tokens.div_ceil(rayon::current_num_threads()).clamp(1, TASK_TOKENS));
     let mut dx = vec![E::ZERO; tokens * n];
-    let tile = tokens.div_ceil(rayon::current_num_threads()).clamp(1, TILE_TOKENS);
-    dx.par_chunks_mut((tile * n).max(1)).enumerate().for_each_init(
-        || (vec![E::ZERO; tile * width], vec![E::ZERO; tile * doubled::width(fold)]),
-        |(sketch, doubled), (index, dx)| {
-            let rows = dx.len() / n;
-            let (sketch, doubled) = (&mut sketch[..rows * width], &mut doubled[..rows * doubled::width(fold)]);
+    let out = SharedOutput::new(&mut dx);
+    ThreadTeam::default().parallel_for(tokens.div_ceil(task_tokens.max(1)), |task| {
+        let start = task * task_tokens;
+        let tokens = task_tokens.min(tokens - start);
+        E::with_buffer(Workspace::Task, |buffer| {
+            let lengths = [tokens * doubled::width(fold), tokens * width, gemm::packed_len::<E>(depth, width)];
+            let [doubled, sketch, panels] = split_aligned(buffer, lengths);
             doubled.fill(E::ZERO);
-            let dy = dy.rows(index * tile, rows);
-            for (plan, start, len) in &plans {
-                let (dy, z) = (dy.cols(*start, *len), z.cols(*start, *len).transposed());
-                multiply(sketch, width, Output::Store, dy, z, gemm::Parallelism::None);
+            for OutputBlock { plan, first, rows } in &blocks {
+                let (dy, z) = (dy.range(start, tokens).depths(*first, *rows), z.cols(*first, *rows).transposed());
+                gemm::blocked_gemm(dy, z, Target::of_slice(&mut *sketch, [tokens, width], width), panels);
                 plan.add_unfolded_doubled(sketch, doubled);
             }
-            halve(fold, doubled, dx);
-        },
-    );
+            // SAFETY: no other task has these tokens, and the output is initialised.
+            halve(fold, doubled, unsafe { out.slice(start * n, tokens * n) });
+        });
+    });
     contiguous(dx, Shape::new([tokens, n]))
 }
 
@@ -101,40 +112,44 @@ pub(super) fn weight_gradient<E: Scalar>(x: &FlexTensor, dy: &FlexTensor, fold: 
     let width = fold.width();
     let x = x.to_contiguous();
     let x = dense_slice::<E>(&x);
-    let mut doubled = vec![E::ZERO; tokens * doubled::width(fold)];
-    doubled
-        .par_chunks_mut((TILE_TOKENS * doubled::width(fold)).max(1))
-        .zip(x.par_chunks((TILE_TOKENS * n).max(1)))
-        .for_each(|(doubled, x)| double(fold, x, doubled));
     let dy = Matrix::<E>::of(dy, 0);
-    let plans = plans(fold, m);
-    let columns: Vec<Vec<E>> = plans
-        .par_iter()
-        .map(|(plan, start, len)| {
-            let mut gradient = vec![E::ZERO; width * len];
-            let mut sketch = vec![E::ZERO; tokens.min(TILE_TOKENS) * width];
-            let tiles = doubled.chunks((TILE_TOKENS * doubled::width(fold)).max(1));
-            for (index, doubled) in tiles.enumerate() {
-                let rows = doubled.len() / doubled::width(fold).max(1);
-                let sketch = &mut sketch[..rows * width];
-                plan.fold_doubled(doubled, sketch);
-                let sketch = Matrix::row_major(sketch, rows, width, width).transposed();
-                let dy = dy.rows(index * TILE_TOKENS, rows).cols(*start, *len);
-                multiply(&mut gradient, *len, Output::Accumulate, sketch, dy, gemm::Parallelism::None);
-            }
-            gradient
-        })
-        .collect();
+    let blocks = output_blocks(fold, m);
     let mut gradient = vec![E::ZERO; width * m];
-    put_columns(&mut gradient, m, &plans, &columns);
+    let out = SharedOutput::new(&mut gradient);
+    let team = ThreadTeam::default();
+    let row = doubled::width(fold);
+    E::with_buffer(Workspace::Shared, |buffer| {
+        let [all_doubled] = split_aligned(buffer, [tokens * row]);
+        let shared = SharedOutput::new(&mut *all_doubled);
+        team.parallel_for(tokens.div_ceil(TASK_TOKENS), |task| {
+            let (start, tokens) = (task * TASK_TOKENS, TASK_TOKENS.min(tokens - task * TASK_TOKENS));
+            // SAFETY: no other task has these tokens, and the buffer is initialised.
+            let doubled = unsafe { shared.slice(start * row, tokens * row) };
+            double(fold, &x[start * n..][..tokens * n], doubled);
+        });
+        let all_doubled = &*all_doubled;
+        team.parallel_for(blocks.len(), |task| {
+            let OutputBlock { plan, first, rows } = &blocks[task];
+            for start in (0..tokens).step_by(TASK_TOKENS) {
+                let tokens = TASK_TOKENS.min(tokens - start);
+                E::with_buffer(Workspace::Task, |buffer| {
+                    let lengths =
+                        [tokens * width, width * transposed_stride::<E>(tokens), gemm::packed_len::<E>(tokens, *rows)];
+                    let [sketch, transposed, panels] = split_aligned(buffer, lengths);
+                    plan.fold_doubled(&all_doubled[start * row..][..tokens * row], sketch);
+                    let sketch = transpose_rows(Matrix::row_major(sketch, tokens, width, width), transposed);
+                    let dy = dy.rows(start, tokens).cols(*first, *rows);
+                    // SAFETY: no other task has this block, and the output is initialised.
+                    let target = unsafe { Target::new(out, *first, [width, *rows], m, Epilogue::Accumulate) };
+                    gemm::blocked_gemm(sketch, dy, target, panels);
+                });
+            }
+        });
+    });
     contiguous(gradient, Shape::new([width, m]))
 }
 
-/// Writes every block's columns, `[rows, len]`, into their place in `out [rows, m]`.
-fn put_columns<E: Scalar>(out: &mut [E], m: usize, plans: &[(Plan, usize, usize)], columns: &[Vec<E>]) {
-    for ((_, start, len), columns) in plans.iter().zip(columns) {
-        for (row, columns) in out.chunks_exact_mut(m).zip(columns.chunks_exact(*len)) {
-            row[*start..*start + *len].copy_from_slice(columns);
-        }
-    }
+/// Elements that are packed at a time for any of the blocks.
+fn packed_len<E: Scalar>(depth: usize, blocks: &[OutputBlock]) -> usize {
+    blocks.iter().map(|block| gemm::packed_len::<E>(depth, block.rows)).max().unwrap_or(0)
 }
