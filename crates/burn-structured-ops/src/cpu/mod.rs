@@ -9,8 +9,9 @@ pub(crate) mod gemv;
 pub(crate) mod runtime;
 
 pub(crate) use runtime::{
-    LINE, Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice, from_native,
-    in_native, load, load_at, split_aligned, store, store_at, to_native, vectorized, with_native, with_rows,
+    LINE, Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice,
+    from_native, in_native, load, load_at, split_aligned, store, store_at, to_native, vectorized, with_native,
+    with_rows,
 };
 
 /// Tokens from which packing a factor pays that is used in one product only.

@@ -13,21 +13,18 @@ use super::fused::Weights;
 use crate::blast::Sizes;
 use crate::cpu::gemm::{Epilogue, Target};
 use crate::cpu::gemv::{AxpyRows, DotRows, RowChunks};
-use crate::cpu::{Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, split_aligned, vectorized};
+use crate::cpu::{Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, split_aligned, vectorized};
 
 /// Writes `y [tokens, m]`, and the projections into `saved [b2, tokens, r]` if wanted; `x` is `[tokens, n]`, row by row.
-///
-/// # Safety
-///
-/// Nothing else may access `y` and `saved` meanwhile.
-pub(super) unsafe fn forward<E: Scalar>(
+pub(super) fn forward<E: Scalar>(
     team: &ThreadTeam,
     sizes: Sizes,
     x: &[E],
     weights: Weights<'_, E>,
-    y: SharedOutput<'_, E>,
-    saved: Option<SharedOutput<'_, E>>,
+    mut y: Output<'_, E>,
+    mut saved: Option<Output<'_, E>>,
 ) {
+    let y = y.share();
     let Sizes { tokens, b1, b2, p, q, r } = sizes;
     let (block_len, len) = (tokens * r, b2 * tokens * r);
     let (of_v, of_u) = (RowChunks::of(weights.v), RowChunks::of(weights.u));
@@ -45,9 +42,9 @@ pub(super) unsafe fn forward<E: Scalar>(
         for other in others.chunks_exact(len) {
             z.iter_mut().zip(other).for_each(|(z, other)| *z += *other);
         }
-        if let Some(saved) = saved {
-            // SAFETY: as the caller says; no stage is running.
-            unsafe { saved.uninit_slice(0, len) }.write_copy_of_slice(z);
+        if let Some(saved) = &mut saved {
+            // SAFETY: no stage is running.
+            unsafe { saved.share().uninit_slice(0, len) }.write_copy_of_slice(z);
         }
 
         let z = &*z;
@@ -56,7 +53,7 @@ pub(super) unsafe fn forward<E: Scalar>(
             let factor: Matrix<'_, E> = of_u.get(task);
             let column = block * p + place * of_u.rows;
             let epilogue = Epilogue::bias(weights.bias.map(|bias| &bias[column..][..factor.rows]));
-            // SAFETY: no other task has these columns, and nothing else accesses `y`, as the caller says.
+            // SAFETY: no other task has these columns.
             let y = unsafe { Target::new(y, column, [tokens, factor.rows], b1 * p, epilogue) };
             E::with_buffer(Workspace::Task, |buffer| {
                 let [t] = split_aligned(buffer, [tokens * r]);

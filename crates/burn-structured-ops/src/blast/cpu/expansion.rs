@@ -2,30 +2,25 @@
 
 use super::layout::PanelLayout;
 use crate::cpu::gemm::grouped_gemm;
-use crate::cpu::{Matrix, Scalar, SharedOutput, ThreadTeam};
+use crate::cpu::{Matrix, Output, Scalar, ThreadTeam};
 use burn_flex::FlexTensor;
 
 /// Writes `y [tokens, b p]` from the panels `t` and `u [b, p, r]`.
 ///
-/// # Safety
-///
-/// Nothing else may access `y` meanwhile.
-///
 /// # Panics
 ///
 /// If an operand is too short.
-pub(super) unsafe fn expand<E: Scalar>(
+pub(super) fn expand<E: Scalar>(
     team: &ThreadTeam,
     tokens: usize,
     t: &[E],
     layout: PanelLayout,
     u: &FlexTensor,
     bias: Option<&[E]>,
-    y: SharedOutput<'_, E>,
+    y: Output<'_, E>,
 ) {
     let [blocks, p, r] = u.layout().shape().dims();
     let rows = |block: usize| layout.rows(t, block, [tokens, r]);
     let factor = |block: usize| Matrix::of(u, block).transposed();
-    // SAFETY: as the caller says.
-    unsafe { grouped_gemm(team, [blocks, tokens, r, p], rows, factor, bias, y) };
+    grouped_gemm(team, [blocks, tokens, r, p], rows, factor, bias, y);
 }

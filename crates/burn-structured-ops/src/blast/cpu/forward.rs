@@ -8,7 +8,7 @@ use crate::Bias;
 use crate::blast::{BlastCandidate, BlastStrategy, Sizes, reference};
 use crate::cpu::gemm::Rows;
 use crate::cpu::{
-    Matrix, Scalar, SharedOutput, ThreadTeam, alloc_uninit_with, contiguous, dense_slice, from_native, gemv, to_native,
+    Matrix, Output, Scalar, ThreadTeam, alloc_uninit_with, contiguous, dense_slice, from_native, gemv, to_native,
     with_native, with_rows,
 };
 use burn::backend::Flex;
@@ -97,19 +97,14 @@ fn forward_native<E: Scalar>(
     let s = Couplings::<E>::readable(s);
     let weights = Weights { u, s: Couplings::of(&s), v, bias };
     let x = if decodes { x.to_contiguous() } else { with_rows::<E>(x) };
-    let product = |y: SharedOutput<'_, E>, z: Option<SharedOutput<'_, E>>| {
+    let product = |y: Output<'_, E>, z: Option<Output<'_, E>>| {
         let team = ThreadTeam::default();
-        // SAFETY: the outputs are this product's alone.
-        unsafe {
-            if decodes {
-                decode::forward(&team, sizes, dense_slice(&x), weights, y, z);
-            } else {
-                let rows = Rows::of(Matrix::of(&x, 0)).expect("contiguous rows");
-                let token_chunk = fused::token_chunk::<E>(tokens, b1 * r);
-                let tiling = |tokens| Tiling::forward::<E>(sizes, tokens);
-                fused::forward(&team, sizes, rows, weights, y, z, token_chunk, tiling);
-            }
+        if decodes {
+            return decode::forward(&team, sizes, dense_slice(&x), weights, y, z);
         }
+        let rows = Rows::of(Matrix::of(&x, 0)).expect("contiguous rows");
+        let tiling = |tokens| Tiling::forward::<E>(sizes, tokens);
+        fused::forward(&team, sizes, rows, weights, y, z, fused::token_chunk::<E>(tokens, b1 * r), tiling);
     };
     let mut z = None;
     // SAFETY: either product writes all of its output, and all projections if they are wanted.

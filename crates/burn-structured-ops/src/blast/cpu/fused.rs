@@ -18,7 +18,7 @@ use super::projection::{RankBlock, kc};
 use super::tiling::Tiling;
 use crate::blast::Sizes;
 use crate::cpu::gemm::{self, Rows};
-use crate::cpu::{Scalar, SharedOutput, ThreadTeam, Workspace, split_aligned};
+use crate::cpu::{Output, Scalar, SharedOutput, ThreadTeam, Workspace, split_aligned};
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
@@ -43,18 +43,14 @@ pub(super) fn token_chunk<E: Scalar>(tokens: usize, components: usize) -> usize 
 
 /// Writes `y [tokens, m]`, and the projections into `z [tokens, b2, r]` if wanted, `token_chunk` tokens at a time, which are tiled as
 /// `tiling` says.
-///
-/// # Safety
-///
-/// Nothing else may access `y` and `z` meanwhile.
 #[allow(clippy::too_many_arguments)]
-pub(super) unsafe fn forward<E: Scalar>(
+pub(super) fn forward<E: Scalar>(
     team: &ThreadTeam,
     sizes: Sizes,
     x: Rows<'_, E>,
     weights: Weights<'_, E>,
-    y: SharedOutput<'_, E>,
-    z: Option<SharedOutput<'_, E>>,
+    mut y: Output<'_, E>,
+    mut z: Option<Output<'_, E>>,
     token_chunk: usize,
     tiling: impl Fn(usize) -> Tiling,
 ) {
@@ -64,31 +60,25 @@ pub(super) unsafe fn forward<E: Scalar>(
             let tokens = token_chunk.min(sizes.tokens - start);
             let layout = PanelLayout::new::<E>(sizes.r, sizes.b1, tokens);
             let [t] = split_aligned(buffer, [layout.len()]);
-            let z = z.map(|z| z.part(start * z_row, tokens * z_row));
+            let z = z.as_mut().map(|z| z.part(start * z_row, tokens * z_row));
             let x = x.range(start, tokens);
-            // SAFETY: as the caller says; `t` is this call's alone, and no stage runs while another does.
-            unsafe {
-                project_and_couple(team, sizes, tiling(tokens), x, weights, (SharedOutput::new(&mut *t), layout), z);
-                expand(team, tokens, t, layout, weights.u, weights.bias, y.part(start * m, tokens * m));
-            }
+            project_and_couple(team, sizes, tiling(tokens), x, weights, (Output::of_slice(&mut *t), layout), z);
+            expand(team, tokens, t, layout, weights.u, weights.bias, y.part(start * m, tokens * m));
         }
     });
 }
 
 /// Writes `t`, and `z` if wanted.
-///
-/// # Safety
-///
-/// Nothing else may access them meanwhile.
-unsafe fn project_and_couple<E: Scalar>(
+fn project_and_couple<E: Scalar>(
     team: &ThreadTeam,
     sizes: Sizes,
     tiling: Tiling,
     x: Rows<'_, E>,
     Weights { s, v, .. }: Weights<'_, E>,
-    t: (SharedOutput<'_, E>, PanelLayout),
-    z: Option<SharedOutput<'_, E>>,
+    (mut t, layout): (Output<'_, E>, PanelLayout),
+    mut z: Option<Output<'_, E>>,
 ) {
+    let (t, z) = ((t.share(), layout), z.as_mut().map(Output::share));
     let tasks = tiling.tasks::<E>(sizes.r, x.count);
     team.parallel_for(tasks.len(), |index| {
         let task = tasks[index];
@@ -162,12 +152,11 @@ mod tests {
         pool.install(|| {
             let rows = Rows::of(Matrix::row_major(&x, tokens, b2 * q, b2 * q)).expect("contiguous rows");
             let s = Couplings::of(&s);
-            let [y, z] = [&mut y, &mut z].map(|out| SharedOutput::new(out));
+            let [y, z] = [&mut y, &mut z].map(|out| Output::of_slice(out));
             let (_, mr) = gemm::shape::<f64>();
             let tiling = |tokens: usize| Tiling { panels, tile: tokens.div_ceil(tiles).next_multiple_of(mr) };
             let weights = Weights { u: &u, s, v: &v, bias: None };
-            // SAFETY: the outputs are this test's alone.
-            unsafe { forward(&ThreadTeam::default(), sizes, rows, weights, y, Some(z), tokens, tiling) };
+            forward(&ThreadTeam::default(), sizes, rows, weights, y, Some(z), tokens, tiling);
         });
         [y, z]
     }
@@ -179,18 +168,18 @@ mod tests {
     }
 
     #[test]
-    fn one_tile_and_several_narrow_and_wide_strips_give_the_product() {
-        // Several runs of terms; several tiles; neither; tiles of few tokens, as there are many blocks.
+    fn forward_equals_the_product_for_every_tiling() {
+        // Several packed blocks; several tiles; neither; tiles of few tokens, as there are many blocks.
         let cases = [[20, 3, 4, 5, 600, 259], [900, 2, 3, 3, 2, 259], [20, 3, 2, 5, 7, 19], [130, 2, 150, 3, 2, 40]];
-        // So few tokens that they are transposed around, in tasks that begin within a panel of them, and in several tiles.
-        let transposed = [[9, 3, 2, 19, 7, 19], [64, 2, 3, 130, 70, 259], [130, 2, 150, 261, 2, 40]];
-        // Rows of x, and of U, that compete for a place in the cache; fewer of them than a tile has.
-        let competing = [[29, 2, 2, 5, 256, 19], [21, 2, 2, 45, 256, 512], [9, 2, 1, 20, 512, 40]];
-        // Panels of a strip, and tiles of tokens.
-        let cuts = [[4, 1], [2, 2], [1, 1], [1, 2], [1, 1], [3, 1], [1, 2], [1, 1], [16, 1], [2, 1]];
-        for (dims, cut) in cases.into_iter().chain(transposed).chain(competing).zip(cuts) {
+        // Few tokens, and few of them in each of several tiles.
+        let few = [[9, 3, 2, 19, 7, 19], [64, 2, 3, 130, 70, 259], [130, 2, 150, 261, 2, 40]];
+        // Rows of x, and of U, that alias in the L1 cache; fewer of them than a register tile has.
+        let aliasing = [[29, 2, 2, 5, 256, 19], [21, 2, 2, 45, 256, 512], [9, 2, 1, 20, 512, 40]];
+        // Panels of a rank block, and tiles of tokens.
+        let tilings = [[4, 1], [2, 2], [1, 1], [1, 2], [1, 1], [3, 1], [1, 2], [1, 1], [16, 1], [2, 1]];
+        for (dims, tiling) in cases.into_iter().chain(few).chain(aliasing).zip(tilings) {
             let [tokens, b1, b2, p, q, r] = dims;
-            let [y, z] = product(dims, cut);
+            let [y, z] = product(dims, tiling);
             let [x, u, s, v] = operands(Sizes { tokens, b1, b2, p, q, r });
             let projection = |token: usize, j: usize, k: usize| -> f64 {
                 (0..q).map(|feature| x[(token * b2 + j) * q + feature] * v[(j * q + feature) * r + k]).sum()

@@ -20,7 +20,7 @@ use super::projection::{RankBlock, kc};
 use super::tiling::{Task, Tiling};
 use crate::blast::Sizes;
 use crate::cpu::gemm::{self, Epilogue, Rows, TASK_TILES, Target, gemm_packed, transpose_into, transposed_stride};
-use crate::cpu::{Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
+use crate::cpu::{Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
@@ -65,10 +65,10 @@ pub(super) fn gradients<E: Scalar>(
 
 /// Where the gradients go; `ds` must be zero.
 struct Gradients<'a, E> {
-    dx: SharedOutput<'a, E>,
-    du: SharedOutput<'a, E>,
+    dx: Output<'a, E>,
+    du: Output<'a, E>,
     ds: &'a mut [E],
-    dv: SharedOutput<'a, E>,
+    dv: Output<'a, E>,
 }
 
 /// Writes all gradients.
@@ -81,7 +81,7 @@ fn write<E: Scalar>(
 ) {
     let Sizes { b1, b2, q, r, .. } = sizes;
     let n = b2 * q;
-    let Gradients { dx, du, ds, dv } = gradients;
+    let Gradients { mut dx, mut du, ds, mut dv } = gradients;
     E::with_buffer(Workspace::Shared, |buffer| {
         for start in (0..sizes.tokens).step_by(token_chunk) {
             let tokens = token_chunk.min(sizes.tokens - start);
@@ -95,12 +95,11 @@ fn write<E: Scalar>(
                 ..operands
             };
             rank_blocks(team, sizes, operands, layouts, [&mut *dz, &mut *t], ds);
-            // SAFETY: these are this call's outputs, and no stage runs while another does. The first chunk stores to `du` and `dv`.
+            expansion::expand(team, tokens, dz, layouts[0], operands.v, None, dx.part(start * n, tokens * n));
+            // SAFETY: the first chunk stores to all elements.
             unsafe {
-                let dx = dx.part(start * n, tokens * n);
-                expansion::expand(team, tokens, dz, layouts[0], operands.v, None, dx);
-                factor_gradient(team, operands.x, dz, layouts[0], r, dv, start > 0);
-                factor_gradient(team, operands.dy, t, layouts[1], r, du, start > 0);
+                factor_gradient(team, operands.x, dz, layouts[0], r, dv.share(), start > 0);
+                factor_gradient(team, operands.dy, t, layouts[1], r, du.share(), start > 0);
             }
         }
     });
@@ -302,11 +301,10 @@ mod tests {
         let team = ThreadTeam::default();
         let [mut y, mut z] = [tokens * b1 * p, tokens * b2 * r].map(|len| vec![0.0; len]);
         {
-            let [y, z] = [&mut y, &mut z].map(|out| SharedOutput::new(out));
+            let [y, z] = [&mut y, &mut z].map(|out| Output::of_slice(out));
             let weights = fused::Weights { u: &u, s: couplings, v: &v, bias: None };
             let tiling = |tokens| Tiling::forward::<f64>(SIZES, tokens);
-            // SAFETY: the outputs are this test's alone.
-            unsafe { fused::forward(&team, SIZES, rows, weights, y, Some(z), token_chunk, tiling) };
+            fused::forward(&team, SIZES, rows, weights, y, Some(z), token_chunk, tiling);
         }
         let operands = Operands {
             x: x_matrix,

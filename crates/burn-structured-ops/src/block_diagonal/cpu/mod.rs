@@ -12,7 +12,7 @@ use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference};
 use crate::Bias;
 use crate::cpu::gemm::{Rows, gemm_tn, grouped_gemm};
 use crate::cpu::{
-    MIN_GEMM_TOKENS, Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice,
+    MIN_GEMM_TOKENS, Matrix, Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice,
     from_native, gemv, in_native, split_aligned, to_native, with_native, with_rows,
 };
 use burn::backend::Flex;
@@ -67,16 +67,16 @@ fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>, orders:
     let x = with_rows::<E>(x);
     let x = Matrix::<E>::of(&x, 0);
     let team = ThreadTeam::default();
-    // SAFETY: the output and the buffers are this product's alone; every element is written, some tokens at a time, and none is read.
+    // SAFETY: every element is written, some tokens at a time, and none is read.
     let y = unsafe {
-        alloc_uninit_with(tokens * m, |y| {
+        alloc_uninit_with(tokens * m, |mut y| {
             in_token_chunks(tokens, orders, |start, tokens| {
                 let (x, y) = (x.rows(start, tokens), y.part(start * m, tokens * m));
                 match orders.output {
                     Order::Grouped => grouped(&team, x, w, bias, orders.input, y),
                     Order::Strided => E::with_buffer(Workspace::Product, |buffer| {
                         let [out] = split_aligned(buffer, [tokens * m]);
-                        grouped(&team, x, w, None, orders.input, SharedOutput::new(&mut *out));
+                        grouped(&team, x, w, None, orders.input, Output::of_slice(&mut *out));
                         permute_features(&team, Matrix::row_major(out, tokens, m, m), [blocks, p], bias, y);
                     }),
                 }
@@ -98,30 +98,22 @@ fn in_token_chunks(tokens: usize, orders: Orders, mut body: impl FnMut(usize, us
 }
 
 /// The product in grouped order, `y [tokens, b p]`, of rows in any order.
-///
-/// # Safety
-///
-/// Nothing else may access `y` meanwhile.
-unsafe fn grouped<E: Scalar>(
+fn grouped<E: Scalar>(
     team: &ThreadTeam,
     x: Matrix<'_, E>,
     w: &FlexTensor,
     bias: Option<&[E]>,
     order: Order,
-    y: SharedOutput<'_, E>,
+    y: Output<'_, E>,
 ) {
     let [blocks, p, q] = w.layout().shape().dims();
     with_grouped(team, x, blocks, order, Workspace::Shared, |x| {
-        // SAFETY: as the caller says.
-        unsafe {
-            if x.rows < MIN_GEMM_TOKENS && gemv::reads(w) {
-                gemv::block_diagonal_gemv(team, x, w, bias, y);
-            } else {
-                let rows = Rows::of(x).expect("contiguous rows");
-                let (rows, factor) = (|k: usize| rows.depths(k * q, q), |k: usize| Matrix::of(w, k).transposed());
-                grouped_gemm(team, [blocks, x.rows, q, p], rows, factor, bias, y);
-            }
+        if x.rows < MIN_GEMM_TOKENS && gemv::reads(w) {
+            return gemv::block_diagonal_gemv(team, x, w, bias, y);
         }
+        let rows = Rows::of(x).expect("contiguous rows");
+        let (rows, factor) = (|k: usize| rows.depths(k * q, q), |k: usize| Matrix::of(w, k).transposed());
+        grouped_gemm(team, [blocks, x.rows, q, p], rows, factor, bias, y);
     });
 }
 
@@ -138,8 +130,7 @@ fn with_grouped<E: Scalar, R>(
         Order::Grouped => body(x),
         Order::Strided => E::with_buffer(workspace, |buffer| {
             let [grouped] = split_aligned(buffer, [x.rows * x.cols]);
-            // SAFETY: the buffer is this call's alone.
-            unsafe { permute_features(team, x, [x.cols / blocks, blocks], None, SharedOutput::new(&mut *grouped)) };
+            permute_features(team, x, [x.cols / blocks, blocks], None, Output::of_slice(&mut *grouped));
             body(Matrix::row_major(grouped, x.rows, x.cols, x.cols))
         }),
     }
@@ -155,14 +146,14 @@ fn gradient<E: Scalar>(x: FlexTensor, dy: FlexTensor, blocks: usize, orders: Ord
     }
     let orders = effective_orders(blocks, orders);
     let team = ThreadTeam::default();
-    // SAFETY: the output is this call's alone; the first tokens, which there are, write every element, and others are added.
+    // SAFETY: the first tokens, which there are, write every element, and others are added.
     let gradient = unsafe {
-        alloc_uninit_with(blocks * p * q, |out| {
+        alloc_uninit_with(blocks * p * q, |mut out| {
             in_token_chunks(tokens, orders, |start, tokens| {
                 with_grouped(&team, dy.rows(start, tokens), blocks, orders.output, Workspace::Product, |dy| {
                     with_grouped(&team, x.rows(start, tokens), blocks, orders.input, Workspace::Shared, |x| {
                         let (left, right) = (|k: usize| dy.cols(k * p, p), |k: usize| x.cols(k * q, q));
-                        gemm_tn(&team, [blocks, tokens, p, q], left, right, out, start > 0);
+                        gemm_tn(&team, [blocks, tokens, p, q], left, right, out.part(0, blocks * p * q), start > 0);
                     });
                 });
             });

@@ -1,7 +1,7 @@
 //! Permuting features between grouped and strided order: the features of a token as a matrix, transposed.
 
 use crate::cpu::gemm::transpose;
-use crate::cpu::{Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, split_aligned};
+use crate::cpu::{Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, split_aligned};
 use pulp::Simd;
 
 /// Tokens of a task.
@@ -10,20 +10,17 @@ const TOKENS: usize = 8;
 /// `out[token, j · rows + i] = x[token, i · cols + j] + bias[j · rows + i]`: the features of every token as a matrix `[rows, cols]`,
 /// transposed.
 ///
-/// # Safety
-///
-/// Nothing else may access `out` meanwhile.
-///
 /// # Panics
 ///
 /// If the rows of `x` are not contiguous, or the sizes do not fit.
-pub(super) unsafe fn permute_features<E: Scalar>(
+pub(super) fn permute_features<E: Scalar>(
     team: &ThreadTeam,
     x: Matrix<'_, E>,
     sizes: [usize; 2],
     bias: Option<&[E]>,
-    out: SharedOutput<'_, E>,
+    mut out: Output<'_, E>,
 ) {
+    let out = out.share();
     let [rows, cols] = sizes;
     assert!(rows * cols == x.cols && out.len() == x.rows * x.cols, "as many features in as out");
     assert!(bias.is_none_or(|bias| bias.len() == x.cols), "a bias for every feature");
@@ -120,8 +117,7 @@ mod tests {
             let bias: Vec<f32> = (0..n).map(|at| at as f32 / 1024.0).collect();
             for bias in [None, Some(&bias[..])] {
                 let mut out = vec![f32::NAN; tokens * n];
-                // SAFETY: the output is this test's alone.
-                unsafe { permute_features(&ThreadTeam::default(), x, [rows, cols], bias, SharedOutput::new(&mut out)) };
+                permute_features(&ThreadTeam::default(), x, [rows, cols], bias, Output::of_slice(&mut out));
                 for (at, out) in out.into_iter().enumerate() {
                     let (token, j, i) = (at / n, at % n / rows, at % rows);
                     let expected = x.at(token, i * cols + j) + bias.map_or(0.0, |bias| bias[at % n]);

@@ -3,7 +3,7 @@
 use super::blocking::{kc, nc, tasks_wanted};
 use super::grouped::BlockedGemm;
 use super::{Epilogue, Rows, Target, shape, stride_aliases_in_l1, transpose};
-use crate::cpu::{Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
+use crate::cpu::{Matrix, Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
 use pulp::Simd;
 
 /// Rows of an output that are one task, in tiles.
@@ -17,7 +17,7 @@ pub(crate) const TASK_TILES: usize = 8;
 ///
 /// # Safety
 ///
-/// Nothing else may access `out` meanwhile. If `accumulate`, its elements must be initialised. Without tokens, nothing is written.
+/// If `accumulate`, the elements of `out` must be initialised. Without tokens, nothing is written.
 ///
 /// # Panics
 ///
@@ -27,9 +27,10 @@ pub(crate) unsafe fn gemm_tn<'a, E: Scalar>(
     [blocks, tokens, rows, cols]: [usize; 4],
     left: impl Fn(usize) -> Matrix<'a, E> + Sync,
     right: impl Fn(usize) -> Matrix<'a, E> + Sync,
-    out: SharedOutput<'_, E>,
+    mut out: Output<'_, E>,
     accumulate: bool,
 ) {
+    let out = out.share();
     let (_, mr) = shape::<E>();
     if blocks * tokens * rows * cols == 0 {
         return;
@@ -59,8 +60,8 @@ pub(crate) unsafe fn gemm_tn<'a, E: Scalar>(
                 for first in (0..right.cols).step_by(nc) {
                     let columns = |first: usize| right.cols(first, nc.min(right.cols - first));
                     let (factor, next) = (columns(first), (first + nc < right.cols).then(|| columns(first + nc)));
-                    // SAFETY: no other task has these rows and columns, and nothing else accesses `out`, as the caller says; the first
-                    // tokens have been stored to every element that others are added to.
+                    // SAFETY: no other task has these rows and columns; what is accumulated to is initialised, as the caller says, or the first
+                    // tokens have been stored there.
                     let target = unsafe { Target::new(out, offset + first, [rows.count, factor.cols], cols, epilogue) };
                     pulp::Arch::new().dispatch(BlockedGemm { rows, factor, kc, target, next, panels: &mut *panels });
                 }

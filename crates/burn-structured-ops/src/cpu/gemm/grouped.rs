@@ -2,7 +2,7 @@
 
 use super::blocking::{kc, nc, tasks_wanted};
 use super::{Epilogue, Rows, Target, nr, pack_and_gemm, shape};
-use crate::cpu::{Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
+use crate::cpu::{Matrix, Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
 use pulp::Simd;
 
 /// `y = [rows_0 F_0 | rows_1 F_1 | …] + bias`, with `blocks` factors `[depth, cols]` and `tokens` rows each.
@@ -10,21 +10,18 @@ use pulp::Simd;
 /// A task packs some columns of a factor and multiplies all tokens by them, or some tokens where there are too few columns for the
 /// threads.
 ///
-/// # Safety
-///
-/// Nothing else may access `y` meanwhile.
-///
 /// # Panics
 ///
 /// If an operand is not of these sizes, or `y` or the bias is too short.
-pub(crate) unsafe fn grouped_gemm<'a, E: Scalar>(
+pub(crate) fn grouped_gemm<'a, E: Scalar>(
     team: &ThreadTeam,
     [blocks, tokens, depth, cols]: [usize; 4],
     rows: impl Fn(usize) -> Rows<'a, E> + Sync,
     factor: impl Fn(usize) -> Matrix<'a, E> + Sync,
     bias: Option<&[E]>,
-    y: SharedOutput<'_, E>,
+    mut y: Output<'_, E>,
 ) {
+    let y = y.share();
     let (_, mr) = shape::<E>();
     if blocks * tokens * cols == 0 {
         return;
@@ -48,7 +45,7 @@ pub(crate) unsafe fn grouped_gemm<'a, E: Scalar>(
         let next = (next < blocks * groups).then(|| columns(next).2);
         let column = block * cols + first;
         let epilogue = Epilogue::bias(bias.map(|bias| &bias[column..][..factor.cols]));
-        // SAFETY: no other task has these rows and columns, and nothing else accesses `y`, as the caller says.
+        // SAFETY: no other task has these rows and columns.
         let target = unsafe { Target::new(y, start * stride + column, [rows.count, factor.cols], stride, epilogue) };
         E::with_buffer(Workspace::Task, |buffer| {
             let [panels] = split_aligned(buffer, [kc * nc]);

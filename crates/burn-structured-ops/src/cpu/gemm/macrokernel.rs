@@ -52,7 +52,7 @@ fn row_tiles<S: Simd, E: Scalar>(
 /// Packs `factor [depth, cols]` into `panels` and stores `rows · factor` to the target.
 ///
 /// If the rows of the factor are contiguous, the first tile reads them in place and packs them for the tiles after it ("fused
-/// packing"): loads from memory then overlap with arithmetic. Meanwhile `next`, the factor of the next product, is prefetched. Columns of
+/// packing"): loads from memory then overlap with arithmetic. The factor of the next product, `next`, is prefetched. Columns of
 /// the target beyond the factor's are zero.
 ///
 /// # Panics

@@ -9,7 +9,7 @@
 //! microkernel.rs   MR rows times one panel, summed in registers
 //! macrokernel.rs   rows times panels, tile after tile, packing the factor as the first tile reads it
 //! epilogue.rs      what happens to a tile as it is stored: store, accumulate, bias
-//! prefetch.rs      the next factor, prefetched meanwhile
+//! prefetch.rs      prefetches the next factor
 //! blocking.rs      KC, NC and tasks, from the caches and the threads
 //! grouped.rs       grouped GEMM; gemm_tn.rs: products over the tokens
 //! ```

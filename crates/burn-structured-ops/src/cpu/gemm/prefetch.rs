@@ -1,7 +1,7 @@
 //! Prefetching the next factor while this one is multiplied.
 //!
-//! Up to about a hundred tokens a factor is used up about as fast as it comes from memory, so the next one has to be on its way. It is
-//! prefetched in equal parts, since a core that issues many prefetches at once stalls until the first lines have come.
+//! Up to about a hundred tokens a factor is multiplied about as fast as it is loaded from memory, so loads have to overlap with
+//! arithmetic. They are issued in equal parts: a core that issues many prefetches at once stalls until the first lines arrive.
 
 use super::{Rows, nr};
 use crate::cpu::runtime::prefetch::{HAS_PREFETCH, prefetch_line};

@@ -78,22 +78,15 @@ impl Square {
         }
     }
 
-    /// As many columns from `column` on of as many contiguous terms from `term` on.
+    /// Transposes the square whose first element is `(row, column)`; columns are contiguous.
     ///
     /// # Panics
     ///
     /// If they are not f32, or not within the matrix or the output.
     #[inline(always)]
     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
-    fn transpose<E: Scalar>(
-        self,
-        columns: Matrix<'_, E>,
-        term: usize,
-        column: usize,
-        out: &mut [E],
-        out_stride: usize,
-    ) {
-        let source: &[f32] = bytemuck::cast_slice(columns.storage_from(term, column));
+    fn transpose<E: Scalar>(self, columns: Matrix<'_, E>, row: usize, column: usize, out: &mut [E], out_stride: usize) {
+        let source: &[f32] = bytemuck::cast_slice(columns.storage_from(row, column));
         let out: &mut [f32] = bytemuck::cast_slice_mut(out);
         let stride = columns.col_stride as usize;
         match self {
@@ -118,7 +111,7 @@ mod avx {
         assert!(source.len() > 7 * stride + 7 && out.len() > 7 * out_stride + 7);
         let mut rows = [_mm256_setzero_ps(); 8];
         for (c, row) in rows.iter_mut().enumerate() {
-            // The next eight columns are read soon, in short runs that the processor does not foresee.
+            // The next eight columns are read soon, in short runs that hardware prefetchers do not foresee.
             _mm_prefetch::<_MM_HINT_T0>(source.as_ptr().wrapping_add((8 + c) * stride).cast());
             // SAFETY: `c · stride + 7` lies within `source`, as asserted.
             *row = unsafe { _mm256_loadu_ps(source.as_ptr().add(c * stride)) };
@@ -128,14 +121,14 @@ mod avx {
         let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
         let (ef_low, ef_high) = (_mm256_unpacklo_ps(e, f), _mm256_unpackhi_ps(e, f));
         let (gh_low, gh_high) = (_mm256_unpacklo_ps(g, h), _mm256_unpackhi_ps(g, h));
-        // Term k of columns a to d in one half and of e to h in the other; term k + 4 in the upper halves.
-        let terms = [
+        // Row k of columns a to d in one half and of e to h in the other; row k + 4 in the upper halves.
+        let pairs = [
             (_mm256_shuffle_ps::<0x44>(ab_low, cd_low), _mm256_shuffle_ps::<0x44>(ef_low, gh_low)),
             (_mm256_shuffle_ps::<0xee>(ab_low, cd_low), _mm256_shuffle_ps::<0xee>(ef_low, gh_low)),
             (_mm256_shuffle_ps::<0x44>(ab_high, cd_high), _mm256_shuffle_ps::<0x44>(ef_high, gh_high)),
             (_mm256_shuffle_ps::<0xee>(ab_high, cd_high), _mm256_shuffle_ps::<0xee>(ef_high, gh_high)),
         ];
-        for (k, (left, right)) in terms.into_iter().enumerate() {
+        for (k, (left, right)) in pairs.into_iter().enumerate() {
             // SAFETY: `(k + 4) · out_stride + 7` lies within `out`, as asserted.
             unsafe {
                 _mm256_storeu_ps(out.as_mut_ptr().add(k * out_stride), _mm256_permute2f128_ps::<0x20>(left, right));
@@ -158,14 +151,14 @@ mod avx {
             // SAFETY: `c · stride + 15` lies within `source`, as asserted.
             *row = unsafe { _mm512_loadu_ps(source.as_ptr().add(c * stride)) };
         }
-        // Of four columns: terms k, k + 4, k + 8 and k + 12 in the four quarters.
+        // Of four columns: rows k, k + 4, k + 8 and k + 12 in the four quarters.
         let mut quarters = [[_mm512_setzero_ps(); 4]; 4];
-        for (terms, columns) in quarters.iter_mut().zip(rows.chunks_exact(4)) {
+        for (rows, columns) in quarters.iter_mut().zip(rows.chunks_exact(4)) {
             let (ab_low, ab_high) =
                 (_mm512_unpacklo_ps(columns[0], columns[1]), _mm512_unpackhi_ps(columns[0], columns[1]));
             let (cd_low, cd_high) =
                 (_mm512_unpacklo_ps(columns[2], columns[3]), _mm512_unpackhi_ps(columns[2], columns[3]));
-            *terms = [
+            *rows = [
                 _mm512_shuffle_ps::<0x44>(ab_low, cd_low),
                 _mm512_shuffle_ps::<0xee>(ab_low, cd_low),
                 _mm512_shuffle_ps::<0x44>(ab_high, cd_high),
@@ -178,15 +171,15 @@ mod avx {
                 (_mm512_shuffle_f32x4::<0x44>(a[k], b[k]), _mm512_shuffle_f32x4::<0xee>(a[k], b[k]));
             let (cd_low, cd_high) =
                 (_mm512_shuffle_f32x4::<0x44>(c[k], d[k]), _mm512_shuffle_f32x4::<0xee>(c[k], d[k]));
-            let terms = [
+            let rows = [
                 _mm512_shuffle_f32x4::<0x88>(ab_low, cd_low),
                 _mm512_shuffle_f32x4::<0xdd>(ab_low, cd_low),
                 _mm512_shuffle_f32x4::<0x88>(ab_high, cd_high),
                 _mm512_shuffle_f32x4::<0xdd>(ab_high, cd_high),
             ];
-            for (quarter, term) in terms.into_iter().enumerate() {
+            for (quarter, row) in rows.into_iter().enumerate() {
                 // SAFETY: `(12 + k) · out_stride + 15` lies within `out`, as asserted.
-                unsafe { _mm512_storeu_ps(out.as_mut_ptr().add((4 * quarter + k) * out_stride), term) };
+                unsafe { _mm512_storeu_ps(out.as_mut_ptr().add((4 * quarter + k) * out_stride), row) };
             }
         }
     }

@@ -10,7 +10,7 @@ mod tensor;
 mod workspace;
 
 pub(crate) use matrix::Matrix;
-pub(crate) use output::{SharedOutput, alloc_uninit_with};
+pub(crate) use output::{Output, SharedOutput, alloc_uninit_with};
 pub(crate) use scalar::Scalar;
 #[cfg(test)]
 pub(crate) use simd::on_every_instruction_set;

@@ -1,4 +1,4 @@
-//! An output that several threads write at the same time, and vectors that a product fills.
+//! Outputs that may be uninitialised: one owner, who shares them with threads that write elements of their own.
 
 use super::Scalar;
 use std::marker::PhantomData;
@@ -9,13 +9,36 @@ use std::mem::MaybeUninit;
 /// # Safety
 ///
 /// `fill` must write every element, and read none that it has not written.
-pub(crate) unsafe fn alloc_uninit_with<E: Scalar>(len: usize, fill: impl FnOnce(SharedOutput<'_, E>)) -> Vec<E> {
+pub(crate) unsafe fn alloc_uninit_with<E: Scalar>(len: usize, fill: impl FnOnce(Output<'_, E>)) -> Vec<E> {
     let mut elements = Vec::with_capacity(len);
     let start = elements.spare_capacity_mut().as_mut_ptr().cast();
-    fill(SharedOutput { start, len, borrowed: PhantomData });
+    fill(Output(SharedOutput { start, len, borrowed: PhantomData }));
     // SAFETY: the capacity is there, and the elements are written, as the caller says.
     unsafe { elements.set_len(len) };
     elements
+}
+
+/// An output that a product writes. There is one for each, so that a product is alone with it.
+pub(crate) struct Output<'a, E>(SharedOutput<'a, E>);
+
+impl<'a, E: Scalar> Output<'a, E> {
+    pub fn of_slice(elements: &'a mut [E]) -> Self {
+        Self(SharedOutput::new(elements))
+    }
+
+    /// The output for the threads of one stage.
+    pub fn share(&mut self) -> SharedOutput<'_, E> {
+        self.0
+    }
+
+    /// Elements `start .. start + len` as an output of their own.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer elements.
+    pub fn part(&mut self, start: usize, len: usize) -> Output<'_, E> {
+        Output(self.0.part(start, len))
+    }
 }
 
 /// An output that several threads write at the same time, each to elements of its own.

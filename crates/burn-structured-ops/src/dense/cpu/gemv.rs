@@ -6,7 +6,7 @@
 //! ```
 
 use crate::cpu::gemv::{self, AxpyRows, RowChunks};
-use crate::cpu::{Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
+use crate::cpu::{Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn_flex::FlexTensor;
@@ -37,17 +37,8 @@ pub(super) fn product<E: Scalar>(x: Matrix<'_, E>, w: &FlexTensor, bias: Option<
 }
 
 /// Rows of `w`, which are contiguous, scaled by the columns of `x` and added up.
-///
-/// # Safety
-///
-/// Nothing else may access `y` meanwhile.
-unsafe fn by_rows<E: Scalar>(
-    team: &ThreadTeam,
-    x: Matrix<'_, E>,
-    w: &FlexTensor,
-    bias: Option<&[E]>,
-    y: SharedOutput<'_, E>,
-) {
+fn by_rows<E: Scalar>(team: &ThreadTeam, x: Matrix<'_, E>, w: &FlexTensor, bias: Option<&[E]>, mut y: Output<'_, E>) {
+    let y = y.share();
     let tokens = x.rows;
     let [n, m] = w.layout().shape().dims();
     let chunks = RowChunks::at_most(w, (n / (SUMS_SHARE * tokens)).min(MAX_CHUNKS));
@@ -69,7 +60,7 @@ unsafe fn by_rows<E: Scalar>(
             let cols = share.min(m - first);
             for token in 0..tokens {
                 let of_chunk = |chunk: usize| &sums[(chunk * tokens + token) * m + first..][..cols];
-                // SAFETY: as the caller says, and no other task has these columns.
+                // SAFETY: no other task has these columns.
                 let y = unsafe { y.uninit_slice(token * m + first, cols) }.write_copy_of_slice(of_chunk(0));
                 for chunk in 1..chunks.count {
                     y.iter_mut().zip(of_chunk(chunk)).for_each(|(y, sum)| *y += *sum);

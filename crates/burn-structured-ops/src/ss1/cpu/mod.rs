@@ -1,9 +1,8 @@
-//! SS1 on Flex, straight on the tensors' own storage.
+//! SS1 on Flex, on the tensors' own storage.
 //!
-//! A rotation is two contiguous runs, so folding is a handful of vector additions a block. A product with a sketch for
-//! every block of rows takes a tile of tokens at a time: the sketch of a tile is folded into a buffer that stays in
-//! cache and goes into a GEMM from there, so no sketch ever travels through memory. It is folded from rows in which every
-//! block stands twice, where a rotation is a single run.
+//! A rotation is two contiguous runs, so folding is a few vector additions a block. Where every block of output rows has a sketch of its
+//! own (`product.rs`), the sketch of a tile of tokens is folded into a buffer that stays in cache, and multiplied from there. It is folded
+//! from rows in which every block stands twice (`doubled.rs`), where a rotation is a single run.
 
 mod doubled;
 mod product;

@@ -4,7 +4,8 @@ use super::doubled::{self, double, halve};
 use super::rotate::Plan;
 use crate::cpu::gemm::{self, Epilogue, Rows, Target, transpose_rows, transposed_stride};
 use crate::cpu::{
-    Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice, split_aligned,
+    Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice,
+    split_aligned,
 };
 use crate::ss1::Fold;
 use burn::tensor::Shape;
@@ -45,7 +46,8 @@ pub(super) fn forward<E: Scalar>(x: &FlexTensor, z: &FlexTensor, fold: Fold) -> 
     let blocks = output_blocks(fold, m);
     let [task_tokens, task_blocks] = task_sizes(tokens, blocks.len());
     let block_tasks = blocks.len().div_ceil(task_blocks);
-    let product = |y: SharedOutput<'_, E>| {
+    let product = |mut y: Output<'_, E>| {
+        let y = y.share();
         ThreadTeam::default().parallel_for(tokens.div_ceil(task_tokens) * block_tasks, |task| {
             let start = task / block_tasks * task_tokens;
             let tokens = task_tokens.min(tokens - start);
@@ -57,7 +59,7 @@ pub(super) fn forward<E: Scalar>(x: &FlexTensor, z: &FlexTensor, fold: Fold) -> 
                 double(fold, &x[start * n..][..tokens * n], doubled);
                 for OutputBlock { plan, first, rows } in blocks {
                     plan.fold_doubled(doubled, sketch);
-                    // SAFETY: no other task has these tokens of this block, and nothing else accesses the output.
+                    // SAFETY: no other task has these tokens of this block.
                     let target = unsafe { Target::new(y, start * m + first, [tokens, *rows], m, Epilogue::Store) };
                     let sketch = Matrix::row_major(sketch, tokens, width, width);
                     gemm::blocked_gemm(

@@ -28,7 +28,7 @@ impl Plan {
                         let x = &x[block * self.fold.block_k..];
                         let a = &mut a[block / self.fold.reduction * self.fold.block_k..][..self.fold.block_k];
                         let present = x.len().min(self.fold.block_k);
-                        // Stored weight `q` meets feature `(q + shift) mod K` of the block.
+                        // Stored weight `q` multiplies feature `(q + shift) mod K` of the block.
                         let (head, tail) = a.split_at_mut(self.fold.block_k - shift);
                         add(head, &x[(*shift).min(present)..present], *negative);
                         add(tail, &x[..present.min(*shift)], *negative);
