@@ -64,7 +64,6 @@ impl<'a, E: Scalar> Couplings<'a, E> {
 }
 
 /// Copies rows of `cols` contiguous elements to rows of `stride`, zero beyond the last column.
-#[inline(always)]
 pub(super) fn pack_rows<E: Scalar>(rows: Matrix<'_, E>, stride: usize, packed: &mut [E]) {
     for (row, packed) in packed.chunks_exact_mut(stride).take(rows.rows).enumerate() {
         let (packed, padding) = packed.split_at_mut(rows.cols);
@@ -78,17 +77,33 @@ pub(super) fn pack_rows<E: Scalar>(rows: Matrix<'_, E>, stride: usize, packed: &
 /// # Panics
 ///
 /// If `z` and `t` have other numbers of tokens, or there are fewer couplings.
-#[inline(always)]
-pub(super) fn couple_panel<S: Simd, E: Scalar>(simd: S, z: PanelRows<'_, E>, couplings: &[E], t: PanelTarget<'_, E>) {
-    assert_eq!(z.tokens, t.tokens, "the same tokens");
-    assert!(t.blocks * z.blocks * gemm::nr::<S, E>() <= couplings.len(), "a coupling for every pair of blocks");
-    let mut token = 0;
-    while z.tokens - token >= TOKENS {
-        couple_tokens::<S, E, TOKENS>(simd, z, couplings, t, token);
-        token += TOKENS;
-    }
-    for token in token..z.tokens {
-        couple_tokens::<S, E, 1>(simd, z, couplings, t, token);
+pub(super) fn couple_panel<E: Scalar>(z: PanelRows<'_, E>, couplings: &[E], t: PanelTarget<'_, E>) {
+    pulp::Arch::new().dispatch(CouplePanel { z, couplings, t });
+}
+
+/// [`couple_panel`] with the instructions of one processor.
+struct CouplePanel<'a, E> {
+    z: PanelRows<'a, E>,
+    couplings: &'a [E],
+    t: PanelTarget<'a, E>,
+}
+
+impl<E: Scalar> pulp::WithSimd for CouplePanel<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { z, couplings, t } = self;
+        assert_eq!(z.tokens, t.tokens, "the same tokens");
+        assert!(t.blocks * z.blocks * gemm::nr::<S, E>() <= couplings.len(), "a coupling for every pair of blocks");
+        let mut token = 0;
+        while z.tokens - token >= TOKENS {
+            couple_tokens::<S, E, TOKENS>(simd, z, couplings, t, token);
+            token += TOKENS;
+        }
+        for token in token..z.tokens {
+            couple_tokens::<S, E, 1>(simd, z, couplings, t, token);
+        }
     }
 }
 
@@ -158,27 +173,38 @@ fn couple_group<S: Simd, E: Scalar, const T: usize, const I: usize>(
 /// # Panics
 ///
 /// If `dt` and `z` have other numbers of tokens, or `ds` is shorter.
-#[inline(always)]
-pub(super) fn coupling_gradient_panel<S: Simd, E: Scalar>(
-    simd: S,
-    dt: PanelRows<'_, E>,
-    z: PanelRows<'_, E>,
-    ds: &mut [E],
-) {
-    assert_eq!(dt.tokens, z.tokens, "the same tokens");
-    let mut i = 0;
-    if S::REGISTER_COUNT >= 32 {
-        while dt.blocks - i >= 4 {
-            gradient_rows::<S, E, 4>(simd, dt, z, ds, i);
-            i += 4;
+pub(super) fn coupling_gradient_panel<E: Scalar>(dt: PanelRows<'_, E>, z: PanelRows<'_, E>, ds: &mut [E]) {
+    pulp::Arch::new().dispatch(CouplingGradientPanel { dt, z, ds });
+}
+
+/// [`coupling_gradient_panel`] with the instructions of one processor.
+struct CouplingGradientPanel<'a, E> {
+    dt: PanelRows<'a, E>,
+    z: PanelRows<'a, E>,
+    ds: &'a mut [E],
+}
+
+impl<E: Scalar> pulp::WithSimd for CouplingGradientPanel<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { dt, z, ds } = self;
+        assert_eq!(dt.tokens, z.tokens, "the same tokens");
+        let mut i = 0;
+        if S::REGISTER_COUNT >= 32 {
+            while dt.blocks - i >= 4 {
+                gradient_rows::<S, E, 4>(simd, dt, z, ds, i);
+                i += 4;
+            }
         }
-    }
-    while dt.blocks - i >= 2 {
-        gradient_rows::<S, E, 2>(simd, dt, z, ds, i);
-        i += 2;
-    }
-    if i < dt.blocks {
-        gradient_rows::<S, E, 1>(simd, dt, z, ds, i);
+        while dt.blocks - i >= 2 {
+            gradient_rows::<S, E, 2>(simd, dt, z, ds, i);
+            i += 2;
+        }
+        if i < dt.blocks {
+            gradient_rows::<S, E, 1>(simd, dt, z, ds, i);
+        }
     }
 }
 

@@ -22,7 +22,6 @@ use crate::blast::Sizes;
 use crate::cpu::gemm::{self, Epilogue, Rows, TASK_TILES, Target, gemm_packed, transpose_into, transposed_stride};
 use crate::cpu::{Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
 use burn_flex::FlexTensor;
-use pulp::Simd;
 
 /// The operands of the gradients.
 #[derive(Clone, Copy)]
@@ -132,85 +131,65 @@ fn rank_blocks<E: Scalar>(
         let task = tasks[index];
         let first = task.panel * layouts[0].nr;
         let block = RankBlock { factor: operands.u, first, cols: (task.panels * layouts[0].nr).min(r - first) };
-        let ds = shared[sum_of[index]];
-        E::with_buffer(Workspace::Task, |buffer| {
-            let tile = tiling.tile.min(task.tokens);
-            pulp::Arch::new().dispatch(BackwardBlock {
-                sizes,
-                operands,
-                layouts,
-                dz,
-                t,
-                ds,
-                block,
-                task,
-                tile,
-                buffer,
-            });
-        });
+        // SAFETY: no other task has these tokens and components, or these components of this sum.
+        unsafe { rank_block_task(sizes, operands, layouts, [dz, t, shared[sum_of[index]]], block, task, tiling.tile) };
     });
     for sum in sums {
         ds.iter_mut().zip(sum).for_each(|(ds, sum)| *ds += sum);
     }
 }
 
-/// One rank block for some tokens, a tile of them at a time. No other task has these tokens and components.
-struct BackwardBlock<'a, E: Scalar> {
-    sizes: Sizes,
-    operands: Operands<'a, E>,
+/// One rank block for some tokens, at most `tile` at a time: its components of `dz`, `t` and `ds`.
+///
+/// # Safety
+///
+/// Nothing else may access these tokens and components of `dz` and `t`, and these components of `ds`, which is initialised.
+unsafe fn rank_block_task<E: Scalar>(
+    Sizes { b1, b2, p, r, .. }: Sizes,
+    operands: Operands<'_, E>,
     layouts: [PanelLayout; 2],
-    dz: SharedOutput<'a, E>,
-    t: SharedOutput<'a, E>,
-    ds: SharedOutput<'a, E>,
-    block: RankBlock<'a>,
+    [dz, t, ds]: [SharedOutput<'_, E>; 3],
+    block: RankBlock<'_>,
     task: Task,
-    /// Tokens at a time.
     tile: usize,
-    buffer: &'a mut Vec<E>,
-}
-
-impl<E: Scalar> pulp::WithSimd for BackwardBlock<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sizes: Sizes { b1, b2, p, r, .. }, operands, layouts, dz, t, ds, block, task, tile, buffer } = self;
-        let RankBlock { first, cols, .. } = block;
-        let nr = layouts[0].nr;
-        let (panels, stride) = (cols.div_ceil(nr), cols.next_multiple_of(nr));
-        let (couplings_len, dt_row, z_row) = (b1 * b2 * stride, b1 * stride, b2 * stride);
+) {
+    let RankBlock { first, cols, .. } = block;
+    let (nr, tile, end) = (layouts[0].nr, tile.min(task.tokens), task.start + task.tokens);
+    let (panels, stride) = (cols.div_ceil(nr), cols.next_multiple_of(nr));
+    let (couplings_len, dt_row, z_row) = (b1 * b2 * stride, b1 * stride, b2 * stride);
+    E::with_buffer(Workspace::Task, |buffer| {
         let lengths = [kc(p) * stride, couplings_len, couplings_len, couplings_len, tile * dt_row, tile * z_row];
         let [packed, forward, backward, gradient, dt, z] = split_aligned(buffer, lengths);
         operands.s.pack([b1, b2], first, cols, nr, forward);
         operands.s.transposed().pack([b2, b1], first, cols, nr, backward);
         gradient.fill(E::ZERO);
-        for start in (task.start..task.start + task.tokens).step_by(tile) {
-            let tokens = tile.min(task.start + task.tokens - start);
-            let next = if start + tokens < task.start + task.tokens { Some(block) } else { block.next() };
-            block.project(simd, operands.dy_rows.range(start, tokens), packed, stride, dt, next);
+        for start in (task.start..end).step_by(tile) {
+            let tokens = tile.min(end - start);
+            let next = if start + tokens < end { Some(block) } else { block.next() };
+            block.project(operands.dy_rows.range(start, tokens), packed, stride, dt, next);
             let saved = Matrix::row_major(&operands.z[start * b2 * r..], tokens * b2, r, r);
             pack_rows(saved.cols(first, cols), stride, z);
             for panel in 0..panels {
                 let range = panel * b1 * b2 * nr..(panel + 1) * b1 * b2 * nr;
                 let dt = PanelRows::new(&dt[panel * nr..], [tokens, b1], [dt_row, stride], nr);
                 let z = PanelRows::new(&z[panel * nr..], [tokens, b2], [z_row, stride], nr);
-                coupling_gradient_panel(simd, dt, z, &mut gradient[range.clone()]);
-                // SAFETY: no other task has these tokens and components.
+                coupling_gradient_panel(dt, z, &mut gradient[range.clone()]);
+                // SAFETY: as the caller says.
                 let [dz, t] = [(layouts[0], dz), (layouts[1], t)]
                     .map(|(layout, out)| unsafe { layout.target(out, first / nr + panel, [start, tokens]) });
-                couple_panel(simd, dt, &backward[range.clone()], dz);
-                couple_panel(simd, z, &forward[range], t);
+                couple_panel(dt, &backward[range.clone()], dz);
+                couple_panel(z, &forward[range], t);
             }
         }
         for (panel, gradient) in gradient.chunks_exact(b1 * b2 * nr).enumerate() {
             let here = nr.min(cols - panel * nr);
             for (pair, gradient) in gradient.chunks_exact(nr).enumerate() {
-                // SAFETY: no other task has these components of this sum, which is initialised.
+                // SAFETY: as the caller says.
                 let ds = unsafe { ds.slice(pair * r + first + panel * nr, here) };
                 ds.copy_from_slice(&gradient[..here]);
             }
         }
-    }
+    });
 }
 
 /// `dF_j = x_jᵀ z_j` for `x [tokens, b q]` and panels `z` of the rank `r`, into `[b, q, r]`; added to what is there if `accumulate`.
@@ -242,34 +221,14 @@ unsafe fn factor_gradient<E: Scalar>(
         // SAFETY: no other task has these rows, and nothing else accesses `out`, as the caller says.
         let target = unsafe { Target::new(out, (block * q + row) * r, [x.cols, r], r, epilogue) };
         E::with_buffer(Workspace::Task, |buffer| {
-            pulp::Arch::new().dispatch(FactorGradient { x, z, layout, target, buffer });
+            let [rows] = split_aligned(buffer, [x.cols * transposed_stride::<E>(x.rows)]);
+            let rows = transpose_into(x, rows);
+            for (panel, first) in (0..r).step_by(layout.nr).enumerate() {
+                let z = &z[panel * layout.panel_stride()..][..x.rows * layout.nr];
+                gemm_packed(rows, z, target.cols(first, layout.nr.min(r - first)));
+            }
         });
     });
-}
-
-/// Some rows of the gradient of one block's factor.
-struct FactorGradient<'a, E: Scalar> {
-    x: Matrix<'a, E>,
-    z: &'a [E],
-    layout: PanelLayout,
-    target: Target<'a, E>,
-    buffer: &'a mut Vec<E>,
-}
-
-impl<E: Scalar> pulp::WithSimd for FactorGradient<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, z, layout, target, buffer } = self;
-        let nr = layout.nr;
-        let [rows] = split_aligned(buffer, [x.cols * transposed_stride::<E>(x.rows)]);
-        let rows = transpose_into::<S, E>(x, rows);
-        for (panel, first) in (0..target.cols).step_by(nr).enumerate() {
-            let z = &z[panel * layout.panel_stride()..][..x.rows * nr];
-            gemm_packed(simd, rows, z, target.cols(first, nr.min(target.cols - first)));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -321,16 +280,17 @@ mod tests {
 
     #[test]
     fn token_chunks_give_the_same_product_and_gradients() {
-        let (all, split_aligned) = (outcome(SIZES.tokens), outcome(20));
-        for (all, split_aligned) in all.iter().flatten().zip(split_aligned.iter().flatten()) {
+        let (once, in_chunks) = (outcome(SIZES.tokens), outcome(20));
+        for (once, in_chunks) in once.iter().flatten().zip(in_chunks.iter().flatten()) {
             // Sums over tokens are added up in another order.
-            assert!((all - split_aligned).abs() <= 1e-12 * all.abs().max(1.0), "{all} and {split_aligned}");
+            assert!((once - in_chunks).abs() <= 1e-12 * once.abs().max(1.0), "{once} and {in_chunks}");
         }
-        assert!(all.iter().all(|values| values.iter().any(|value| *value != 0.0)));
+        assert!(once.iter().all(|values| values.iter().any(|value| *value != 0.0)));
     }
 
     /// Several tiles of tokens for a task, several packed blocks, and a last rank block narrower than the others.
     #[test]
+    #[cfg_attr(miri, ignore = "hundreds of tokens and features take minutes; the test above is the small one")]
     fn gradients_equal_staged_ones_with_many_tiles() {
         let Sizes { tokens, b1, b2, p, q, r } = Sizes { tokens: 700, b1: 3, b2: 2, p: 300, q: 5, r: 261 };
         // Whole numbers, so that no order of summation rounds.

@@ -103,6 +103,14 @@ pub(super) struct PanelTarget<'a, E> {
 }
 
 impl<'a, E: Scalar> PanelTarget<'a, E> {
+    /// # Panics
+    ///
+    /// If `out` is too short.
+    pub fn of_slice(out: &'a mut [E], sizes: [usize; 2], strides: [usize; 2], nr: usize) -> Self {
+        // SAFETY: the slice is borrowed for as long as the target lives.
+        unsafe { Self::new(SharedOutput::new(out), 0, sizes, strides, nr) }
+    }
+
     /// # Safety
     ///
     /// While the target lives, nothing else may access these elements.

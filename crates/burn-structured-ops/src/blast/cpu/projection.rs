@@ -1,9 +1,8 @@
 //! The projection of a rank block, `x_j V_j` (or `dy_i U_i`) for every block: how both passes begin.
 
-use crate::cpu::gemm::{Rows, Target, balanced_chunk, nr, pack_and_gemm};
+use crate::cpu::gemm::{Rows, Target, balanced_chunk, pack_and_gemm, shape};
 use crate::cpu::{Matrix, Scalar};
 use burn_flex::FlexTensor;
-use pulp::Simd;
 
 /// Depth of a packed block at most: half of what one product alone takes, since `z` has to stay in the L2 cache as well.
 const KC: usize = 256;
@@ -30,7 +29,6 @@ impl RankBlock<'_> {
     }
 
     /// Depths `start .. start + depth` of a block.
-    #[inline(always)]
     fn part<E: Scalar>(&self, block: usize, start: usize, depth: usize) -> Matrix<'_, E> {
         Matrix::of(self.factor, block).cols(self.first, self.cols).rows(start, depth)
     }
@@ -42,10 +40,8 @@ impl RankBlock<'_> {
     /// # Panics
     ///
     /// If `stored` is less than `cols` or more than `stride`, or a slice is too short.
-    #[inline(always)]
-    pub fn project<S: Simd, E: Scalar>(
+    pub fn project<E: Scalar>(
         self,
-        simd: S,
         rows: Rows<'_, E>,
         packed: &mut [E],
         stored: usize,
@@ -54,7 +50,7 @@ impl RankBlock<'_> {
     ) {
         let [blocks, depth, _] = self.factor.layout().shape().dims();
         let kc = kc(depth).max(1);
-        let stride = self.cols.next_multiple_of(nr::<S, E>());
+        let stride = self.cols.next_multiple_of(shape::<E>().0);
         for block in 0..blocks {
             let target = Target::of_slice(&mut out[block * stride..], [rows.count, stored], blocks * stride);
             for start in (0..depth).step_by(kc) {
@@ -69,7 +65,7 @@ impl RankBlock<'_> {
                 // SAFETY: the slice is initialised.
                 let target = if start == 0 { target } else { unsafe { target.accumulate() } };
                 let rows = rows.depths(block * depth + start, here);
-                pack_and_gemm(simd, rows, self.part(block, start, here), &mut packed[..here * stride], target, next);
+                pack_and_gemm(rows, self.part(block, start, here), &mut packed[..here * stride], target, next);
             }
         }
     }

@@ -3,13 +3,12 @@
 use super::coupling::{Couplings, couple_panel, coupling_gradient_panel, pack_rows};
 use super::layout::{PanelRows, PanelTarget};
 use super::{into_token_major, token_major};
-use crate::cpu::gemm::{Rows, grouped_product, nr, product_over_tokens, shape};
+use crate::cpu::gemm::{Rows, grouped_product, product_over_tokens, shape};
 use crate::cpu::{
     Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, contiguous, dense_slice, split_aligned, with_rows,
 };
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
-use pulp::Simd;
 
 /// Tokens of a task of the coupling.
 const TOKENS: usize = 64;
@@ -52,6 +51,7 @@ pub(super) fn couple<E: Scalar>(z: FlexTensor, s: FlexTensor) -> FlexTensor {
     let s = Couplings::of(&s);
     let z = into_token_major(z);
     let z = dense_slice::<E>(&z);
+    let (nr, _) = shape::<E>();
     let mut t = vec![E::ZERO; tokens * b1 * r];
     let out = SharedOutput::new(&mut t);
     ThreadTeam::default().parallel_for(tokens.div_ceil(TOKENS), |task| {
@@ -61,43 +61,22 @@ pub(super) fn couple<E: Scalar>(z: FlexTensor, s: FlexTensor) -> FlexTensor {
         // SAFETY: no other task has these tokens, and the output is initialised.
         let t = unsafe { out.slice(start * b1 * r, tokens * b1 * r) };
         E::with_buffer(Workspace::Task, |buffer| {
-            pulp::Arch::new().dispatch(Couple { z, s, sizes: [b1, b2, r], t, buffer })
+            let lengths = [b1 * b2 * nr, tokens * b2 * nr, tokens * b1 * nr];
+            let [couplings, z_panel, t_panel] = split_aligned(buffer, lengths);
+            for first in (0..r).step_by(nr) {
+                let cols = nr.min(r - first);
+                s.pack([b1, b2], first, cols, nr, couplings);
+                pack_rows(z.cols(first, cols), nr, z_panel);
+                let z = PanelRows::new(z_panel, [tokens, b2], [b2 * nr, nr], nr);
+                let target = PanelTarget::of_slice(&mut *t_panel, [tokens, b1], [b1 * nr, nr], nr);
+                couple_panel(z, couplings, target);
+                for (t, panel) in t.chunks_exact_mut(r).zip(t_panel.chunks_exact(nr)) {
+                    t[first..first + cols].copy_from_slice(&panel[..cols]);
+                }
+            }
         });
     });
     token_major(t, [b1, tokens, r])
-}
-
-/// The coupling of some tokens, `z [tokens · b2, r]`.
-struct Couple<'a, E: Scalar> {
-    z: Matrix<'a, E>,
-    s: Couplings<'a, E>,
-    sizes: [usize; 3],
-    t: &'a mut [E],
-    buffer: &'a mut Vec<E>,
-}
-
-impl<E: Scalar> pulp::WithSimd for Couple<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { z, s, sizes: [b1, b2, r], t, buffer } = self;
-        let (nr, tokens) = (nr::<S, E>(), z.rows / b2.max(1));
-        let [couplings, z_panel, t_panel] = split_aligned(buffer, [b1 * b2 * nr, tokens * b2 * nr, tokens * b1 * nr]);
-        for first in (0..r).step_by(nr) {
-            let cols = nr.min(r - first);
-            s.pack([b1, b2], first, cols, nr, couplings);
-            pack_rows(z.cols(first, cols), nr, z_panel);
-            let z = PanelRows::new(z_panel, [tokens, b2], [b2 * nr, nr], nr);
-            // SAFETY: the buffer is this task's alone.
-            let target =
-                unsafe { PanelTarget::new(SharedOutput::new(&mut *t_panel), 0, [tokens, b1], [b1 * nr, nr], nr) };
-            couple_panel(simd, z, couplings, target);
-            for (t, panel) in t.chunks_exact_mut(r).zip(t_panel.chunks_exact(nr)) {
-                t[first..first + cols].copy_from_slice(&panel[..cols]);
-            }
-        }
-    }
 }
 
 /// `ds_ij = Σ_tokens dt_i ∘ z_j`.
@@ -113,9 +92,17 @@ pub(super) fn coupling_gradient<E: Scalar>(t_grad: FlexTensor, z: FlexTensor) ->
     ThreadTeam::default().parallel_for(r.div_ceil(nr), |panel| {
         let (first, cols) = (panel * nr, nr.min(r - panel * nr));
         E::with_buffer(Workspace::Task, |buffer| {
-            let [gradient, rest] = split_aligned(buffer, [b1 * b2 * nr, TOKENS.min(tokens) * (b1 + b2) * nr]);
-            let (dt, z) = (dt.cols(first, cols), z.cols(first, cols));
-            pulp::Arch::new().dispatch(CouplingGradient { dt, z, sizes: [tokens, b1, b2], gradient, packed: rest });
+            let lengths = [b1 * b2 * nr, TOKENS.min(tokens) * b1 * nr, TOKENS.min(tokens) * b2 * nr];
+            let [gradient, dt_panel, z_panel] = split_aligned(buffer, lengths);
+            gradient.fill(E::ZERO);
+            for start in (0..tokens).step_by(TOKENS) {
+                let here = TOKENS.min(tokens - start);
+                pack_rows(dt.rows(start * b1, here * b1).cols(first, cols), nr, dt_panel);
+                pack_rows(z.rows(start * b2, here * b2).cols(first, cols), nr, z_panel);
+                let dt = PanelRows::new(dt_panel, [here, b1], [b1 * nr, nr], nr);
+                let z = PanelRows::new(z_panel, [here, b2], [b2 * nr, nr], nr);
+                coupling_gradient_panel(dt, z, gradient);
+            }
             for (block, gradient) in gradient.chunks_exact(nr).enumerate() {
                 // SAFETY: no other task has these components, and the output is initialised.
                 unsafe { out.slice(block * r + first, cols) }.copy_from_slice(&gradient[..cols]);
@@ -123,33 +110,4 @@ pub(super) fn coupling_gradient<E: Scalar>(t_grad: FlexTensor, z: FlexTensor) ->
         });
     });
     contiguous(ds, Shape::new([b1, b2, r]))
-}
-
-/// The gradient of one panel of the couplings.
-struct CouplingGradient<'a, E: Scalar> {
-    dt: Matrix<'a, E>,
-    z: Matrix<'a, E>,
-    sizes: [usize; 3],
-    gradient: &'a mut [E],
-    packed: &'a mut [E],
-}
-
-impl<E: Scalar> pulp::WithSimd for CouplingGradient<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { dt, z, sizes: [tokens, b1, b2], gradient, packed } = self;
-        let nr = nr::<S, E>();
-        gradient.fill(E::ZERO);
-        for start in (0..tokens).step_by(TOKENS) {
-            let here = TOKENS.min(tokens - start);
-            let (dt_panel, z_panel) = packed.split_at_mut(here * b1 * nr);
-            pack_rows(dt.rows(start * b1, here * b1), nr, dt_panel);
-            pack_rows(z.rows(start * b2, here * b2), nr, z_panel);
-            let dt = PanelRows::new(dt_panel, [here, b1], [b1 * nr, nr], nr);
-            let z = PanelRows::new(z_panel, [here, b2], [b2 * nr, nr], nr);
-            coupling_gradient_panel(simd, dt, z, gradient);
-        }
-    }
 }

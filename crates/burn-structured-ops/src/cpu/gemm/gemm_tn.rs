@@ -1,10 +1,10 @@
 //! The product over the tokens, `leftᵀ · right`: the gradient of a factor.
 
 use super::blocking::{kc, nc, tasks_wanted};
-use super::grouped::BlockedGemm;
-use super::{Epilogue, Rows, Target, shape, stride_aliases_in_l1, transpose};
+use super::grouped::blocked_gemm;
+use super::transpose::Transpose;
+use super::{Epilogue, Rows, Target, shape, stride_aliases_in_l1};
 use crate::cpu::{Matrix, Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
-use pulp::Simd;
 
 /// Rows of an output that are one task, in tiles.
 pub(crate) const TASK_TILES: usize = 8;
@@ -56,14 +56,14 @@ pub(crate) unsafe fn gemm_tn<'a, E: Scalar>(
             E::with_buffer(Workspace::Task, |buffer| {
                 let lengths = [left.cols * transposed_stride::<E>(left.rows), left.rows * nc];
                 let [transposed, panels] = split_aligned(buffer, lengths);
-                let rows = transpose_rows(left, transposed);
+                let rows = transpose_into(left, transposed);
                 for first in (0..right.cols).step_by(nc) {
                     let columns = |first: usize| right.cols(first, nc.min(right.cols - first));
                     let (factor, next) = (columns(first), (first + nc < right.cols).then(|| columns(first + nc)));
                     // SAFETY: no other task has these rows and columns; what is accumulated to is initialised, as the caller says, or the first
                     // tokens have been stored there.
                     let target = unsafe { Target::new(out, offset + first, [rows.count, factor.cols], cols, epilogue) };
-                    pulp::Arch::new().dispatch(BlockedGemm { rows, factor, kc, target, next, panels: &mut *panels });
+                    blocked_gemm(rows, factor, target, next, panels);
                 }
             });
         }
@@ -71,10 +71,9 @@ pub(crate) unsafe fn gemm_tn<'a, E: Scalar>(
 }
 
 /// Writes the columns of `matrix` as rows that are [`transposed_stride`] apart into a buffer.
-#[inline(always)]
-pub(crate) fn transpose_into<'a, S: Simd, E: Scalar>(matrix: Matrix<'_, E>, buffer: &'a mut [E]) -> Rows<'a, E> {
+pub(crate) fn transpose_into<'a, E: Scalar>(matrix: Matrix<'_, E>, buffer: &'a mut [E]) -> Rows<'a, E> {
     let stride = transposed_stride::<E>(matrix.rows);
-    transpose::<S, E>(matrix, buffer, stride);
+    pulp::Arch::new().dispatch(Transpose { matrix, out: &mut *buffer, stride });
     Rows::in_runs(buffer, [matrix.cols, matrix.rows], stride, matrix.rows.max(1), 0)
 }
 
@@ -83,22 +82,6 @@ pub(crate) fn transposed_stride<E: Scalar>(depth: usize) -> usize {
     let (nr, _) = shape::<E>();
     let padded = depth.next_multiple_of(nr) + nr;
     if stride_aliases_in_l1::<E>(padded) { padded + nr } else { padded }
-}
-
-/// [`transpose_into`] outside of SIMD code.
-pub(crate) fn transpose_rows<'a, E: Scalar>(matrix: Matrix<'_, E>, buffer: &'a mut [E]) -> Rows<'a, E> {
-    struct TransposeInto<'a, 'b, E: Scalar>(Matrix<'b, E>, &'a mut [E]);
-
-    impl<'a, E: Scalar> pulp::WithSimd for TransposeInto<'a, '_, E> {
-        type Output = Rows<'a, E>;
-
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> Rows<'a, E> {
-            transpose_into::<S, E>(self.0, self.1)
-        }
-    }
-
-    pulp::Arch::new().dispatch(TransposeInto(matrix, buffer))
 }
 
 /// [`gemm_tn`] as a vector `[blocks, rows, cols]`; zeros without tokens.

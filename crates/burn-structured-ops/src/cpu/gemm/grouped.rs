@@ -1,9 +1,8 @@
 //! A grouped GEMM: independent products, side by side in one output.
 
 use super::blocking::{kc, nc, tasks_wanted};
-use super::{Epilogue, Rows, Target, nr, pack_and_gemm, shape};
+use super::{Epilogue, Rows, Target, pack_and_gemm, shape};
 use crate::cpu::{Matrix, Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
-use pulp::Simd;
 
 /// `y = [rows_0 F_0 | rows_1 F_1 | …] + bias`, with `blocks` factors `[depth, cols]` and `tokens` rows each.
 ///
@@ -26,7 +25,8 @@ pub(crate) fn grouped_gemm<'a, E: Scalar>(
     if blocks * tokens * cols == 0 {
         return;
     }
-    let kc = if rows(0).is_single_run() { kc(depth) } else { depth };
+    assert_eq!(rows(0).depth, depth, "rows of that depth");
+    let kc = block_depth(rows(0));
     let nc = nc::<E>(kc, cols);
     let groups = cols.div_ceil(nc);
     let chunks = tasks_wanted().div_ceil(2 * blocks * groups).min(tokens.div_ceil(4 * mr)).max(1);
@@ -49,62 +49,49 @@ pub(crate) fn grouped_gemm<'a, E: Scalar>(
         let target = unsafe { Target::new(y, start * stride + column, [rows.count, factor.cols], stride, epilogue) };
         E::with_buffer(Workspace::Task, |buffer| {
             let [panels] = split_aligned(buffer, [kc * nc]);
-            pulp::Arch::new().dispatch(BlockedGemm { rows, factor, kc, target, next, panels });
+            blocked_gemm(rows, factor, target, next, panels);
         });
     });
 }
 
-/// Stores `rows · factor` to the target on this thread, packed [`packed_len`] elements at a time.
+/// Stores `rows · factor` to the target on this thread, one packed block of depth after the other; `next`, the factor of the next
+/// product, is prefetched.
 ///
 /// # Panics
 ///
-/// If the operands do not fit each other or the target, or `panels` is too short.
+/// If the operands do not fit each other or the target, or `panels` is shorter than [`packed_len`] (for rows in several runs, than the
+/// whole factor in panels).
 pub(crate) fn blocked_gemm<E: Scalar>(
     rows: Rows<'_, E>,
     factor: Matrix<'_, E>,
     target: Target<'_, E>,
+    next: Option<Matrix<'_, E>>,
     panels: &mut [E],
 ) {
-    pulp::Arch::new().dispatch(BlockedGemm { rows, factor, kc: kc(factor.rows), target, next: None, panels });
+    let kc = block_depth(rows);
+    let width = factor.cols.next_multiple_of(shape::<E>().0);
+    let next = next.map(|next| next.rows(0, kc.min(next.rows)));
+    if factor.rows <= kc {
+        return pack_and_gemm(rows, factor, &mut panels[..factor.rows * width], target, next);
+    }
+    let block = |start: usize| factor.rows(start, kc.min(factor.rows - start));
+    for start in (0..factor.rows).step_by(kc) {
+        let (here, end) = (block(start), start + kc);
+        // SAFETY: the first block has been stored to every element.
+        let target = if start == 0 { target } else { unsafe { target.accumulate() } };
+        let next = if end < factor.rows { Some(block(end)) } else { next };
+        pack_and_gemm(rows.depths(start, here.rows), here, &mut panels[..here.rows * width], target, next);
+    }
 }
 
-/// Elements that [`blocked_gemm`] packs at a time of a factor `[depth, cols]`.
+/// Depth of a packed block: all of it for rows in several runs.
+fn block_depth<E: Scalar>(rows: Rows<'_, E>) -> usize {
+    if rows.is_single_run() { kc(rows.depth) } else { rows.depth }
+}
+
+/// Elements of a packed block of a factor `[depth, cols]`.
 pub(crate) fn packed_len<E: Scalar>(depth: usize, cols: usize) -> usize {
     kc(depth) * cols.next_multiple_of(shape::<E>().0)
-}
-
-/// `rows · factor`, packed `kc` deep at a time.
-pub(super) struct BlockedGemm<'a, E: Scalar> {
-    pub rows: Rows<'a, E>,
-    pub factor: Matrix<'a, E>,
-    pub kc: usize,
-    pub target: Target<'a, E>,
-    /// The factor of the next product.
-    pub next: Option<Matrix<'a, E>>,
-    /// Room for a packed block of the factor.
-    pub panels: &'a mut [E],
-}
-
-impl<E: Scalar> pulp::WithSimd for BlockedGemm<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, factor, kc, target, next, panels } = self;
-        let width = factor.cols.next_multiple_of(nr::<S, E>());
-        let next = next.map(|next| next.rows(0, kc.min(next.rows)));
-        if factor.rows <= kc {
-            return pack_and_gemm(simd, rows, factor, &mut panels[..factor.rows * width], target, next);
-        }
-        let block = |start: usize| factor.rows(start, kc.min(factor.rows - start));
-        for start in (0..factor.rows).step_by(kc) {
-            let (here, end) = (block(start), start + kc);
-            // SAFETY: the first block has been stored to every element.
-            let target = if start == 0 { target } else { unsafe { target.accumulate() } };
-            let next = if end < factor.rows { Some(block(end)) } else { next };
-            pack_and_gemm(simd, rows.depths(start, here.rows), here, &mut panels[..here.rows * width], target, next);
-        }
-    }
 }
 
 /// The [`grouped_gemm`] as a vector `[tokens, blocks · cols]`.

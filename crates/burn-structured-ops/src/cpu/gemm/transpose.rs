@@ -3,6 +3,22 @@
 use crate::cpu::{Matrix, Scalar};
 use pulp::Simd;
 
+/// [`transpose`] with the instructions of one processor.
+pub(super) struct Transpose<'a, 'b, E> {
+    pub matrix: Matrix<'a, E>,
+    pub out: &'b mut [E],
+    pub stride: usize,
+}
+
+impl<E: Scalar> pulp::WithSimd for Transpose<'_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        transpose::<S, E>(self.matrix, self.out, self.stride);
+    }
+}
+
 /// Columns that are transposed at a time without shuffles.
 const COLUMNS: usize = 8;
 
@@ -196,9 +212,9 @@ mod tests {
     }
 
     #[derive(Clone, Copy)]
-    struct Transpose<'a, E>(Matrix<'a, E>, usize);
+    struct Transposed<'a, E>(Matrix<'a, E>, usize);
 
-    impl<E: Scalar> pulp::WithSimd for Transpose<'_, E> {
+    impl<E: Scalar> pulp::WithSimd for Transposed<'_, E> {
         type Output = Vec<E>;
 
         #[inline(always)]
@@ -218,7 +234,7 @@ mod tests {
                 Matrix::row_major(&values, cols, rows, rows).transposed(),
                 Matrix::row_major(&values, rows, cols, 0),
             ] {
-                for out in on_every_instruction_set(Transpose(matrix, rows + 1)) {
+                for out in on_every_instruction_set(Transposed(matrix, rows + 1)) {
                     for (i, j) in (0..=rows).flat_map(|i| (0..cols).map(move |j| (i, j))) {
                         let value = out[j * (rows + 1) + i];
                         let expected = if i < rows { matrix.at(i, j) } else { untouched() };

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Turns of a spinning loop after which a thread yields.
-const SPIN_LIMIT: usize = 1 << 11;
+const SPIN_LIMIT: usize = if cfg!(miri) { 1 } else { 1 << 11 };
 
 /// The calling thread and its workers, who stay until this is dropped.
 ///

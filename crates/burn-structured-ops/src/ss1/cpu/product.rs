@@ -2,7 +2,7 @@
 
 use super::doubled::{self, double, halve};
 use super::rotate::Plan;
-use crate::cpu::gemm::{self, Epilogue, Rows, Target, transpose_rows, transposed_stride};
+use crate::cpu::gemm::{self, Epilogue, Rows, Target, transpose_into, transposed_stride};
 use crate::cpu::{
     Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice,
     split_aligned,
@@ -66,6 +66,7 @@ pub(super) fn forward<E: Scalar>(x: &FlexTensor, z: &FlexTensor, fold: Fold) -> 
                         Rows::of(sketch).expect("contiguous rows"),
                         z.cols(*first, *rows),
                         target,
+                        None,
                         panels,
                     );
                 }
@@ -97,7 +98,7 @@ pub(super) fn input_gradient<E: Scalar>(dy: &FlexTensor, z: &FlexTensor, fold: F
             doubled.fill(E::ZERO);
             for OutputBlock { plan, first, rows } in &blocks {
                 let (dy, z) = (dy.range(start, tokens).depths(*first, *rows), z.cols(*first, *rows).transposed());
-                gemm::blocked_gemm(dy, z, Target::of_slice(&mut *sketch, [tokens, width], width), panels);
+                gemm::blocked_gemm(dy, z, Target::of_slice(&mut *sketch, [tokens, width], width), None, panels);
                 plan.add_unfolded_doubled(sketch, doubled);
             }
             // SAFETY: no other task has these tokens, and the output is initialised.
@@ -139,11 +140,11 @@ pub(super) fn weight_gradient<E: Scalar>(x: &FlexTensor, dy: &FlexTensor, fold: 
                         [tokens * width, width * transposed_stride::<E>(tokens), gemm::packed_len::<E>(tokens, *rows)];
                     let [sketch, transposed, panels] = split_aligned(buffer, lengths);
                     plan.fold_doubled(&all_doubled[start * row..][..tokens * row], sketch);
-                    let sketch = transpose_rows(Matrix::row_major(sketch, tokens, width, width), transposed);
+                    let sketch = transpose_into(Matrix::row_major(sketch, tokens, width, width), transposed);
                     let dy = dy.rows(start, tokens).cols(*first, *rows);
                     // SAFETY: no other task has this block, and the output is initialised.
                     let target = unsafe { Target::new(out, *first, [width, *rows], m, Epilogue::Accumulate) };
-                    gemm::blocked_gemm(sketch, dy, target, panels);
+                    gemm::blocked_gemm(sketch, dy, target, None, panels);
                 });
             }
         });
