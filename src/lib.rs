@@ -25,7 +25,7 @@ pub use burn_structured_models as models;
 pub use burn_structured_nn as nn;
 pub use burn_structured_ops as ops;
 
-/// The code of the README and the book compiles and runs.
+/// The code of the READMEs and the book compiles and runs.
 #[cfg(all(doctest, feature = "compress", feature = "models"))]
 mod documents {
     #[doc = include_str!("../README.md")]
@@ -43,6 +43,21 @@ mod documents {
     #[doc = include_str!("../book/src/factorization.md")]
     struct Factorization;
 
+    #[doc = include_str!("../book/src/calibration.md")]
+    struct Calibration;
+
     #[doc = include_str!("../book/src/vision-transformer.md")]
     struct VisionTransformer;
+
+    #[doc = include_str!("../crates/burn-structured-ops/README.md")]
+    struct OpsReadme;
+
+    #[doc = include_str!("../crates/burn-structured-nn/README.md")]
+    struct NnReadme;
+
+    #[doc = include_str!("../crates/burn-structured-compress/README.md")]
+    struct CompressReadme;
+
+    #[doc = include_str!("../crates/burn-structured-models/README.md")]
+    struct ModelsReadme;
 }
