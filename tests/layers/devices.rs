@@ -16,7 +16,7 @@ fn matmul_is_right(name: &str, device: &Device) -> bool {
     let product = Tensor::<3>::ones([2, 5, 24], device).matmul(Tensor::ones([2, 24, 18], device));
     let right = product.into_data().iter::<f32>().all(|value| value == 24.0);
     if !right {
-        println!("{name}: Burn's own matmul is wrong on this device; layers skipped");
+        println!("skipped: {name}: Burn's own matmul is wrong on this device");
     }
     right
 }

@@ -140,7 +140,7 @@ impl<B: StructuredBackend> Subject<B> {
                     ],
                 };
             }
-            eprintln!("{}: Burn's own {dtype:?} matmul is wrong on this device; products with it skipped", self.name);
+            eprintln!("skipped: {}: Burn's own {dtype:?} matmul is wrong on this device", self.name);
             vec![BlastStrategy::Candidate(BlastCandidate::TiledGemm)]
         };
         self.dtypes().into_iter().map(|dtype| (dtype, strategies(dtype))).collect()
@@ -161,9 +161,13 @@ impl<B: StructuredBackend> Subject<B> {
 /// it the compiled kernel calls a function (`__truncsfbf2`) that CubeCL 0.11.3 does not link.
 fn processor_rounds_to_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512bf16");
+    let rounds = std::arch::is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
-    return false;
+    let rounds = false;
+    if !rounds {
+        eprintln!("skipped: cubecl-cpu: this processor does not round to bf16");
+    }
+    rounds
 }
 
 #[cfg(feature = "cube")]

@@ -194,12 +194,12 @@ mod tests {
     #[allow(clippy::print_stderr, reason = "a test that skips says so")]
     fn every_cut_is_the_tiled_product() {
         if let Err(error) = crate::device::named("cuda") {
-            return eprintln!("{error}; skipped");
+            return eprintln!("skipped: {error}");
         }
         let device = device("cuda");
         for dtype in [FloatDType::BF16, FloatDType::F16] {
             if !has_tensor_cores(&device.client(), dtype.into()) {
-                eprintln!("{device:?} has no tensor cores for {dtype:?}; skipped");
+                eprintln!("skipped: {device:?} has no tensor cores for {dtype:?}");
                 continue;
             }
             for sizes in [[8, 8, 8], [16, 24, 40], [136, 264, 72], [256, 512, 96], [328, 40, 1000]] {

@@ -71,7 +71,7 @@ fn has_tensor_cores(dtype: DType) -> bool {
         blast_unsupported(&x, &u, &s, &v, BlastStrategy::Candidate(BlastCandidate::TensorCore)).is_none()
     });
     if !found {
-        eprintln!("no device under test has tensor cores for {dtype:?}; products on them skipped");
+        eprintln!("skipped: no device under test has tensor cores for {dtype:?}");
     }
     found
 }
