@@ -1,7 +1,7 @@
 //! Products with a dense factor, and the low-rank ones that are made of them.
 
+use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend};
 use crate::rounding::assert_close;
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
 use crate::tensors::{Layout, draw, place, read};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, ops::FloatTensorOps};
@@ -54,7 +54,7 @@ impl Case {
     }
 
     /// `y`, `dx`, `dw` and `dbias`, term by term from the definition, each with the sums of the terms' absolute values.
-    fn oracle(&self) -> [(Vec<f64>, Vec<f64>); 4] {
+    fn reference(&self) -> [(Vec<f64>, Vec<f64>); 4] {
         let [tokens, n, m] = self.sizes;
         let sums = |[rows, cols, terms]: [usize; 3], term: &dyn Fn(usize, usize, usize) -> f64| {
             let of = |place: usize| (0..terms).map(move |k| term(place / cols, place % cols, k));
@@ -73,15 +73,15 @@ impl Case {
         ]
     }
 
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>, dtype: DType, layout: Layout) {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>, dtype: DType, layout: Layout) {
         let [tokens, n, m] = self.sizes;
         let leaf = |values: &[f64], shape: &[usize], layout: Layout| -> FloatTensor<Ad<B>> {
-            let tensor = place::<B>(values, shape, dtype, layout, &subject.device);
+            let tensor = place::<B>(values, shape, dtype, layout, &backend.device);
             Ad::<B>::float_set_require_grad(<Ad<B> as AutodiffBackend>::from_inner(tensor), true)
         };
         let (x, w) = (leaf(&self.x, &[tokens, n], layout), leaf(&self.w, &[n, m], layout));
         let bias = leaf(&self.bias, &[m], Layout::Contiguous);
-        let g = place::<B>(&self.g, &[tokens, m], dtype, layout, &subject.device);
+        let g = place::<B>(&self.g, &[tokens, m], dtype, layout, &backend.device);
         let y = Ad::<B>::dense_product(x.clone(), w.clone(), Bias::Some(bias.clone()));
         let output = read::<B>(y.clone().into_primitive());
         let grads = Ad::<B>::float_mul(y, <Ad<B> as AutodiffBackend>::from_inner(g)).backward();
@@ -89,9 +89,9 @@ impl Case {
         let actual = [output, gradient(&x), gradient(&w), gradient(&bias)];
         let (names, lengths) = (["y", "dx", "dw", "dbias"], [n + 1, m, tokens, tokens]);
         for (((name, actual), (expected, magnitude)), length) in
-            names.into_iter().zip(&actual).zip(&self.oracle()).zip(lengths)
+            names.into_iter().zip(&actual).zip(&self.reference()).zip(lengths)
         {
-            let what = format!("{}, {dtype:?}, {layout:?}, {:?}: {name}", subject.name, self.sizes);
+            let what = format!("{}, {dtype:?}, {layout:?}, {:?}: {name}", backend.name, self.sizes);
             assert_close(&what, dtype, length, actual, expected, magnitude);
         }
     }
@@ -99,24 +99,24 @@ impl Case {
 
 struct EveryCase;
 
-impl Promise for EveryCase {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        for (dtype, _) in subject.products() {
+impl BackendTest for EveryCase {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        for (dtype, _) in backend.products() {
             for (index, sizes) in SIZES.into_iter().enumerate() {
-                let layouts = match (subject.scope, index) {
+                let layouts = match (backend.scope, index) {
                     (Scope::Native, _) => &[Layout::Contiguous, Layout::Permuted, Layout::Sliced][..],
                     // Elsewhere these are Burn's own operations.
                     (_, 2) => &[Layout::Contiguous],
                     _ => &[],
                 };
-                layouts.iter().for_each(|layout| Case::new(sizes).check(subject, dtype, *layout));
+                layouts.iter().for_each(|layout| Case::new(sizes).check(backend, dtype, *layout));
             }
         }
     }
 }
 
 #[test]
-fn every_size_and_layout_agrees_with_the_oracle() {
+fn every_size_and_layout_agrees_with_the_reference() {
     every_backend(&EveryCase);
 }
 

@@ -1,7 +1,7 @@
 //! Matrices that are not positive definite, and operands that do not fit.
 
 use super::case::{Case, strategies};
-use crate::subjects::{Promise, StructuredBackend, Subject, every_backend, public_devices};
+use crate::backends::{BackendTest, StructuredBackend, TestBackend, every_backend, public_devices};
 use crate::tensors::{Layout, place, read};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_structured_ops::spd::{SpdError, spd_solve, try_spd_solve};
@@ -28,16 +28,16 @@ fn spoilt() -> Vec<(Case, usize)> {
 
 struct NaNOfOneMatrix;
 
-impl Promise for NaNOfOneMatrix {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        for strategy in strategies(subject) {
+impl BackendTest for NaNOfOneMatrix {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        for strategy in strategies(backend) {
             for (mut case, spoilt) in spoilt() {
                 let [batch, n, k] = SIZES;
-                let a = place::<B>(&case.a, &[batch, n, n], DType::F32, Layout::Contiguous, &subject.device);
-                let b = place::<B>(&case.b, &[batch, n, k], DType::F32, Layout::Contiguous, &subject.device);
+                let a = place::<B>(&case.a, &[batch, n, n], DType::F32, Layout::Contiguous, &backend.device);
+                let b = place::<B>(&case.b, &[batch, n, k], DType::F32, Layout::Contiguous, &backend.device);
                 let factor = B::spd_factor(a.clone(), strategy);
                 let mut x = read::<B>(B::spd_solve(a, factor, b, strategy));
-                let what = format!("{}, {strategy:?}", subject.name);
+                let what = format!("{}, {strategy:?}", backend.name);
                 let of_spoilt = spoilt * n * k..(spoilt + 1) * n * k;
                 assert!(x[of_spoilt.clone()].iter().all(|value| value.is_nan()), "{what}: {:?}", &x[of_spoilt.clone()]);
                 x.drain(of_spoilt.clone());
