@@ -30,6 +30,7 @@ mod cpu;
 mod cube;
 pub mod dense;
 pub mod device;
+mod dispatch;
 #[cfg(feature = "fusion")]
 mod fusion;
 pub mod gaudi;
@@ -38,6 +39,7 @@ mod gemm;
 pub mod kronecker;
 pub mod low_rank;
 pub mod monarch;
+mod operands;
 pub mod pixelfly;
 pub mod spd;
 pub mod ss1;

@@ -15,14 +15,13 @@ mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 pub(crate) mod reference;
-#[cfg(feature = "fusion")]
 mod shapes;
 
 #[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
 mod fallback;
 
 use crate::Bias;
-use crate::tokens::rows;
+use crate::tokens::{empty_product, rows};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
@@ -68,7 +67,8 @@ pub enum BlockStrategy {
 
 /// What a backend provides for block-diagonal products; every method has a plain-Burn default body.
 ///
-/// Tensors are `x [tokens, b q]`, `w [b, p, q]`, `y [tokens, b p]`. Shapes are checked by the public functions, not here.
+/// Tensors are `x [tokens, b q]`, `w [b, p, q]`, `y [tokens, b p]`. Every method panics if its operands do not fit each
+/// other.
 #[backend_extension(
     Autodiff,
     Flex: cfg(feature = "flex"),
@@ -80,7 +80,7 @@ pub enum BlockStrategy {
 )]
 pub trait BlockDiagonalBackend: Backend {
     /// `y_k = x_k W_kᵀ + bias_k`.
-    #[fusion(meta = |x, w, bias, orders, strategy| { let _ = (bias, orders, strategy); shapes::product(x, w) })]
+    #[fusion(meta = |x, w, bias, orders, strategy| { let _ = (bias, orders, strategy); crate::fusion::like(x, shapes::product([&x.shape, &w.shape])) })]
     fn block_diagonal_product(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
@@ -93,7 +93,7 @@ pub trait BlockDiagonalBackend: Backend {
     }
 
     /// Gradient of the blocks, `dW_k = dy_kᵀ x_k`: `[b, p, q]`.
-    #[fusion(meta = |x, dy, blocks, orders, strategy| { let _ = (orders, strategy); shapes::gradient(x, dy, *blocks) })]
+    #[fusion(meta = |x, dy, blocks, orders, strategy| { let _ = (orders, strategy); crate::fusion::like(x, shapes::gradient([&x.shape, &dy.shape], *blocks)) })]
     fn block_diagonal_gradient(
         x: FloatTensor<Self>,
         dy: FloatTensor<Self>,
@@ -161,11 +161,10 @@ pub fn block_diagonal_linear_with<const D: usize>(
         assert_eq!(bias.dims(), [m], "block_diagonal: `bias` must have m = {m} elements, got {:?}", bias.dims());
         assert_eq!(bias.dtype(), x.dtype(), "block_diagonal: `bias` and `x` must have the same dtype");
     }
-    let tokens = shape.num_elements() / n.max(1);
-    shape[D - 1] = m;
-    if tokens == 0 {
-        return Tensor::zeros(shape, (&x.device(), x.dtype()));
+    if shape.num_elements() == 0 {
+        return empty_product(x, m, bias);
     }
+    shape[D - 1] = m;
     let y = <Dispatch as BlockDiagonalBackend>::block_diagonal_product(
         rows(x).into_dispatch(),
         w.into_dispatch(),

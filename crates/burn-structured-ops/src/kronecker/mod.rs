@@ -7,6 +7,7 @@
 //! Both steps are plain GEMMs over all tokens, so the product is written in tensor operations and leaves kernels and
 //! gradients to Burn.
 
+use crate::tokens::empty_product;
 use burn::tensor::Tensor;
 
 /// Multiplies by a sum of Kronecker products: `y = x (Σ_k A_k ⊗ B_k)ᵀ + bias`.
@@ -49,11 +50,11 @@ pub fn kronecker_linear<const D: usize>(
     if let Some(bias) = &bias {
         assert_eq!(bias.dims(), [m1 * m2], "kronecker: `bias` must have m₁ · m₂ = {m1} · {m2} elements");
     }
-    let tokens = shape.num_elements() / (n1 * n2).max(1);
-    shape[D - 1] = m1 * m2;
-    if tokens == 0 {
-        return Tensor::zeros(shape, (&x.device(), x.dtype()));
+    if shape.num_elements() == 0 {
+        return empty_product(x, m1 * m2, bias);
     }
+    let tokens = shape.num_elements() / (n1 * n2);
+    shape[D - 1] = m1 * m2;
     let rows = x.reshape([tokens * n1, n2]).matmul(b.reshape([terms * m2, n2]).transpose());
     let columns = rows.reshape([tokens, n1 * terms, m2]).swap_dims(1, 2).reshape([tokens * m2, n1 * terms]);
     let y = columns.matmul(a.permute([2, 0, 1]).reshape([n1 * terms, m1]));

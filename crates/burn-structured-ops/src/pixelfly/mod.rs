@@ -10,7 +10,7 @@
 
 use crate::block_diagonal::{BlockStrategy, Orders, block_diagonal_linear_with};
 use crate::low_rank::low_rank_linear;
-use crate::tokens::rows;
+use crate::tokens::{empty_product, rows};
 use burn::tensor::module::linear;
 use burn::tensor::{Int, Tensor};
 
@@ -83,11 +83,10 @@ pub fn pixelfly_linear_with<const D: usize>(
     for (name, dtype) in [("w", w.dtype()), ("v", v.dtype()), ("ut", ut.dtype())] {
         assert_eq!(dtype, x.dtype(), "pixelfly: `{name}` and `x` must have the same dtype");
     }
-    let tokens = shape.num_elements() / n.max(1);
-    shape[D - 1] = m;
-    if tokens == 0 {
-        return Tensor::zeros(shape, (&x.device(), x.dtype()));
+    if shape.num_elements() == 0 {
+        return empty_product(x, m, bias);
     }
+    shape[D - 1] = m;
     let x = rows(x);
     let sparse = sparse_product(x.clone(), w, levels, strategy);
     let low_rank = match strategy {

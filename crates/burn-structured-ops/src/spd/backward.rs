@@ -8,9 +8,9 @@
 //!
 //! which costs one more substitution and one product. Kept are the factor, and `x` if the gradient of `a` is asked for.
 
-use super::{SpdBackend, SpdStrategy};
+use super::{SpdBackend, SpdStrategy, shapes};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, Backend};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
 use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
@@ -31,6 +31,7 @@ impl<B: SpdBackend, C: CheckpointStrategy> SpdBackend for Autodiff<B, C> {
         b: FloatTensor<Self>,
         strategy: SpdStrategy,
     ) -> FloatTensor<Self> {
+        shapes::solution(&a.shape(), &b.shape());
         let factor = factor.into_primitive();
         match Solve.prepare::<C>([a.node(), b.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {

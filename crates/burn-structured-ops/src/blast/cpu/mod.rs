@@ -26,12 +26,13 @@ mod strips;
 mod turned;
 
 use super::backward::staged_gradients;
-use super::{BlastBackend, BlastStrategy, Sizes, reference};
+use super::{BlastBackend, BlastStrategy, Sizes, reference, shapes};
 use crate::Bias;
 use crate::cpu::panel::Rows;
 use crate::cpu::{
     Crew, Matrix, Scalar, contiguous, dense_slice, from_native, in_native, to_native, with_native, with_rows,
 };
+use crate::operands::check;
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -64,22 +65,27 @@ impl BlastBackend for Flex {
     }
 
     fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
+        check(shapes::projection, [&x, &factor]);
         in_native([x, factor], |[x, factor]| with_native!(x.dtype(), E => stages::project::<E>(&x, &factor)))
     }
 
     fn blast_couple(z: FloatTensor<Self>, s: FloatTensor<Self>) -> FloatTensor<Self> {
+        check(shapes::coupling, [&z, &s]);
         in_native([z, s], |[z, s]| with_native!(z.dtype(), E => stages::couple::<E>(z, s)))
     }
 
     fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
+        check(shapes::expansion, [&t, &factor]);
         in_native([t, factor], |[t, factor]| with_native!(t.dtype(), E => stages::expand::<E>(t, &factor, None)))
     }
 
     fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
+        check(shapes::coupling_gradient, [&t_grad, &z]);
         in_native([t_grad, z], |[t_grad, z]| with_native!(z.dtype(), E => stages::coupling_gradient::<E>(t_grad, z)))
     }
 
     fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
+        check(shapes::factor_gradient, [&x, &z]);
         in_native([x, z], |[x, z]| with_native!(z.dtype(), E => stages::factor_gradient::<E>(&x, &z)))
     }
 
@@ -92,6 +98,7 @@ impl BlastBackend for Flex {
         dy: FloatTensor<Self>,
         strategy: BlastStrategy,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        check(shapes::gradients, [&x, &u, &s, &v, &z, &dy]);
         match gradients(&x, &u, &s, &v, &z, &dy, strategy) {
             Some([dx, du, ds, dv]) => (dx, du, ds, dv),
             None => staged_gradients::<Self>(x, u, s, v, z, dy, strategy),
@@ -153,7 +160,9 @@ fn forward(
     strategy: BlastStrategy,
     save: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
+    check(shapes::product, [&x, &u, &s, &v]);
     let sizes = Sizes::new(&x, &u, &v);
+    bias.check(sizes.b1 * sizes.p, x.dtype());
     if strategy == BlastStrategy::Reference || sizes.is_empty() {
         let (y, z) = reference::forward::<Flex>(x, u, s, v, bias);
         return (y, save.then_some(z));

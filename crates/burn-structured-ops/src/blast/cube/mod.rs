@@ -18,9 +18,10 @@ mod stages;
 mod strategy;
 mod tune;
 
-use super::{BlastBackend, BlastCandidate, BlastStrategy, Sizes, UnsupportedStrategy, reference};
+use super::{BlastBackend, BlastCandidate, BlastStrategy, Sizes, UnsupportedStrategy, reference, shapes};
 use crate::Bias;
 use crate::cube::Limits;
+use crate::operands::check;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
 use burn_cubecl::kernel::into_contiguous;
@@ -53,18 +54,22 @@ impl BlastBackend for CubeBackend {
     }
 
     fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
+        check(shapes::projection, [&x, &factor]);
         stages::project(x, factor, strategy)
     }
 
     fn blast_couple(z: FloatTensor<Self>, s: FloatTensor<Self>) -> FloatTensor<Self> {
+        check(shapes::coupling, [&z, &s]);
         coupling::couple(z, s)
     }
 
     fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
+        check(shapes::expansion, [&t, &factor]);
         stages::expand(t, factor, Bias::None, strategy)
     }
 
     fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
+        check(shapes::coupling_gradient, [&t_grad, &z]);
         coupling::coupling_gradient(t_grad, z)
     }
 
@@ -73,10 +78,12 @@ impl BlastBackend for CubeBackend {
         z: FloatTensor<Self>,
         s: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        check(shapes::coupling_backward, [&t_grad, &z, &s]);
         coupling::coupling_backward(t_grad, z, s)
     }
 
     fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
+        check(shapes::factor_gradient, [&x, &z]);
         stages::factor_gradient(x, z, strategy)
     }
 }
@@ -91,7 +98,9 @@ fn forward(
     strategy: BlastStrategy,
     keep: bool,
 ) -> (CubeTensor, Option<CubeTensor>) {
+    check(shapes::product, [&x, &u, &s, &v]);
     let sizes = Sizes::new(&x, &u, &v);
+    bias.check(sizes.b1 * sizes.p, x.dtype);
     if strategy == BlastStrategy::Reference || sizes.is_empty() {
         let (y, z) = reference::forward::<CubeBackend>(x, u, s, v, bias);
         return (y, keep.then_some(z));

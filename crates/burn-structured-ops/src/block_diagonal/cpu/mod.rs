@@ -8,15 +8,16 @@
 
 mod exchange;
 
-use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference};
+use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference, shapes};
 use crate::Bias;
 use crate::cpu::panel::{Landing, Rows, SharedOutput, filled, over_tokens, side_by_side};
 use crate::cpu::{
     Crew, MIN_PANEL_TOKENS, Matrix, Scalar, Slot, contiguous, dense_slice, from_native, in_native, portions, streaming,
     to_native, with_native, with_rows,
 };
-use burn::backend::Flex;
+use crate::operands::check;
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 use exchange::exchange;
@@ -32,6 +33,8 @@ impl BlockDiagonalBackend for Flex {
         orders: Orders,
         strategy: BlockStrategy,
     ) -> FloatTensor<Self> {
+        check(shapes::product, [&x, &w]);
+        bias.check(w.shape()[0] * w.shape()[1], x.dtype());
         if strategy == BlockStrategy::Reference {
             return reference::product::<Self>(x, w, bias, orders);
         }
@@ -49,6 +52,7 @@ impl BlockDiagonalBackend for Flex {
         orders: Orders,
         strategy: BlockStrategy,
     ) -> FloatTensor<Self> {
+        check(|shapes| shapes::gradient(shapes, blocks), [&x, &dy]);
         if strategy == BlockStrategy::Reference {
             return reference::gradient::<Self>(x, dy, blocks, orders);
         }

@@ -182,7 +182,8 @@ fn kind(fold: Fold) -> RotationKind {
 
 fn sizes(fold: Fold) -> FoldSizesLaunch {
     let key = match fold.rotations {
-        Rotations::Arithmetic { step } => step,
+        // Reduced, so that no multiple of it overflows an index; see `Fold::rotation`.
+        Rotations::Arithmetic { step } => (step as usize % fold.block_k) as u32,
         Rotations::Drawn { seed, .. } => seed,
     };
     FoldSizesLaunch::new(fold.d_input, fold.reduction, fold.block_k, fold.block_n, key)
