@@ -1,6 +1,6 @@
 //! BLAST: products with a matrix of blocks that share their factors.
 //!
-//! `W [m, n]` is cut into `b1 × b2` blocks; block `(i, j)` is `U_i diag(s_ij) V_jᵀ` with `U_i [m/b1, r]`,
+//! `W [m, n]` consists of `b1 × b2` blocks; block `(i, j)` is `U_i diag(s_ij) V_jᵀ` with `U_i [m/b1, r]`,
 //! `V_j [n/b2, r]` and `s_ij [r]` (Lee, Kwon, Qu, Kim, *BLAST: Block-Level Adaptive Structured Matrices for Efficient
 //! Deep Neural Network Inference*, NeurIPS 2024, §2). The product runs in three stages,
 //!
@@ -15,8 +15,8 @@
 //! # Why an operation and not three tensor calls
 //!
 //! Written with broadcasting, the coupling materialises `[b1, b2, tokens, r]`, which makes the layer slower than the
-//! dense one it replaces. None of the paths here does that, the blocks of `x` and `y` are strides rather than copies
-//! (but for Burn's matmul on GPUs, which takes blocks of `x` that are whole), and the backward pass keeps only `x` and `z`.
+//! dense one it replaces. No strategy here does that. The blocks of `x` and `y` are strides, not copies
+//! (except that Burn's matmul on GPUs copies the blocks of `x`), and the backward pass keeps only `x` and `z`.
 //!
 //! # The transposed product
 //!
@@ -58,7 +58,7 @@ use burn::tensor::Tensor;
 /// staged in every case but `Reference`; on Flex it goes by rank blocks where the forward pass would.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BlastStrategy {
-    /// The fastest path known for the backend and the shape.
+    /// The fastest strategy known for the backend and the shape.
     #[default]
     Auto,
     /// Plain Burn operations, forward and backward: the reference that the tests compare with.
@@ -86,7 +86,7 @@ pub enum BlastCandidate {
     Autotuned,
 }
 
-/// What a backend provides for BLAST products; every method has a plain-Burn default body.
+/// What a backend provides for BLAST products; every method has a plain-Burn fallback.
 ///
 /// Tensors are `x [tokens, n]`, `u [b1, p, r]`, `s [b1, b2, r]`, `v [b2, q, r]` with `m = b1 p`, `n = b2 q`.
 /// Every method panics if its operands do not fit each other.
@@ -182,8 +182,7 @@ pub trait BlastBackend: Backend {
     /// The gradients of `x`, `u`, `s` and `v` at once, from the product's operands, its projections `z [b2, tokens, r]` and
     /// `dy [tokens, m]`.
     ///
-    /// The default body goes through the stages above. A backend that has intermediates at hand in one stage that another
-    /// needs can keep them there.
+    /// The fallback runs the stages above. A backend can instead share intermediates between stages.
     #[fusion(default)]
     #[allow(clippy::too_many_arguments)]
     fn blast_gradients(
@@ -201,7 +200,7 @@ pub trait BlastBackend: Backend {
 
 /// Multiplies by a BLAST matrix: `y = x Wᵀ + bias`, where block `(i, j)` of `W` is `U_i diag(s_ij) V_jᵀ`.
 ///
-/// Takes the fastest path of the backend; [`blast_linear_with`] lets the caller choose.
+/// Uses the fastest strategy of the backend; [`blast_linear_with`] lets the caller choose.
 ///
 /// # Shapes
 ///

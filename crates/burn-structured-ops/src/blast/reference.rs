@@ -1,4 +1,4 @@
-//! The BLAST product in plain Burn operations: the default body of every backend and the oracle of the tests.
+//! The BLAST product in plain Burn operations: the fallback of every backend and the reference of the tests.
 //!
 //! The coupling is a batched matmul over the rank, `[r, tokens, b2] × [r, b2, b1]`, so that not even the reference
 //! materialises the `[b1, b2, tokens, r]` product that a broadcast would.

@@ -1,13 +1,13 @@
-//! Block-diagonal products on every CubeCL runtime: one batched GEMM, Burn's or our own.
+//! Block-diagonal products on every CubeCL runtime: one batched GEMM, Burn's or this crate's.
 //!
 //! The groups of the input are strides of the GEMM's operand. Those of the output are strides of its result where they are
-//! neighbours; Burn's matmul wants unit stride along the columns, so a strided output is permuted afterwards, except by our
-//! own GEMM.
+//! neighbours; Burn's matmul needs unit stride along the columns, so a strided output is permuted afterwards, except by
+//! the tiled GEMM.
 
 use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference, shapes};
 use crate::Bias;
 use crate::cube::empty_like;
-use crate::gemm::{burn_gemm, tiled_gemm};
+use crate::cube::gemm::{burn_gemm, tiled_gemm};
 use crate::operands::check;
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;

@@ -1,12 +1,12 @@
-//! Block-diagonal matrices: products in which every group of features meets its own small dense matrix.
+//! Block-diagonal matrices: every group of features is multiplied by its own small dense matrix.
 //!
 //! `W [m, n]` consists of `b` blocks `W_k [m/b, n/b]`; block `k` maps one group of input features to one group of output
 //! features and nothing else, so a product costs `m n / b` multiplications a token. It is a layer by itself, and the two
 //! factors of a Monarch matrix and the sparse part of a Pixelfly matrix are products of this kind.
 //!
-//! Which features a group consists of is an [`Order`] on either side: neighbours, or every `b`-th. With a choice of it the
-//! permutations between such factors belong to the products: on CubeCL devices they are strides of the GEMMs' operands, except
-//! for an output that Burn's matmul cannot write, which is permuted afterwards; on Flex they happen in cache. The gradient of the
+//! The features of a group are given by an [`Order`] on either side: neighbours, or every `b`-th. The permutations between such
+//! factors are thus part of the products: on CubeCL devices they are strides of the GEMMs' operands, except for an output that
+//! Burn's matmul cannot write, which is permuted afterwards; on Flex they happen in cache. The gradient of the
 //! input is again a product of this kind, with the blocks transposed and the orders swapped.
 
 mod backward;
@@ -55,17 +55,17 @@ impl Orders {
 /// How a block-diagonal product is computed. Results agree up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BlockStrategy {
-    /// The fastest path known: native on Flex, Burn's batched matmul elsewhere.
+    /// The fastest strategy known: native on Flex, Burn's batched matmul elsewhere.
     #[default]
     Auto,
-    /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
+    /// Plain Burn operations, forward and backward: the reference that the tests compare with.
     Reference,
     /// The tiled GEMM of this crate: a candidate that tests and benchmarks compare.
     #[doc(hidden)]
     TiledGemm,
 }
 
-/// What a backend provides for block-diagonal products; every method has a plain-Burn default body.
+/// What a backend provides for block-diagonal products; every method has a plain-Burn fallback.
 ///
 /// Tensors are `x [tokens, b q]`, `w [b, p, q]`, `y [tokens, b p]`. Every method panics if its operands do not fit each
 /// other.

@@ -1,4 +1,4 @@
-//! Block-diagonal products in plain Burn operations: the default body of every backend and the oracle of the tests.
+//! Block-diagonal products in plain Burn operations: the fallback of every backend and the reference of the tests.
 
 use super::{Order, Orders, shapes};
 use crate::Bias;

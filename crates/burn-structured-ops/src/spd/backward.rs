@@ -6,7 +6,7 @@
 //! db = a⁻¹ dx        da = −(db xᵀ + x dbᵀ) / 2
 //! ```
 //!
-//! which costs one more substitution and one product. Kept are the factor, and `x` if the gradient of `a` is asked for.
+//! which costs one more substitution and one product. The factor is kept, and `x` if `a` is tracked.
 
 use super::{SpdBackend, SpdStrategy, shapes};
 use burn::backend::tensor::FloatTensor;

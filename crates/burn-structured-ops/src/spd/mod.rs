@@ -37,17 +37,17 @@ use burn::tensor::Tensor;
 /// How a system is solved. Results agree up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SpdStrategy {
-    /// The fastest path known: native on Flex, this crate's kernels on CubeCL devices.
+    /// The fastest strategy known: native on Flex, this crate's kernels on CubeCL devices.
     #[default]
     Auto,
-    /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
+    /// Plain Burn operations, forward and backward: the reference that the tests compare with.
     Reference,
     /// The tiled GEMM of this crate in the backward pass, too: a candidate that tests and benchmarks compare.
     #[doc(hidden)]
     TiledGemm,
 }
 
-/// What a backend provides for positive definite systems; every method has a plain-Burn default body.
+/// What a backend provides for positive definite systems; every method has a plain-Burn fallback.
 ///
 /// Tensors are `a`, `factor` `[batch, n, n]` and `b`, `x` `[batch, n, k]`, none of them empty: every method panics if they are, or
 /// do not fit each other. The half-precision types are solved in f32, which is the type of their factors.

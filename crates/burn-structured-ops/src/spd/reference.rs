@@ -1,4 +1,4 @@
-//! Cholesky in plain Burn operations: the default body of every backend and the oracle of the tests.
+//! Cholesky in plain Burn operations: the fallback of every backend and the reference of the tests.
 //!
 //! Column by column, with elementwise products only: matmul, which some devices get wrong, is left to the gradient.
 

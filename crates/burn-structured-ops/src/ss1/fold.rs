@@ -1,11 +1,11 @@
-//! Which weights of a row are one: rotations and signs, by a hash of small integers.
+//! Which weights of a row are tied: rotations and signs, by a hash of small integers.
 //!
 //! The hash is part of the layer's function. It is therefore a few numbers that are saved with the weights, evaluated
 //! alike on the host and in every kernel, and never a table drawn from some generator that a later version may change.
 
 /// The rotations and signs that tie the weights of an SS1 matrix.
 ///
-/// The input is cut into blocks of `block_k` features, and `reduction` neighbouring blocks form a group. Each output row
+/// The input consists of blocks of `block_k` features, and `reduction` neighbouring blocks form a group. Each output row
 /// stores `block_k` weights a group; block `j` of the group reads them rotated by `shift` and multiplied by `sign`, which
 /// `block_n` neighbouring rows share:
 ///

@@ -16,7 +16,7 @@
 //! If the rotations *between* the blocks of a group are the same for all output rows ([`Rotations::Arithmetic`]), one
 //! sketch serves them all: the layer is a fixed fold of `x` and then a dense product at `1/c` of the FLOPs, forward and
 //! backward, and its rank is at most `n / c`. If every block of rows has its own ([`Rotations::Drawn`]), the rank is
-//! nearly full, but each block of rows needs a sketch of its own, which must not travel through memory.
+//! nearly full, but each block of rows needs a sketch of its own, which should not be written to memory.
 
 mod backward;
 #[cfg(feature = "flex")]
@@ -44,11 +44,11 @@ use burn::tensor::{Tensor, TensorData};
 /// The backward pass is of the same kind: with a sketch in memory, its gradient is there as well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Ss1Strategy {
-    /// The fastest path known: [`Staged`](Self::Staged) if one sketch serves all rows, [`Fused`](Self::Fused) if every block
+    /// The fastest strategy known: [`Staged`](Self::Staged) if one sketch serves all rows, [`Fused`](Self::Fused) if every block
     /// of them has its own.
     #[default]
     Auto,
-    /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
+    /// Plain Burn operations, forward and backward: the reference that the tests compare with.
     Reference,
     /// A kernel writes the sketch to memory, and the device's fastest dense product reads it; one block of rows after the other.
     Staged,
@@ -57,7 +57,7 @@ pub enum Ss1Strategy {
     Fused,
 }
 
-/// What a backend provides for SS1 products; every method has a plain-Burn default body.
+/// What a backend provides for SS1 products; every method has a plain-Burn fallback.
 ///
 /// Tensors are `x [tokens, n]`, `a [tokens, w]`, `z [w, m]` with `w` the [`Fold::width`]. Every method panics if its operands
 /// do not fit each other and the fold.

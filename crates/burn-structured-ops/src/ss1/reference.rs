@@ -1,4 +1,4 @@
-//! SS1 products in plain Burn operations: the default body of every backend and the oracle of the tests.
+//! SS1 products in plain Burn operations: the fallback of every backend and the reference of the tests.
 
 use super::{Fold, shapes};
 use crate::operands::check;
@@ -11,7 +11,7 @@ pub(super) fn fold<B: Backend>(x: FloatTensor<B>, fold: Fold, output_block: usiz
     let (device, dtype) = (x.device(), x.dtype());
     let mut sketch = B::float_zeros(Shape::new([x.shape()[0], fold.width()]), &device, dtype.into());
     let x = pad::<B>(x, &fold);
-    // Each stored weight meets one feature of every block of its group: block `j` of all groups is one selection.
+    // Each stored weight multiplies one feature of every block of its group: block `j` of all groups is one selection.
     let mut features = vec![vec![(0, false); fold.width()]; fold.reduction];
     for (block, j) in (0..fold.groups()).flat_map(|group| (0..fold.reduction).map(move |j| (group, j))) {
         let (shift, negative) = fold.rotation(output_block, block, j);

@@ -121,7 +121,7 @@ fn chosen(name: &str) -> bool {
 }
 
 impl<B: StructuredBackend> TestBackend<B> {
-    /// The float types to try whole products in, with the strategies that take different paths there.
+    /// The float types to try whole products in, with the strategies that differ there.
     ///
     /// Where each product takes seconds, [`BlastCandidate::TiledGemm`] is left to the fixtures.
     ///

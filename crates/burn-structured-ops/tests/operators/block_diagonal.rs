@@ -122,7 +122,7 @@ impl Case {
     }
 }
 
-/// The paths of a product by those of BLAST, which say where Burn's own matmul can be relied on.
+/// The strategies of a product by those of BLAST, which say where Burn's own matmul can be relied on.
 fn strategies(blast: &[BlastStrategy]) -> Vec<BlockStrategy> {
     let of = |strategy: &BlastStrategy| match strategy {
         BlastStrategy::Auto => Some(BlockStrategy::Auto),
@@ -155,7 +155,7 @@ impl BackendTest for EveryCase {
 }
 
 #[test]
-fn every_block_and_order_agrees_with_the_reference() {
+fn every_order_matches_the_reference() {
     every_backend(&EveryCase);
 }
 
@@ -176,12 +176,12 @@ impl BackendTest for EveryLayout {
 }
 
 #[test]
-fn permuted_and_sliced_operands_agree_with_the_reference() {
+fn strided_operands_match_the_reference() {
     every_backend(&EveryLayout);
 }
 
 #[test]
-fn the_public_product_is_the_product_with_the_dense_matrix() {
+fn product_matches_to_dense() {
     for case in Case::all() {
         let device = (&Device::flex(), DType::F64);
         let [b, p, q] = case.sizes;
@@ -198,7 +198,7 @@ fn the_public_product_is_the_product_with_the_dense_matrix() {
 
 #[test]
 #[should_panic(expected = "the last axis of `x` must be n = 12")]
-fn an_input_of_another_size_is_named() {
+fn wrong_input_size_panics() {
     let device = Device::flex();
     let x = Tensor::<2>::zeros([3, 8], &device);
     block_diagonal_linear(x, Tensor::zeros([3, 2, 4], &device), None, Orders::default());

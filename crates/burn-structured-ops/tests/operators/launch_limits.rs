@@ -50,6 +50,6 @@ impl BackendTest for ManyCubes {
 }
 
 #[test]
-fn more_cubes_than_an_axis_holds_are_launched() {
+fn launches_may_exceed_one_grid_axis() {
     every_backend(&ManyCubes);
 }

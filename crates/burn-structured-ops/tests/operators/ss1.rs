@@ -164,7 +164,7 @@ impl BackendTest for EveryFold {
 }
 
 #[test]
-fn every_fold_agrees_with_the_reference() {
+fn every_fold_matches_the_reference() {
     every_backend(&EveryFold);
 }
 
@@ -182,7 +182,7 @@ impl BackendTest for EveryLayout {
 }
 
 #[test]
-fn permuted_sliced_and_broadcast_operands_agree_with_the_reference() {
+fn strided_operands_match_the_reference() {
     every_backend(&EveryLayout);
 }
 
@@ -218,7 +218,7 @@ impl BackendTest for FoldAlone {
 }
 
 #[test]
-fn folding_and_its_transpose_are_the_definition() {
+fn fold_and_unfold_match_the_definition() {
     every_backend(&FoldAlone);
 }
 
@@ -342,7 +342,7 @@ fn a_tied_matrix_is_its_own_projection() {
 }
 
 #[test]
-fn the_public_product_is_the_product_with_the_dense_matrix() {
+fn product_matches_to_dense() {
     for (tokens, d_output, fold) in cases() {
         let device = (&Device::flex(), DType::F64);
         let case = Case::new(tokens, d_output, fold);
@@ -362,7 +362,7 @@ fn the_public_product_is_the_product_with_the_dense_matrix() {
 
 /// The gradients of the public function, on every device.
 #[test]
-fn every_strategy_has_the_gradients_of_the_reference() {
+fn every_strategy_matches_the_reference_gradients() {
     for device in public_devices() {
         for (tokens, d_output, fold) in [cases()[1], cases()[2]] {
             let case = Case::new(tokens, d_output, fold);

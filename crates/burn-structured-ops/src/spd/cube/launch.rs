@@ -1,6 +1,7 @@
 //! Host side of the kernels: strides, units, launch sizes.
 
-use super::kernel::{StridesLaunch, factor_kernel, substitute_kernel};
+use super::kernel::{factor_kernel, substitute_kernel};
+use crate::cube::gemm::strides_of;
 use crate::cube::{Limits, address_type, empty_like};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -25,7 +26,7 @@ pub(super) fn factor(a: CubeTensor) -> CubeTensor {
         _ => (matrices * units, CubeDim::new_1d(units as u32)),
     };
     let address = address_type([&a, &factor]);
-    let a_strides = strides(&a);
+    let a_strides = strides_of(&a);
     let (panel, dtype) = (panel(a.dtype), dtype_to_storage_type(a.dtype));
     // SAFETY: a matrix is below `matrices` (units and cubes beyond the last end at once), a row and a column are below `n`;
     // `a` is read at the strides of its own layout, and `factor` is contiguous with `n²` elements a matrix. The units
@@ -52,8 +53,8 @@ pub(super) fn factor(a: CubeTensor) -> CubeTensor {
 
 /// Columns (rows, in a substitution) taken at a time: 8 in f32, 4 in f64.
 ///
-/// A unit keeps the block of this size on the diagonal to itself, a quarter of a kilobyte at most: more than 544 bytes are
-/// not to be relied on under Vulkan with CubeCL 0.11.
+/// A unit keeps the block of this size on the diagonal to itself, a quarter of a kilobyte at most: more than 544 bytes
+/// race under Vulkan with CubeCL 0.11 (cubecl #1336).
 fn panel(dtype: DType) -> usize {
     32 / dtype.size()
 }
@@ -77,7 +78,7 @@ pub(super) fn substitute(factor: CubeTensor, b: CubeTensor) -> CubeTensor {
     let columns = matrices * k;
     let cube_dim = CubeDim::new(&client, columns);
     let address = address_type([&factor, &b, &x]);
-    let (factor_strides, b_strides) = (strides(&factor), strides(&b));
+    let (factor_strides, b_strides) = (strides_of(&factor), strides_of(&b));
     let (panel, dtype) = (panel(b.dtype), dtype_to_storage_type(b.dtype));
     // SAFETY: a unit below `columns` reads `factor` and `b` at the strides of their own layouts, at rows and columns below
     // their sizes, and is the only one that reads and writes its column of `x`, which is contiguous.
@@ -100,9 +101,4 @@ pub(super) fn substitute(factor: CubeTensor, b: CubeTensor) -> CubeTensor {
         );
     }
     x
-}
-
-fn strides(tensor: &CubeTensor) -> StridesLaunch {
-    let strides = tensor.meta.strides();
-    StridesLaunch::new(strides[0], strides[1], strides[2])
 }

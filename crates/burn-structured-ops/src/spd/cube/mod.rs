@@ -7,7 +7,7 @@ mod kernel;
 mod launch;
 
 use super::{SpdBackend, SpdStrategy, computed, reference, shapes};
-use crate::gemm::{burn_gemm, tiled_gemm};
+use crate::cube::gemm::{burn_gemm, tiled_gemm};
 use crate::operands::check;
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;

@@ -3,9 +3,9 @@
 
 use super::kernel::{fold_kernel, input_gradient_kernel};
 use super::strategy::{self, GradientTile};
+use crate::cube::gemm::fold::{FoldSizesLaunch, RotationKind};
+use crate::cube::gemm::{Gemm, Loading, Operand, StridesLaunch, Tile};
 use crate::cube::{Limits, accumulator, address_type, empty_like};
-use crate::gemm::fold::{FoldSizesLaunch, RotationKind};
-use crate::gemm::{Gemm, Loading, Operand, StridesLaunch, Tile};
 use crate::ss1::{Fold, Rotations};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;

@@ -84,7 +84,7 @@ impl BackendTest for EveryFixture {
 }
 
 fn assert_equal(what: &str, outcome: &Outcome, expected: &Values) {
-    let gradient = |gradient: &Option<Vec<f64>>| gradient.clone().expect("all gradients were asked for");
+    let gradient = |gradient: &Option<Vec<f64>>| gradient.clone().expect("all operands are tracked");
     for (name, actual, expected) in [
         ("y", outcome.y.clone(), &expected.y),
         ("dx", gradient(&outcome.dx), &expected.dx),

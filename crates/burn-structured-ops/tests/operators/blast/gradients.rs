@@ -1,4 +1,4 @@
-//! Gradients: against finite differences, and no more of them than asked for.
+//! Gradients: against finite differences, and only those that are tracked.
 
 use super::case::{Case, Sizes};
 use super::reference::{Reference, check};
@@ -11,9 +11,9 @@ use burn_structured_ops::BlastStrategy;
 
 const SIZES: Sizes = Sizes { tokens: 5, b1: 3, b2: 2, p: 2, q: 3, r: 4 };
 
-struct OnlyAskedFor;
+struct OnlyTracked;
 
-impl BackendTest for OnlyAskedFor {
+impl BackendTest for OnlyTracked {
     fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
         let (name, device) = (&backend.name, &backend.device);
         let products = backend.products();
@@ -40,16 +40,16 @@ impl BackendTest for OnlyAskedFor {
                 check(&what, DType::F32, SIZES, &outcome, &reference);
                 let present = [&outcome.dx, &outcome.du, &outcome.ds, &outcome.dv, &outcome.dbias]
                     .map(|gradient| gradient.is_some());
-                let asked = [tracked.x, tracked.u, tracked.s, tracked.v, tracked.bias == Some(true)];
-                assert_eq!(present, asked, "{what}");
+                let expected = [tracked.x, tracked.u, tracked.s, tracked.v, tracked.bias == Some(true)];
+                assert_eq!(present, expected, "{what}");
             }
         }
     }
 }
 
 #[test]
-fn exactly_the_gradients_asked_for_are_computed() {
-    every_backend(&OnlyAskedFor);
+fn only_tracked_gradients_are_computed() {
+    every_backend(&OnlyTracked);
 }
 
 struct FiniteDifferences;
@@ -94,7 +94,7 @@ impl FiniteDifferences {
         // The loss is linear in each operand, so a central difference is exact up to rounding for any step.
         let step = 0.5;
         for (operand, values, gradient) in operands {
-            let gradient = gradient.as_ref().expect("all gradients were asked for");
+            let gradient = gradient.as_ref().expect("all operands are tracked");
             for (index, gradient) in gradient.iter().enumerate() {
                 let shifted = |by: f64| {
                     let mut case = case.clone();
@@ -112,6 +112,6 @@ impl FiniteDifferences {
 }
 
 #[test]
-fn gradients_are_finite_differences() {
+fn gradients_match_finite_differences() {
     every_backend(&FiniteDifferences);
 }

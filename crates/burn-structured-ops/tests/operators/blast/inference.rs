@@ -32,7 +32,7 @@ impl<B: StructuredBackend> TestBackend<B> {
     }
 }
 
-/// One launch and two; more rows and ranks than a cube takes at a time, and fewer; every room for tokens.
+/// One launch and two; more rows and ranks than a cube takes at a time, and fewer; every capacity in tokens.
 const DECODED: [[usize; 6]; 11] = [
     [1, 1, 1, 1, 1, 1],
     [1, 3, 2, 17, 15, 33],
@@ -78,7 +78,7 @@ impl BackendTest for FewTokens {
 }
 
 #[test]
-fn few_tokens_agree_with_the_reference() {
+fn few_tokens_match_the_reference() {
     every_backend(&FewTokens);
 }
 
@@ -88,7 +88,9 @@ impl BackendTest for EveryStrategy {
     fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
         // Where Burn's own matmul is wrong, so is all that rests on it.
         let products = backend.products();
-        let all = |dtype| products.iter().any(|(with, paths)| *with == dtype && paths.contains(&BlastStrategy::Auto));
+        let all = |dtype| {
+            products.iter().any(|(with, strategies)| *with == dtype && strategies.contains(&BlastStrategy::Auto))
+        };
         let once = backend.scope == Scope::Fused || backend.is_processor();
         // On a processor the others are one and the same, and some take seconds a product.
         let differs = |strategy: &BlastStrategy| match strategy {
@@ -106,18 +108,18 @@ impl BackendTest for EveryStrategy {
 }
 
 #[test]
-fn every_strategy_agrees_with_the_reference() {
+fn every_strategy_matches_the_reference() {
     every_backend(&EveryStrategy);
 }
 
 #[test]
-fn what_a_device_rejects_it_says() {
+fn unsupported_strategies_say_why() {
     for device in public_devices() {
         let zeros = |shape: [usize; 3]| Tensor::<3>::zeros(shape, &device);
         let (u, s, v) = (zeros([2, 3, 4]), zeros([2, 3, 4]), zeros([3, 5, 4]));
-        let rejection =
+        let unsupported =
             |tokens, strategy| blast_unsupported(&Tensor::<2>::zeros([tokens, 15], &device), &u, &s, &v, strategy);
-        assert_eq!(rejection(9, BlastStrategy::Auto), None, "{device:?}");
+        assert_eq!(unsupported(9, BlastStrategy::Auto), None, "{device:?}");
         let expected = match device.as_dispatch() {
             #[cfg(feature = "cpu")]
             burn::backend::DispatchDevice::Cube(burn_cubecl::CubeDevice::Cpu(_)) => {
@@ -128,11 +130,11 @@ fn what_a_device_rejects_it_says() {
             burn::backend::DispatchDevice::Cube(_) => {
                 [Some(UnsupportedStrategy::Tokens { tokens: 9, most: 8 }), None, None]
             }
-            // Flex has paths of these kinds of its own, but nothing to tune.
+            // Flex has these strategies, but nothing to tune.
             #[cfg(feature = "flex")]
             burn::backend::DispatchDevice::Flex(_) => {
                 assert_eq!(
-                    rejection(9, BlastStrategy::Candidate(BlastCandidate::Autotuned)),
+                    unsupported(9, BlastStrategy::Candidate(BlastCandidate::Autotuned)),
                     Some(UnsupportedStrategy::Backend)
                 );
                 [None; 3]
@@ -140,7 +142,7 @@ fn what_a_device_rejects_it_says() {
             _ => [Some(UnsupportedStrategy::Backend); 3],
         };
         let actual = [(9, BlastStrategy::Decode), (8, BlastStrategy::Decode), (9, BlastStrategy::Fused)]
-            .map(|(t, s)| rejection(t, s));
+            .map(|(t, s)| unsupported(t, s));
         assert_eq!(actual, expected, "{device:?}");
         let x = Tensor::<2>::zeros([9, 15], &device);
         let [u, s, v] = [u, s, v].map(Tensor::autodiff);

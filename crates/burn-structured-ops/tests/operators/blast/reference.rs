@@ -93,7 +93,7 @@ fn compute(case: &Case) -> Values {
     Values { y, dx, du, ds, dv, dbias }
 }
 
-/// Asserts that the values of one run are within their bounds; gradients that were not asked for must be absent.
+/// Asserts that the values of one run are within their bounds; gradients that are not tracked must be absent.
 pub fn check(what: &str, dtype: DType, sizes: Sizes, actual: &super::run::Outcome, reference: &Reference) {
     let Sizes { tokens, b1, b2, p, q, r } = sizes;
     let (expected, magnitude) = (&reference.values, &reference.magnitudes);

@@ -92,7 +92,7 @@ impl BackendTest for Couplings {
 }
 
 #[test]
-fn couplings_and_their_gradients_agree_with_the_reference() {
+fn couplings_match_the_reference() {
     every_backend(&Couplings);
 }
 

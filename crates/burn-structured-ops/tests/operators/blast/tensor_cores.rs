@@ -79,6 +79,6 @@ fn has_tensor_cores(dtype: DType) -> bool {
 }
 
 #[test]
-fn tensor_cores_agree_with_the_reference() {
+fn tensor_cores_match_the_reference() {
     every_backend(&TensorCores);
 }

@@ -144,7 +144,7 @@ fn norm(values: &[f64]) -> f64 {
     values.iter().map(|value| value * value).sum::<f64>().sqrt()
 }
 
-/// The paths to try on a backend: all of them, or where each takes long the one that does without Burn's matmul, which
+/// The strategies to try on a backend: all of them, or where each takes long the one that does without Burn's matmul, which
 /// only gradients differ in.
 pub fn strategies<B: StructuredBackend>(backend: &TestBackend<B>) -> Vec<SpdStrategy> {
     match backend.scope {

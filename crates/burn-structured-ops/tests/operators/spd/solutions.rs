@@ -1,4 +1,4 @@
-//! Solutions and gradients by every path, for every size and layout.
+//! Solutions and gradients by every strategy, for every size and layout.
 
 use super::case::{Case, strategies};
 use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend};
@@ -107,7 +107,7 @@ impl BackendTest for EveryLayout {
 }
 
 #[test]
-fn permuted_sliced_and_broadcast_operands_are_solved() {
+fn strided_operands_are_solved() {
     every_backend(&EveryLayout);
 }
 
@@ -125,7 +125,7 @@ impl BackendTest for AutomaticGradient {
 }
 
 #[test]
-fn the_gradient_by_the_matmul_of_burn_is_right_where_that_is() {
+fn auto_gradient_matches_the_definition() {
     every_backend(&AutomaticGradient);
 }
 
@@ -143,6 +143,6 @@ impl BackendTest for ReferenceBody {
 }
 
 #[test]
-fn the_reference_body_runs_on_every_device() {
+fn reference_runs_on_every_device() {
     every_backend(&ReferenceBody);
 }

@@ -4,8 +4,8 @@ use super::super::{by_rank, strategy};
 use super::kernel::{couple_kernel, coupling_backward_kernel, coupling_gradient_kernel};
 use super::tiles::{TILE_BLOCKS, TILE_TOKENS, couple_tiles_kernel};
 use crate::blast::reference;
+use crate::cube::gemm::tensor_core::{MmaBackend, PLANE, VECTOR, has_tensor_cores};
 use crate::cube::{accumulator, address_type, empty_like, fits_registers, multiprocessors};
-use crate::gemm::tensor_core::{Multiply, PLANE, VECTOR, has_tensor_cores};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
@@ -15,14 +15,14 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
-/// `t_i = Σ_j s_ij ∘ z_j`, on tensor cores where these have enough to do; `s` may be transposed.
+/// `t_i = Σ_j s_ij ∘ z_j`, on tensor cores where there are enough blocks; `s` may be transposed.
 pub(in crate::blast::cube) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor {
     let s = by_rank(s);
-    if in_tiles(&z, &s) { couple_tiles(z, s, PLANES, Multiply::Instruction) } else { couple_plainly(z, s) }
+    if in_tiles(&z, &s) { couple_tiles(z, s, PLANES, MmaBackend::Instruction) } else { couple_simt(z, s) }
 }
 
-/// [`couple`] in ordinary arithmetic.
-pub(in crate::blast::cube) fn couple_plainly(z: CubeTensor, s: CubeTensor) -> CubeTensor {
+/// [`couple`] without tensor cores.
+pub(in crate::blast::cube) fn couple_simt(z: CubeTensor, s: CubeTensor) -> CubeTensor {
     let [out_blocks, in_blocks, r] = s.shape().dims();
     let tokens = z.shape()[1];
     let t = empty_like(&z, Shape::new([out_blocks, tokens, r]), z.dtype);
@@ -90,11 +90,11 @@ fn in_tiles(z: &CubeTensor, s: &CubeTensor) -> bool {
 const MIN_TILED_BLOCKS: usize = 64;
 /// Planes of a cube: with vectors of 16 bytes, whole lines of memory.
 const PLANES: usize = 8;
-/// Cubes for each multiprocessor, so that it has some to turn to while others wait for memory.
+/// Cubes for each multiprocessor, to hide memory latency.
 const CUBES_EACH: usize = 4;
 
 /// [`couple`] on tensor cores, of operands that go [`in_tiles`].
-fn couple_tiles(z: CubeTensor, s: CubeTensor, planes: usize, multiply: Multiply) -> CubeTensor {
+fn couple_tiles(z: CubeTensor, s: CubeTensor, planes: usize, mma: MmaBackend) -> CubeTensor {
     let [out_blocks, in_blocks, r] = s.shape().dims();
     let tokens = z.shape()[1];
     let t = empty_like(&z, Shape::new([out_blocks, tokens, r]), z.dtype);
@@ -130,7 +130,7 @@ fn couple_tiles(z: CubeTensor, s: CubeTensor, planes: usize, multiply: Multiply)
             tiles,
             cubes,
             planes,
-            multiply,
+            mma,
             dtype,
         );
     }
@@ -267,7 +267,7 @@ mod tests {
     use crate::cube::testing::{device, read, whole_numbers};
 
     #[test]
-    fn tiles_are_coupled_as_single_elements_are() {
+    fn couple_tiles_matches_couple_simt() {
         let device = device("cpu");
         // A full tile and a part of one, several tiles and vectors and the rest of them.
         for [out_blocks, in_blocks, tokens, r] in [[16, 16, 9, 24], [9, 11, 3, 8]] {
@@ -277,7 +277,7 @@ mod tests {
             );
             let expected = read(couple(z.clone(), s.clone()));
             assert_eq!(
-                read(couple_tiles(z, s, 2, Multiply::Emulated)),
+                read(couple_tiles(z, s, 2, MmaBackend::Emulated)),
                 expected,
                 "{out_blocks} × {in_blocks} blocks, {tokens} tokens, rank {r}"
             );

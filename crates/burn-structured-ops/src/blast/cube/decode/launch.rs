@@ -9,15 +9,15 @@ use super::single::decode_kernel;
 use super::sizes::DecodeSizesLaunch;
 use crate::Bias;
 use crate::blast::reference;
+use crate::cube::gemm::{StridesLaunch, strides_of};
 use crate::cube::{Limits, accumulator, address_type, empty_like};
-use crate::gemm::{StridesLaunch, strides_of};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Shape;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
-/// `y [tokens, m]` of `x [tokens, n]`; no size is zero, and the product is one that `strategy::rejection` lets pass.
+/// `y [tokens, m]` of `x [tokens, n]`; no size is zero, and the product is one that `strategy::unsupported` accepts.
 pub(in crate::blast::cube) fn decode(
     x: CubeTensor,
     u: CubeTensor,
@@ -35,7 +35,7 @@ pub(in crate::blast::cube) fn decode(
     let y = empty_like(&x, Shape::new([sizes.tokens, sizes.b1 * sizes.p]), x.dtype);
     let x = reference::split::<CubeBackend>(x, sizes.b2);
     let [x_strides, u_strides, s_strides, v_strides] = [&x, &u, &s, &v].map(strides_of);
-    // A kernel's arguments are fixed, so an absent bias is a tensor that no unit reads.
+    // A kernel's arguments are fixed, so without a bias it gets a tensor that no unit reads.
     let (bias, has_bias) = match bias {
         Bias::None => (u.clone(), false),
         Bias::Some(bias) => (bias, true),
@@ -84,7 +84,7 @@ pub(in crate::blast::cube) fn decode(
             let cubes = sizes.r.div_ceil(couple.cols());
             let cube_dim = CubeDim::new_1d(couple.units() as u32);
             let address = address_type([&x, &v, &s, &t]);
-            // SAFETY: as above, with `t` in the place of `y`; vectors divide the rank and the strides of the blocks and rows of `v`,
+            // SAFETY: as above, with `t` instead of `y`; vectors divide the rank and the strides of the blocks and rows of `v`,
             // along which ranks are neighbours.
             unsafe {
                 decode_couple_kernel::launch_unchecked(
@@ -108,7 +108,7 @@ pub(in crate::blast::cube) fn decode(
             let cubes = sizes.b1 * sizes.p.div_ceil(expand.height());
             let cube_dim = CubeDim::new_1d(expand.units() as u32);
             let address = address_type([&t, &u, &bias, &y]);
-            // SAFETY: as above, with `u` in the place of `v`; `t` is contiguous, and vectors divide the rank, which is its rows.
+            // SAFETY: as above, with `u` instead of `v`; `t` is contiguous, and vectors divide the rank, which is its rows.
             unsafe {
                 decode_expand_kernel::launch_unchecked(
                     &client,

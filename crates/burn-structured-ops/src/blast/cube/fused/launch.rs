@@ -3,8 +3,8 @@
 use super::super::strategy;
 use super::kernel::project_couple_kernel;
 use crate::blast::reference;
+use crate::cube::gemm::{Loading, Tile, strides_of};
 use crate::cube::{Limits, accumulator, address_type, empty_like};
-use crate::gemm::{Loading, Tile, strides_of};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Shape;
