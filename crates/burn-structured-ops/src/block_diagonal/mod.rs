@@ -54,6 +54,7 @@ impl Orders {
 
 /// How a block-diagonal product is computed. Results agree up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::manual_non_exhaustive, reason = "the hidden variant is a candidate for tests and benchmarks")]
 pub enum BlockStrategy {
     /// The fastest strategy known: native on Flex, Burn's batched matmul elsewhere.
     #[default]

@@ -1,8 +1,11 @@
 //! Launch helpers and GEMMs for CubeCL devices, shared by all operations.
 
+use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Shape};
+use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::client::Client;
-use burn_cubecl::cubecl::prelude::AddressType;
+use burn_cubecl::cubecl::ir::ElemType;
+use burn_cubecl::cubecl::prelude::{AddressType, CubeCount, CubeDim};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use gemm::tensor_core::has_tensor_cores;
@@ -17,6 +20,23 @@ pub(crate) fn accumulator(dtype: DType) -> DType {
         DType::F64 => DType::F64,
         _ => DType::F32,
     }
+}
+
+/// `dtype`, and the type in which its products are summed, as kernels are instantiated with them.
+pub(crate) fn kernel_dtypes(dtype: DType) -> [ElemType; 2] {
+    [dtype, accumulator(dtype)].map(dtype_to_storage_type)
+}
+
+/// A grid of `cubes` cubes with `units` units each. It may have more cubes, which kernels end at once.
+pub(crate) fn grid_of_cubes(client: &Client, cubes: usize, units: usize) -> (CubeCount, CubeDim) {
+    let cube_dim = CubeDim::new_1d(units as u32);
+    (calculate_cube_count_elemwise(client, cubes * units, cube_dim), cube_dim)
+}
+
+/// A grid of `units` units that work by themselves. It may have more units, which kernels end at once.
+pub(crate) fn grid_of_units(client: &Client, units: usize) -> (CubeCount, CubeDim) {
+    let cube_dim = CubeDim::new(client, units);
+    (calculate_cube_count_elemwise(client, units, cube_dim), cube_dim)
 }
 
 /// The index type that reaches every element of `tensors`.

@@ -36,6 +36,7 @@ use burn::tensor::Tensor;
 
 /// How a system is solved. Results agree up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::manual_non_exhaustive, reason = "the hidden variant is a candidate for tests and benchmarks")]
 pub enum SpdStrategy {
     /// The fastest strategy known: native on Flex, this crate's kernels on CubeCL devices.
     #[default]

@@ -2,16 +2,14 @@
 
 use super::fold::FoldSizesLaunch;
 use super::kernel::{Loading, Operand, StridesLaunch, Tile, direct_gemm_kernel, tiled_gemm_kernel};
-use crate::cube::{Limits, PROCESSOR_UNITS, accumulator, address_type, empty_like};
+use crate::cube::{Limits, PROCESSOR_UNITS, address_type, empty_like, grid_of_cubes, grid_of_units, kernel_dtypes};
 use burn::backend::TensorMetadata;
-use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::Shape;
+use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{CubeBackend, cubecl};
-use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 /// The tile of a unit in the direct kernel.
 const DIRECT_ROWS: usize = 4;
@@ -104,16 +102,16 @@ impl Gemm {
         let [m, n, k] = self.sizes;
         let client = out.client.clone();
         let units = self.batch * m.div_ceil(DIRECT_ROWS) * n.div_ceil(DIRECT_COLS);
-        let cube_dim = CubeDim::new(&client, units);
+        let (cube_count, cube_dim) = grid_of_units(&client, units);
         let address = address_type([&lhs, &rhs, out]);
-        let dtypes = [lhs.dtype, accumulator(lhs.dtype)].map(dtype_to_storage_type);
+        let dtypes = kernel_dtypes(lhs.dtype);
         // SAFETY: a unit reads `lhs` and `rhs` at the strides of their own layouts, at rows below `m`, columns below `n` and
         // `all_cols`, depths below `k` and batches below `batch` (units beyond the last tile end at once), or through a
         // fold at features below its `d_input` and stored weights below its width; it writes `out` within the same bounds.
         unsafe {
             direct_gemm_kernel::launch_unchecked(
                 &client,
-                calculate_cube_count_elemwise(&client, units, cube_dim),
+                cube_count,
                 cube_dim,
                 address,
                 1,
@@ -150,14 +148,14 @@ impl Gemm {
         let rhs_loading = loading(&rhs, self.operands[1], [rhs_batch, rhs_col, rhs_row], &[n, self.all_cols]);
         let tile = tile([m, n], lhs_loading, rhs_loading, Limits::of(&client));
         let cubes = self.batch * m.div_ceil(tile.height()) * n.div_ceil(tile.width());
-        let cube_dim = CubeDim::new_1d(tile.units() as u32);
+        let (cube_count, cube_dim) = grid_of_cubes(&client, cubes, tile.units());
         let address = address_type([&lhs, &rhs, out]);
-        let dtypes = [lhs.dtype, accumulator(lhs.dtype)].map(dtype_to_storage_type);
+        let dtypes = kernel_dtypes(lhs.dtype);
         // SAFETY: as `run_direct`, cubes instead of units; vectors divide the extent of their axis and every stride.
         unsafe {
             tiled_gemm_kernel::launch_unchecked(
                 &client,
-                calculate_cube_count_elemwise(&client, cubes * tile.units(), cube_dim),
+                cube_count,
                 cube_dim,
                 address,
                 tile.lhs.vector,

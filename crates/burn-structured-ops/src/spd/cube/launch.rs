@@ -2,7 +2,7 @@
 
 use super::kernel::{factor_kernel, substitute_kernel};
 use crate::cube::gemm::strides_of;
-use crate::cube::{Limits, address_type, empty_like};
+use crate::cube::{Limits, address_type, empty_like, grid_of_cubes, grid_of_units};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
@@ -10,7 +10,6 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::prelude::*;
-use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 /// Units that share a matrix at most. More would wait at barriers longer than they work.
 const MAX_UNITS: usize = 256;
@@ -21,9 +20,9 @@ pub(super) fn factor(a: CubeTensor) -> CubeTensor {
     let factor = empty_like(&a, a.shape(), a.dtype);
     let client = factor.client.clone();
     let units = units_per_matrix(&client, n);
-    let (working_units, cube_dim) = match units {
-        1 => (matrices, CubeDim::new(&client, matrices)),
-        _ => (matrices * units, CubeDim::new_1d(units as u32)),
+    let (cube_count, cube_dim) = match units {
+        1 => grid_of_units(&client, matrices),
+        _ => grid_of_cubes(&client, matrices, units),
     };
     let address = address_type([&a, &factor]);
     let a_strides = strides_of(&a);
@@ -34,7 +33,7 @@ pub(super) fn factor(a: CubeTensor) -> CubeTensor {
     unsafe {
         factor_kernel::launch_unchecked(
             &client,
-            calculate_cube_count_elemwise(&client, working_units, cube_dim),
+            cube_count,
             cube_dim,
             address,
             a.into_tensor_arg(),
@@ -76,7 +75,7 @@ pub(super) fn substitute(factor: CubeTensor, b: CubeTensor) -> CubeTensor {
     let x = empty_like(&b, b.shape(), b.dtype);
     let client = x.client.clone();
     let columns = matrices * k;
-    let cube_dim = CubeDim::new(&client, columns);
+    let (cube_count, cube_dim) = grid_of_units(&client, columns);
     let address = address_type([&factor, &b, &x]);
     let (factor_strides, b_strides) = (strides_of(&factor), strides_of(&b));
     let (panel, dtype) = (panel(b.dtype), dtype_to_storage_type(b.dtype));
@@ -85,7 +84,7 @@ pub(super) fn substitute(factor: CubeTensor, b: CubeTensor) -> CubeTensor {
     unsafe {
         substitute_kernel::launch_unchecked(
             &client,
-            calculate_cube_count_elemwise(&client, columns, cube_dim),
+            cube_count,
             cube_dim,
             address,
             factor.into_tensor_arg(),

@@ -5,18 +5,17 @@ use super::mma_backend::MmaBackend;
 use super::tiling::{Contiguous, TILE_COLS, TILE_K, TILE_ROWS, Tiling, VECTOR, choose_tiling};
 use crate::Bias;
 use crate::cube::gemm::launch::{output, strides_of};
-use crate::cube::{Limits, address_type, multiprocessors};
+use crate::cube::{Limits, address_type, grid_of_cubes, multiprocessors};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::DType;
+use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::features::MmaConfig;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{CubeBackend, cubecl};
-use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 /// Whether the device multiplies tiles of `dtype`, sums in f32, by instructions whose registers a kernel can fill itself.
 pub(crate) fn has_tensor_cores(client: &Client, dtype: DType) -> bool {
@@ -78,7 +77,7 @@ fn launch(
     let contiguous = [along(lhs_axis, Axis::Cols), along(rhs_axis, Axis::Rows)];
     let client = out.client.clone();
     let cubes = batch * m.div_ceil(tiling.height()) * n.div_ceil(tiling.width());
-    let cube_dim = CubeDim::new_1d(tiling.units() as u32);
+    let (cube_count, cube_dim) = grid_of_cubes(&client, cubes, tiling.units());
     // A kernel's arguments are fixed, so an absent bias is a tensor that no unit reads.
     let (bias, has_bias) = match bias {
         Bias::None => (rhs.clone(), false),
@@ -96,7 +95,7 @@ fn launch(
     unsafe {
         tensor_core_gemm_kernel::launch_unchecked(
             &client,
-            calculate_cube_count_elemwise(&client, cubes * tiling.units(), cube_dim),
+            cube_count,
             cube_dim,
             address,
             VECTOR,
