@@ -39,11 +39,7 @@ impl<B: Backend> Bias<B> {
     /// If it is not.
     pub(crate) fn check(&self, m: usize, dtype: DType) {
         if let Self::Some(bias) = self {
-            let (shape, found) = (bias.shape(), bias.dtype());
-            assert!(
-                shape[..] == [m] && found == dtype,
-                "bias: expected [{m}] of {dtype:?}, got {shape:?} of {found:?}"
-            );
+            check(&bias.shape(), bias.dtype(), m, dtype);
         }
     }
 
@@ -56,6 +52,20 @@ impl<B: Backend> Bias<B> {
             Self::Some(bias) => B::float_add(y, B::float_reshape(bias, Shape::new([1, m]))),
         }
     }
+}
+
+#[cfg(feature = "fusion")]
+impl BiasMetadata {
+    /// [`Bias::check`], before anything is computed.
+    pub(crate) fn check(&self, m: usize, dtype: DType) {
+        if let Self::Some(bias) = self {
+            check(&bias.shape, bias.dtype, m, dtype);
+        }
+    }
+}
+
+fn check(shape: &Shape, found: DType, m: usize, dtype: DType) {
+    assert!(shape[..] == [m] && found == dtype, "bias: expected [{m}] of {dtype:?}, got {shape:?} of {found:?}");
 }
 
 /// The gradient of the bias: `dy [tokens, m]` summed over the tokens.

@@ -101,7 +101,12 @@ pub enum BlastCandidate {
 )]
 pub trait BlastBackend: Backend {
     /// The whole product, `y [tokens, m]`.
-    #[fusion(meta = |x, u, s, v, bias, strategy| { let _ = (bias, strategy); crate::fusion::like(x, shapes::product([&x.shape, &u.shape, &s.shape, &v.shape])) })]
+    #[fusion(meta = |x, u, s, v, bias, strategy| {
+        let _ = strategy;
+        let y = shapes::product([&x.shape, &u.shape, &s.shape, &v.shape]);
+        bias.check(y[1], x.dtype);
+        crate::fusion::like(x, y)
+    })]
     fn blast_forward(
         x: FloatTensor<Self>,
         u: FloatTensor<Self>,
@@ -115,10 +120,12 @@ pub trait BlastBackend: Backend {
     }
 
     /// The whole product together with the projections `z [b2, tokens, r]` that the backward pass needs.
-    #[fusion(meta = |x, u, s, v, bias, strategy| { let _ = (bias, strategy); (
-        crate::fusion::like(x, shapes::product([&x.shape, &u.shape, &s.shape, &v.shape])),
-        crate::fusion::like(x, shapes::projection([&x.shape, &v.shape])),
-    ) })]
+    #[fusion(meta = |x, u, s, v, bias, strategy| {
+        let _ = strategy;
+        let y = shapes::product([&x.shape, &u.shape, &s.shape, &v.shape]);
+        bias.check(y[1], x.dtype);
+        (crate::fusion::like(x, y), crate::fusion::like(x, shapes::projection([&x.shape, &v.shape])))
+    })]
     fn blast_forward_saving(
         x: FloatTensor<Self>,
         u: FloatTensor<Self>,

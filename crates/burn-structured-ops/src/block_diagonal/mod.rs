@@ -81,7 +81,12 @@ pub enum BlockStrategy {
 )]
 pub trait BlockDiagonalBackend: Backend {
     /// `y_k = x_k W_kᵀ + bias_k`.
-    #[fusion(meta = |x, w, bias, orders, strategy| { let _ = (bias, orders, strategy); crate::fusion::like(x, shapes::product([&x.shape, &w.shape])) })]
+    #[fusion(meta = |x, w, bias, orders, strategy| {
+        let _ = (orders, strategy);
+        let y = shapes::product([&x.shape, &w.shape]);
+        bias.check(y[1], x.dtype);
+        crate::fusion::like(x, y)
+    })]
     fn block_diagonal_product(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
@@ -94,7 +99,10 @@ pub trait BlockDiagonalBackend: Backend {
     }
 
     /// Gradient of the blocks, `dW_k = dy_kᵀ x_k`: `[b, p, q]`.
-    #[fusion(meta = |x, dy, blocks, orders, strategy| { let _ = (orders, strategy); crate::fusion::like(x, shapes::gradient([&x.shape, &dy.shape], *blocks)) })]
+    #[fusion(meta = |x, dy, blocks, orders, strategy| {
+        let _ = (orders, strategy);
+        crate::fusion::like(x, shapes::gradient([&x.shape, &dy.shape], *blocks))
+    })]
     fn block_diagonal_gradient(
         x: FloatTensor<Self>,
         dy: FloatTensor<Self>,
