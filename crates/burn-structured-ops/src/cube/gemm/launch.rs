@@ -3,6 +3,7 @@
 use super::fold::FoldSizesLaunch;
 use super::kernel::{Loading, Operand, StridesLaunch, Tile, direct_gemm_kernel, tiled_gemm_kernel};
 use crate::cube::{Limits, PROCESSOR_UNITS, address_type, empty_like, grid_of_cubes, grid_of_units, kernel_dtypes};
+use crate::operands::axes;
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::Shape;
@@ -19,10 +20,25 @@ const DIRECT_COLS: usize = 8;
 /// launched.
 pub(crate) fn burn_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>) -> CubeTensor {
     let dtype = lhs.dtype;
-    let out = Some(out.unwrap_or_else(|| output(&lhs, &rhs)));
+    let out = out.unwrap_or_else(|| output(&lhs, &rhs));
+    check(&lhs, &rhs, &out);
+    let out = Some(out);
     let (whole_lhs, whole_rhs) = (batch_by_batch(lhs.clone()), batch_by_batch(rhs.clone()));
     matmul(whole_lhs, whole_rhs, out.clone(), MatmulStrategy::default(), dtype)
         .unwrap_or_else(|_unavailable| tiled_gemm(lhs, rhs, out))
+}
+
+/// Checks the operands of `lhs [b, m, k] × rhs [b, k, n]`, into `out [b, m, n]`.
+///
+/// # Panics
+///
+/// If a shape or dtype does not fit the others.
+pub(super) fn check(lhs: &CubeTensor, rhs: &CubeTensor, out: &CubeTensor) {
+    let [batch, m, k] = axes("gemm", "lhs", &lhs.shape());
+    let [rhs_batch, rhs_k, n] = axes("gemm", "rhs", &rhs.shape());
+    let fits = rhs_batch == batch && rhs_k == k && out.shape()[..] == [batch, m, n];
+    assert!(fits, "gemm: {:?} × {:?} does not fit {:?}", lhs.shape(), rhs.shape(), out.shape());
+    assert!(rhs.dtype == lhs.dtype && out.dtype == lhs.dtype, "gemm: operands must have the same dtype");
 }
 
 /// An uninitialised tensor for the product. Its rows are not padded, as Burn's matmul would pad them on some devices.
@@ -51,6 +67,7 @@ fn batch_by_batch(operand: CubeTensor) -> CubeTensor {
 /// This crate's product of `lhs [b, m, k]` and `rhs [b, k, n]`, at any strides, into `out [b, m, n]` if given.
 pub(crate) fn tiled_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>) -> CubeTensor {
     let out = out.unwrap_or_else(|| output(&lhs, &rhs));
+    check(&lhs, &rhs, &out);
     plain(&lhs, &rhs, &out).run(lhs, rhs, &out);
     out
 }

@@ -4,7 +4,7 @@ use super::kernel::{ProductSizesLaunch, tensor_core_gemm_kernel};
 use super::mma_backend::MmaBackend;
 use super::tiling::{Contiguous, TILE_COLS, TILE_K, TILE_ROWS, Tiling, VECTOR, choose_tiling};
 use crate::Bias;
-use crate::cube::gemm::launch::{output, strides_of};
+use crate::cube::gemm::launch::{check, output, strides_of};
 use crate::cube::{Limits, address_type, grid_of_cubes, multiprocessors};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -55,6 +55,7 @@ pub(crate) fn tensor_core_gemm(
     out: Option<CubeTensor>,
 ) -> CubeTensor {
     let out = out.unwrap_or_else(|| output(&lhs, &rhs));
+    assert!(on_tensor_cores(&lhs, &rhs), "tensor-core gemm: {:?} × {:?} is unsupported", lhs.shape(), rhs.shape());
     let ([batch, m, _], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
     let shared_memory = Limits::of(&out.client).shared_memory;
     let tiling = choose_tiling(batch, m, n, multiprocessors(&out.client), shared_memory);
@@ -71,7 +72,13 @@ fn launch(
     tiling: Tiling,
     mma: MmaBackend,
 ) {
+    check(&lhs, &rhs, out);
+    assert!(
+        vector_axis(out) == Some(Axis::Cols),
+        "tensor-core gemm: the rows of the output must be aligned to vectors"
+    );
     let ([batch, m, k], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
+    bias.check(batch * n, lhs.dtype);
     let ((lhs, lhs_axis), (rhs, rhs_axis)) = (in_vectors(lhs), in_vectors(rhs));
     let along = |axis, depth_axis| if axis == depth_axis { Contiguous::Depth } else { Contiguous::Across };
     let contiguous = [along(lhs_axis, Axis::Cols), along(rhs_axis, Axis::Rows)];
@@ -90,7 +97,7 @@ fn launch(
     // SAFETY: a cube below `cubes` reads vectors of `lhs` and `rhs` that begin at rows below `m`, columns below `n`, depths
     // below `k` and batches below `batch`, at the strides of their own layouts; a vector divides the extent of the axis it lies
     // along and the strides of the others (but of axes of one element, whose index is 0), so it is within the tensor. It reads `bias` at a batch's columns, and writes
-    // vectors of `out` within the same bounds, which divide `n` and, as the caller guarantees, the strides of
+    // vectors of `out` within the same bounds, which divide `n` and the strides of
     // `out`, whose columns are neighbours.
     unsafe {
         tensor_core_gemm_kernel::launch_unchecked(
