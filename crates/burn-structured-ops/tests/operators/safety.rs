@@ -1,6 +1,8 @@
 //! Operands that do not fit: every stage of every backend panics before a kernel runs.
 
-use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend, public_devices};
+use crate::backends::{
+    BackendTest, Scope, StructuredBackend, TestBackend, every_backend, public_devices, public_dtypes,
+};
 use crate::tensors::{Layout, place, read};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend};
@@ -399,12 +401,21 @@ fn products_without_features_have_a_bias_gradient() {
 #[test]
 fn an_infinite_pivot_is_an_error() {
     for device in public_devices() {
-        for diagonal in [[f32::INFINITY, 1.0], [1.0, f32::INFINITY]] {
-            let [first, last] = diagonal;
-            let values = TensorData::new(vec![first, 0.0, 0.0, last, 2.0, 0.0, 0.0, 3.0], [2, 2, 2]);
-            let a = Tensor::<3>::from_data(values, (&device, DType::F32));
-            let error = try_spd_solve(a, Tensor::ones([2, 2, 1], (&device, DType::F32))).unwrap_err();
-            assert_eq!(error, SpdError::NotPositiveDefinite { matrices: vec![0], batch: 2 }, "{diagonal:?}");
+        for (dtype, n) in [2, 3, 17, 40].into_iter().flat_map(|n| [(DType::F32, n), (DType::F64, n)]) {
+            if !public_dtypes(&device).contains(&dtype) {
+                continue;
+            }
+            for infinite in [0, n / 2, n - 1] {
+                // Two diagonal matrices, of which the first has an infinite element.
+                let mut values = vec![0.0; 2 * n * n];
+                (0..2 * n).for_each(|row| values[row * n + row % n] = 2.0);
+                values[infinite * n + infinite] = f64::INFINITY;
+                let values = TensorData::new(values, [2, n, n]).convert_dtype(dtype);
+                let a = Tensor::<3>::from_data(values, (&device, dtype));
+                let error = try_spd_solve(a, Tensor::ones([2, n, 1], (&device, dtype))).unwrap_err();
+                let expected = SpdError::NotPositiveDefinite { matrices: vec![0], batch: 2 };
+                assert_eq!(error, expected, "{dtype:?}, n = {n}, element {infinite}");
+            }
         }
     }
 }
