@@ -2,7 +2,7 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata};
-use burn::tensor::{Shape, Tensor};
+use burn::tensor::{DType, Shape, Tensor};
 
 /// The optional bias of a product, as a backend sees it.
 ///
@@ -32,16 +32,40 @@ impl<B: Backend> Bias<B> {
         }
     }
 
-    /// `y [tokens, m]` with the bias added, in plain Burn operations.
-    pub(crate) fn add_to(self, y: FloatTensor<B>) -> FloatTensor<B> {
-        match self {
-            Self::None => y,
-            Self::Some(bias) => {
-                let m = bias.shape()[0];
-                B::float_add(y, B::float_reshape(bias, Shape::new([1, m])))
-            }
+    /// Checks that a bias is `[m]`, and of `dtype`.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    pub(crate) fn check(&self, m: usize, dtype: DType) {
+        if let Self::Some(bias) = self {
+            check(&bias.shape(), bias.dtype(), m, dtype);
         }
     }
+
+    /// `y [tokens, m]` with the bias added, in plain Burn operations.
+    pub(crate) fn add_to(self, y: FloatTensor<B>) -> FloatTensor<B> {
+        let m = y.shape()[1];
+        self.check(m, y.dtype());
+        match self {
+            Self::None => y,
+            Self::Some(bias) => B::float_add(y, B::float_reshape(bias, Shape::new([1, m]))),
+        }
+    }
+}
+
+#[cfg(feature = "fusion")]
+impl BiasMetadata {
+    /// [`Bias::check`], before anything is computed.
+    pub(crate) fn check(&self, m: usize, dtype: DType) {
+        if let Self::Some(bias) = self {
+            check(&bias.shape, bias.dtype, m, dtype);
+        }
+    }
+}
+
+fn check(shape: &Shape, found: DType, m: usize, dtype: DType) {
+    assert!(shape[..] == [m] && found == dtype, "bias: expected [{m}] of {dtype:?}, got {shape:?} of {found:?}");
 }
 
 /// The gradient of the bias: `dy [tokens, m]` summed over the tokens.

@@ -2,9 +2,8 @@
 //!
 //! A structured matrix stores a weight `W [m, n]` as a few small factors and multiplies by it without ever forming it.
 //! Each operation family lives in its own folder and is a public function on [`burn::Tensor`]. BLAST, SS1 and block-diagonal
-//! products, those with a dense factor and positive definite systems have a backend extension trait whose default body is
-//! plain Burn (the reference, and the oracle of the tests), native code for the backends that have it, and a hand-written
-//! backward pass. Low-rank matrices are made of dense products, Monarch and Pixelfly of block-diagonal ones; Kronecker
+//! products, those with a dense factor and positive definite systems have a backend extension trait with a fallback in plain
+//! Burn (also the reference of the tests), native code for the backends that have it, and a hand-written backward pass. Low-rank matrices are made of dense products, Monarch and Pixelfly of block-diagonal ones; Kronecker
 //! products and Gaudi masks are a few of Burn's own operations.
 //!
 //! This crate knows nothing of modules, configurations or files: those are in `burn-structured-nn` and above.
@@ -13,7 +12,7 @@
 //!
 //! One feature per execution backend (`flex`, `ndarray`, `tch`, `remote`, `wgpu`, `vulkan`, `webgpu`, `metal`, `cuda`,
 //! `rocm`, `cpu`), plus `fusion` and `autotune` for the CubeCL ones and `cuda-cpp`, which compiles CUDA kernels by NVRTC. A backend that is enabled in Burn but not here
-//! panics when an operation of this crate reaches it.
+//! panics, with the name of its feature, when an operation of this crate reaches it.
 
 // Serving the backends that Burn has deprecated is this crate's job; the extension macro names them in every impl.
 #![cfg_attr(any(feature = "ndarray", feature = "tch"), allow(deprecated))]
@@ -30,14 +29,14 @@ mod cpu;
 mod cube;
 pub mod dense;
 pub mod device;
+mod dispatch;
 #[cfg(feature = "fusion")]
 mod fusion;
 pub mod gaudi;
-#[cfg(feature = "cube")]
-mod gemm;
 pub mod kronecker;
 pub mod low_rank;
 pub mod monarch;
+mod operands;
 pub mod pixelfly;
 pub mod spd;
 pub mod ss1;

@@ -94,7 +94,7 @@ enum Projection<B: Backend> {
 }
 
 impl<B: BlastBackend> Saved<B> {
-    /// Registers what the tracked gradients will ask for, and nothing else.
+    /// Registers what the tracked gradients need, and nothing else.
     fn checkpoint<C: CheckpointStrategy, const N: usize>(
         prep: &mut OpsPrep<BlastBackward, B, Self, C, N, Tracked>,
         x: &FloatTensor<Autodiff<B, C>>,
@@ -154,7 +154,7 @@ impl<B: BlastBackend, const N: usize> Backward<B, N> for BlastBackward {
             grads.register::<B>(node.id, crate::bias::sum_tokens::<B>(dy.clone()));
         }
 
-        // Every operand is taken from the checkpointer once, whether or not its gradient is asked for: it counts uses.
+        // Every operand is taken from the checkpointer once, whether or not its gradient is needed: it counts uses.
         let u_factor: Option<FloatTensor<B>> = saved.u.map(|id| checkpointer.retrieve_node_output(id));
         let s_factor: Option<FloatTensor<B>> = saved.s.map(|id| checkpointer.retrieve_node_output(id));
         let v_factor: Option<FloatTensor<B>> = saved.v.map(|id| checkpointer.retrieve_node_output(id));

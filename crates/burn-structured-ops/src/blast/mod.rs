@@ -1,6 +1,6 @@
 //! BLAST: products with a matrix of blocks that share their factors.
 //!
-//! `W [m, n]` is cut into `b1 × b2` blocks; block `(i, j)` is `U_i diag(s_ij) V_jᵀ` with `U_i [m/b1, r]`,
+//! `W [m, n]` consists of `b1 × b2` blocks; block `(i, j)` is `U_i diag(s_ij) V_jᵀ` with `U_i [m/b1, r]`,
 //! `V_j [n/b2, r]` and `s_ij [r]` (Lee, Kwon, Qu, Kim, *BLAST: Block-Level Adaptive Structured Matrices for Efficient
 //! Deep Neural Network Inference*, NeurIPS 2024, §2). The product runs in three stages,
 //!
@@ -15,8 +15,8 @@
 //! # Why an operation and not three tensor calls
 //!
 //! Written with broadcasting, the coupling materialises `[b1, b2, tokens, r]`, which makes the layer slower than the
-//! dense one it replaces. None of the paths here does that, the blocks of `x` and `y` are strides rather than copies
-//! (but for Burn's matmul on GPUs, which takes blocks of `x` that are whole), and the backward pass keeps only `x` and `z`.
+//! dense one it replaces. No strategy here does that. The blocks of `x` and `y` are strides, not copies
+//! (except that Burn's matmul on GPUs copies the blocks of `x`), and the backward pass keeps only `x` and `z`.
 //!
 //! # The transposed product
 //!
@@ -29,7 +29,6 @@ mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 mod reference;
-#[cfg(feature = "fusion")]
 mod shapes;
 mod unsupported;
 
@@ -39,7 +38,8 @@ mod fallback;
 pub use unsupported::{UnsupportedStrategy, blast_unsupported};
 
 use crate::Bias;
-use crate::tokens::rows;
+use crate::operands::check;
+use crate::tokens::{empty_product, rows};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
@@ -58,7 +58,7 @@ use burn::tensor::Tensor;
 /// staged in every case but `Reference`; on Flex it goes by rank blocks where the forward pass would.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BlastStrategy {
-    /// The fastest path known for the backend and the shape.
+    /// The fastest strategy known for the backend and the shape.
     #[default]
     Auto,
     /// Plain Burn operations, forward and backward: the reference that the tests compare with.
@@ -86,10 +86,10 @@ pub enum BlastCandidate {
     Autotuned,
 }
 
-/// What a backend provides for BLAST products; every method has a plain-Burn default body.
+/// What a backend provides for BLAST products; every method has a plain-Burn fallback.
 ///
 /// Tensors are `x [tokens, n]`, `u [b1, p, r]`, `s [b1, b2, r]`, `v [b2, q, r]` with `m = b1 p`, `n = b2 q`.
-/// Shapes are checked by [`blast_linear_with`], not here.
+/// Every method panics if its operands do not fit each other.
 #[backend_extension(
     Autodiff,
     Flex: cfg(feature = "flex"),
@@ -101,7 +101,12 @@ pub enum BlastCandidate {
 )]
 pub trait BlastBackend: Backend {
     /// The whole product, `y [tokens, m]`.
-    #[fusion(meta = |x, u, s, v, bias, strategy| { let _ = (s, v, bias, strategy); crate::fusion::like(x, shapes::output(&x.shape, &u.shape)) })]
+    #[fusion(meta = |x, u, s, v, bias, strategy| {
+        let _ = strategy;
+        let y = shapes::product([&x.shape, &u.shape, &s.shape, &v.shape]);
+        bias.check(y[1], x.dtype);
+        crate::fusion::like(x, y)
+    })]
     fn blast_forward(
         x: FloatTensor<Self>,
         u: FloatTensor<Self>,
@@ -115,10 +120,12 @@ pub trait BlastBackend: Backend {
     }
 
     /// The whole product together with the projections `z [b2, tokens, r]` that the backward pass needs.
-    #[fusion(meta = |x, u, s, v, bias, strategy| { let _ = (s, bias, strategy); (
-        crate::fusion::like(x, shapes::output(&x.shape, &u.shape)),
-        crate::fusion::like(x, shapes::projection(&x.shape, &v.shape)),
-    ) })]
+    #[fusion(meta = |x, u, s, v, bias, strategy| {
+        let _ = strategy;
+        let y = shapes::product([&x.shape, &u.shape, &s.shape, &v.shape]);
+        bias.check(y[1], x.dtype);
+        (crate::fusion::like(x, y), crate::fusion::like(x, shapes::projection([&x.shape, &v.shape])))
+    })]
     fn blast_forward_saving(
         x: FloatTensor<Self>,
         u: FloatTensor<Self>,
@@ -132,45 +139,48 @@ pub trait BlastBackend: Backend {
     }
 
     /// `z_j = x_j F_j`: `x [tokens, b q]`, `factor [b, q, r]` → `[b, tokens, r]`.
-    #[fusion(dtype = x, shape = shapes::projection(x, factor))]
+    #[fusion(dtype = x, shape = shapes::projection([x, factor]))]
     fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
         let _ = strategy;
         reference::project::<Self>(x, factor)
     }
 
     /// `t_i = Σ_j s_ij ∘ z_j`: `z [b2, tokens, r]`, `s [b1, b2, r]` → `[b1, tokens, r]`.
-    #[fusion(dtype = z, shape = shapes::coupling(z, s))]
+    #[fusion(dtype = z, shape = shapes::coupling([z, s]))]
     fn blast_couple(z: FloatTensor<Self>, s: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::couple::<Self>(z, s)
     }
 
     /// `y_i = t_i F_iᵀ`: `t [b, tokens, r]`, `factor [b, p, r]` → `[tokens, b p]`.
-    #[fusion(dtype = t, shape = shapes::expansion(t, factor))]
+    #[fusion(dtype = t, shape = shapes::expansion([t, factor]))]
     fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
         let _ = strategy;
         reference::expand::<Self>(t, factor)
     }
 
     /// Gradient of the coupling, `ds_ij = Σ_tokens dt_i ∘ z_j`: `[b1, tokens, r]`, `[b2, tokens, r]` → `[b1, b2, r]`.
-    #[fusion(dtype = z, shape = shapes::coupling_gradient(t_grad, z))]
+    #[fusion(dtype = z, shape = shapes::coupling_gradient([t_grad, z]))]
     fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::coupling_gradient::<Self>(t_grad, z)
     }
 
     /// Both gradients that pass through the coupling: `dz_j = Σ_i s_ij ∘ dt_i` and `ds_ij = Σ_tokens dt_i ∘ z_j`, for
     /// `dt [b1, tokens, r]`, `z [b2, tokens, r]` and `s [b1, b2, r]`.
-    #[fusion(meta = |t_grad, z, s| { let _ = t_grad; (z.clone(), crate::fusion::like(z, s.shape.clone())) })]
+    #[fusion(meta = |t_grad, z, s| {
+        (z.clone(), crate::fusion::like(z, shapes::coupling_backward([&t_grad.shape, &z.shape, &s.shape])))
+    })]
     fn blast_coupling_backward(
         t_grad: FloatTensor<Self>,
         z: FloatTensor<Self>,
         s: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        check(shapes::coupling_backward, [&t_grad, &z, &s]);
         let z_grad = Self::blast_couple(t_grad.clone(), Self::float_swap_dims(s, 0, 1));
         (z_grad, Self::blast_coupling_gradient(t_grad, z))
     }
 
     /// Gradient of a factor, `dF_j = x_jᵀ z_j`: `x [tokens, b q]`, `z [b, tokens, r]` → `[b, q, r]`.
-    #[fusion(dtype = z, shape = shapes::factor_gradient(x, z))]
+    #[fusion(dtype = z, shape = shapes::factor_gradient([x, z]))]
     fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
         let _ = strategy;
         reference::factor_gradient::<Self>(x, z)
@@ -179,8 +189,7 @@ pub trait BlastBackend: Backend {
     /// The gradients of `x`, `u`, `s` and `v` at once, from the product's operands, its projections `z [b2, tokens, r]` and
     /// `dy [tokens, m]`.
     ///
-    /// The default body goes through the stages above. A backend that has intermediates at hand in one stage that another
-    /// needs can keep them there.
+    /// The fallback runs the stages above. A backend can instead share intermediates between stages.
     #[fusion(default)]
     #[allow(clippy::too_many_arguments)]
     fn blast_gradients(
@@ -198,7 +207,7 @@ pub trait BlastBackend: Backend {
 
 /// Multiplies by a BLAST matrix: `y = x Wᵀ + bias`, where block `(i, j)` of `W` is `U_i diag(s_ij) V_jᵀ`.
 ///
-/// Takes the fastest path of the backend; [`blast_linear_with`] lets the caller choose.
+/// Uses the fastest strategy of the backend; [`blast_linear_with`] lets the caller choose.
 ///
 /// # Shapes
 ///
@@ -260,13 +269,9 @@ pub fn blast_linear_with<const D: usize>(
         assert_eq!(dtype, x.dtype(), "blast_linear: `{name}` and `x` must have the same dtype");
     }
     let [b1, p, _] = u.dims();
-    let tokens = shape.num_elements() / n.max(1);
-    if tokens == 0 {
-        let mut shape = shape;
-        shape[D - 1] = b1 * p;
-        return Tensor::zeros(shape, (&x.device(), x.dtype()));
+    if shape.num_elements() == 0 {
+        return empty_product(x, b1 * p, bias);
     }
-
     let y = <Dispatch as BlastBackend>::blast_forward(
         rows(x).into_dispatch(),
         u.into_dispatch(),

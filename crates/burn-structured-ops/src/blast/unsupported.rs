@@ -1,4 +1,4 @@
-//! Why a path cannot compute a product: for whoever compares them, and for the tests.
+//! Why a strategy cannot run for a product.
 
 use super::{BlastCandidate, BlastStrategy, Sizes};
 use burn::tensor::{DType, Tensor};
@@ -11,19 +11,19 @@ pub enum UnsupportedStrategy {
     /// The backend has no such kernels.
     #[error("only CubeCL devices have kernels for it")]
     Backend,
-    /// More tokens than the decoding kernels have room for.
-    #[error("{tokens} tokens are more than {most}")]
+    /// More tokens than the decoding kernels take.
+    #[error("{tokens} tokens, and it takes at most {most}")]
     Tokens {
         /// Tokens of the product.
         tokens: usize,
         /// Tokens at most.
         most: usize,
     },
-    /// The backward pass wants `z`, which the decoding kernels never write.
+    /// The backward pass needs `z`, which the decoding kernels never write.
     #[error("the projections have to be kept for the backward pass")]
     KeepsProjections,
-    /// The device has no matrix instructions for the dtype whose registers a kernel can fill itself.
-    #[error("the device has no tensor cores for {dtype:?} that kernels can feed themselves")]
+    /// The device has no matrix instructions for the dtype whose registers a kernel can load itself.
+    #[error("the device has no tensor cores for {dtype:?} that kernels can load themselves")]
     TensorCores {
         /// The product's type.
         dtype: DType,
@@ -56,7 +56,7 @@ pub enum UnsupportedStrategy {
 
 /// Why `strategy` would not run as named for the inference product of these operands, if it would not.
 ///
-/// Products that are rejected are computed all the same, stage by stage.
+/// Such a product is computed by [`BlastStrategy::Staged`].
 ///
 /// # Panics
 ///
@@ -88,7 +88,7 @@ pub fn blast_unsupported(
     let device = x.device().without_autodiff();
     #[cfg(feature = "cube")]
     if let burn::backend::DispatchDevice::Cube(device) = device.as_dispatch() {
-        return super::cube::rejection(strategy, sizes, x.dtype(), device);
+        return super::cube::unsupported(strategy, sizes, x.dtype(), device);
     }
     let _ = (sizes, &device);
     #[cfg(feature = "flex")]

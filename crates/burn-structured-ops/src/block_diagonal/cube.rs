@@ -1,13 +1,14 @@
-//! Block-diagonal products on every CubeCL runtime: one batched GEMM, Burn's or our own.
+//! Block-diagonal products on every CubeCL runtime: one batched GEMM, Burn's or this crate's.
 //!
 //! The groups of the input are strides of the GEMM's operand. Those of the output are strides of its result where they are
-//! neighbours; Burn's matmul wants unit stride along the columns, so a strided output is permuted afterwards, except by our
-//! own GEMM.
+//! neighbours; Burn's matmul needs unit stride along the columns, so a strided output is permuted afterwards, except by
+//! the tiled GEMM.
 
-use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference};
+use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference, shapes};
 use crate::Bias;
 use crate::cube::empty_like;
-use crate::gemm::{burn_gemm, tiled_gemm};
+use crate::cube::gemm::{burn_gemm, tiled_gemm};
+use crate::operands::check;
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -22,6 +23,8 @@ impl BlockDiagonalBackend for CubeBackend {
         orders: Orders,
         strategy: BlockStrategy,
     ) -> FloatTensor<Self> {
+        check(shapes::product, [&x, &w]);
+        bias.check(w.shape()[0] * w.shape()[1], x.dtype());
         let [blocks, p, q] = w.shape().dims();
         let tokens = x.shape()[0];
         if strategy == BlockStrategy::Reference || tokens * blocks * p * q == 0 {
@@ -51,6 +54,7 @@ impl BlockDiagonalBackend for CubeBackend {
         orders: Orders,
         strategy: BlockStrategy,
     ) -> FloatTensor<Self> {
+        check(|shapes| shapes::gradient(shapes, blocks), [&x, &dy]);
         if strategy == BlockStrategy::Reference || x.shape().num_elements() * dy.shape().num_elements() == 0 {
             return reference::gradient::<Self>(x, dy, blocks, orders);
         }

@@ -1,12 +1,12 @@
-//! Block-diagonal matrices: products in which every group of features meets its own small dense matrix.
+//! Block-diagonal matrices: every group of features is multiplied by its own small dense matrix.
 //!
 //! `W [m, n]` consists of `b` blocks `W_k [m/b, n/b]`; block `k` maps one group of input features to one group of output
 //! features and nothing else, so a product costs `m n / b` multiplications a token. It is a layer by itself, and the two
 //! factors of a Monarch matrix and the sparse part of a Pixelfly matrix are products of this kind.
 //!
-//! Which features a group consists of is an [`Order`] on either side: neighbours, or every `b`-th. With a choice of it the
-//! permutations between such factors belong to the products: on CubeCL devices they are strides of the GEMMs' operands, except
-//! for an output that Burn's matmul cannot write, which is permuted afterwards; on Flex they happen in cache. The gradient of the
+//! The features of a group are given by an [`Order`] on either side: neighbours, or every `b`-th. The permutations between such
+//! factors are thus part of the products: on CubeCL devices they are strides of the GEMMs' operands, except for an output that
+//! Burn's matmul cannot write, which is permuted afterwards; on Flex they happen in cache. The gradient of the
 //! input is again a product of this kind, with the blocks transposed and the orders swapped.
 
 mod backward;
@@ -15,14 +15,13 @@ mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 pub(crate) mod reference;
-#[cfg(feature = "fusion")]
 mod shapes;
 
 #[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
 mod fallback;
 
 use crate::Bias;
-use crate::tokens::rows;
+use crate::tokens::{empty_product, rows};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
@@ -55,20 +54,22 @@ impl Orders {
 
 /// How a block-diagonal product is computed. Results agree up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::manual_non_exhaustive, reason = "the hidden variant is a candidate for tests and benchmarks")]
 pub enum BlockStrategy {
-    /// The fastest path known: native on Flex, Burn's batched matmul elsewhere.
+    /// The fastest strategy known: native on Flex, Burn's batched matmul elsewhere.
     #[default]
     Auto,
-    /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
+    /// Plain Burn operations, forward and backward: the reference that the tests compare with.
     Reference,
     /// The tiled GEMM of this crate: a candidate that tests and benchmarks compare.
     #[doc(hidden)]
     TiledGemm,
 }
 
-/// What a backend provides for block-diagonal products; every method has a plain-Burn default body.
+/// What a backend provides for block-diagonal products; every method has a plain-Burn fallback.
 ///
-/// Tensors are `x [tokens, b q]`, `w [b, p, q]`, `y [tokens, b p]`. Shapes are checked by the public functions, not here.
+/// Tensors are `x [tokens, b q]`, `w [b, p, q]`, `y [tokens, b p]`. Every method panics if its operands do not fit each
+/// other.
 #[backend_extension(
     Autodiff,
     Flex: cfg(feature = "flex"),
@@ -80,7 +81,12 @@ pub enum BlockStrategy {
 )]
 pub trait BlockDiagonalBackend: Backend {
     /// `y_k = x_k W_kᵀ + bias_k`.
-    #[fusion(meta = |x, w, bias, orders, strategy| { let _ = (bias, orders, strategy); shapes::product(x, w) })]
+    #[fusion(meta = |x, w, bias, orders, strategy| {
+        let _ = (orders, strategy);
+        let y = shapes::product([&x.shape, &w.shape]);
+        bias.check(y[1], x.dtype);
+        crate::fusion::like(x, y)
+    })]
     fn block_diagonal_product(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
@@ -93,7 +99,10 @@ pub trait BlockDiagonalBackend: Backend {
     }
 
     /// Gradient of the blocks, `dW_k = dy_kᵀ x_k`: `[b, p, q]`.
-    #[fusion(meta = |x, dy, blocks, orders, strategy| { let _ = (orders, strategy); shapes::gradient(x, dy, *blocks) })]
+    #[fusion(meta = |x, dy, blocks, orders, strategy| {
+        let _ = (orders, strategy);
+        crate::fusion::like(x, shapes::gradient([&x.shape, &dy.shape], *blocks))
+    })]
     fn block_diagonal_gradient(
         x: FloatTensor<Self>,
         dy: FloatTensor<Self>,
@@ -161,11 +170,10 @@ pub fn block_diagonal_linear_with<const D: usize>(
         assert_eq!(bias.dims(), [m], "block_diagonal: `bias` must have m = {m} elements, got {:?}", bias.dims());
         assert_eq!(bias.dtype(), x.dtype(), "block_diagonal: `bias` and `x` must have the same dtype");
     }
-    let tokens = shape.num_elements() / n.max(1);
-    shape[D - 1] = m;
-    if tokens == 0 {
-        return Tensor::zeros(shape, (&x.device(), x.dtype()));
+    if shape.num_elements() == 0 {
+        return empty_product(x, m, bias);
     }
+    shape[D - 1] = m;
     let y = <Dispatch as BlockDiagonalBackend>::block_diagonal_product(
         rows(x).into_dispatch(),
         w.into_dispatch(),

@@ -1,7 +1,8 @@
-//! Block-diagonal products in plain Burn operations: the default body of every backend and the oracle of the tests.
+//! Block-diagonal products in plain Burn operations: the fallback of every backend and the reference of the tests.
 
-use super::{Order, Orders};
+use super::{Order, Orders, shapes};
 use crate::Bias;
+use crate::operands::check;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Shape;
@@ -32,6 +33,7 @@ pub(super) fn product<B: Backend>(
     bias: Bias<B>,
     orders: Orders,
 ) -> FloatTensor<B> {
+    check(shapes::product, [&x, &w]);
     let blocks = w.shape()[0];
     let y = B::float_matmul(split::<B>(x, blocks, orders.input), B::float_swap_dims(w, 1, 2));
     bias.add_to(join::<B>(y, orders.output))
@@ -43,6 +45,7 @@ pub(super) fn gradient<B: Backend>(
     blocks: usize,
     orders: Orders,
 ) -> FloatTensor<B> {
+    check(|shapes| shapes::gradient(shapes, blocks), [&x, &dy]);
     let dy = B::float_swap_dims(split::<B>(dy, blocks, orders.output), 1, 2);
     B::float_matmul(dy, split::<B>(x, blocks, orders.input))
 }

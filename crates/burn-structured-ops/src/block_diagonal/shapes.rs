@@ -1,13 +1,22 @@
-//! Output shapes, which fusion needs before anything is computed.
+//! Output shapes, from operands that are checked to fit: what fusion needs before anything is computed, and what every kernel
+//! relies on.
+//!
+//! Both functions panic if a shape does not fit the other.
 
-use crate::fusion::like;
-use burn::backend::fusion::custom::TensorSpec;
+use crate::operands::axes;
 use burn::tensor::Shape;
 
-pub(super) fn product(x: &TensorSpec, w: &TensorSpec) -> TensorSpec {
-    like(x, Shape::new([x.shape[0], w.shape[0] * w.shape[1]]))
+/// `y [tokens, b p]` of `x [tokens, b q]` and `w [b, p, q]`.
+pub(super) fn product([x, w]: [&Shape; 2]) -> Shape {
+    let ([tokens, n], [blocks, p, q]) = (axes("block_diagonal", "x", x), axes("block_diagonal", "w", w));
+    assert_eq!(n, blocks * q, "block_diagonal: x {x:?} and w {w:?} do not fit");
+    Shape::new([tokens, blocks * p])
 }
 
-pub(super) fn gradient(x: &TensorSpec, dy: &TensorSpec, blocks: usize) -> TensorSpec {
-    like(x, Shape::new([blocks, dy.shape[1] / blocks, x.shape[1] / blocks]))
+/// `dw [b, p, q]` of `x [tokens, b q]` and `dy [tokens, b p]`.
+pub(super) fn gradient([x, dy]: [&Shape; 2], blocks: usize) -> Shape {
+    let ([tokens, n], [rows, m]) = (axes("block_diagonal", "x", x), axes("block_diagonal", "dy", dy));
+    let fits = rows == tokens && blocks > 0 && n.is_multiple_of(blocks) && m.is_multiple_of(blocks);
+    assert!(fits, "block_diagonal: x {x:?} and dy {dy:?} do not fit {blocks} blocks");
+    Shape::new([blocks, m / blocks, n / blocks])
 }

@@ -1,4 +1,4 @@
-//! What the tests of single kernels share: a device, operands and results.
+//! Devices, operands and results for kernel tests.
 
 use burn::backend::DispatchDevice;
 use burn::backend::ops::FloatTensorOps;

@@ -2,11 +2,12 @@
 //!
 //! `W [m, n] = Σ_k A_k ⊗ B_k` with `A_k [m₁, n₁]`, `B_k [m₂, n₂]`, `m = m₁ m₂`, `n = n₁ n₂`: every block `(i, j)` of `W` is
 //! the sum of the same few matrices `B_k`, weighted by `A_k[i, j]`. A product costs `K n₁ m₂ (n₂ + m₁)` multiplications a
-//! token with `K` terms: `B` is applied to the rows of `x` seen as `[n₁, n₂]`, then `A` to its columns.
+//! token with `K` summands: `B` is applied to the rows of `x` seen as `[n₁, n₂]`, then `A` to its columns.
 //!
 //! Both steps are plain GEMMs over all tokens, so the product is written in tensor operations and leaves kernels and
 //! gradients to Burn.
 
+use crate::tokens::empty_product;
 use burn::tensor::Tensor;
 
 /// Multiplies by a sum of Kronecker products: `y = x (Σ_k A_k ⊗ B_k)ᵀ + bias`.
@@ -43,20 +44,20 @@ pub fn kronecker_linear<const D: usize>(
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
     check_factors(&a, &b);
-    let ([terms, m1, n1], [_, m2, n2]) = (a.dims(), b.dims());
+    let ([count, m1, n1], [_, m2, n2]) = (a.dims(), b.dims());
     let mut shape = x.shape();
     assert_eq!(shape[D - 1], n1 * n2, "kronecker: the last axis of `x` must be n₁ · n₂ = {n1} · {n2}");
     if let Some(bias) = &bias {
         assert_eq!(bias.dims(), [m1 * m2], "kronecker: `bias` must have m₁ · m₂ = {m1} · {m2} elements");
     }
-    let tokens = shape.num_elements() / (n1 * n2).max(1);
-    shape[D - 1] = m1 * m2;
-    if tokens == 0 {
-        return Tensor::zeros(shape, (&x.device(), x.dtype()));
+    if shape.num_elements() == 0 {
+        return empty_product(x, m1 * m2, bias);
     }
-    let rows = x.reshape([tokens * n1, n2]).matmul(b.reshape([terms * m2, n2]).transpose());
-    let columns = rows.reshape([tokens, n1 * terms, m2]).swap_dims(1, 2).reshape([tokens * m2, n1 * terms]);
-    let y = columns.matmul(a.permute([2, 0, 1]).reshape([n1 * terms, m1]));
+    let tokens = shape.num_elements() / (n1 * n2);
+    shape[D - 1] = m1 * m2;
+    let rows = x.reshape([tokens * n1, n2]).matmul(b.reshape([count * m2, n2]).transpose());
+    let columns = rows.reshape([tokens, n1 * count, m2]).swap_dims(1, 2).reshape([tokens * m2, n1 * count]);
+    let y = columns.matmul(a.permute([2, 0, 1]).reshape([n1 * count, m1]));
     let y = y.reshape([tokens, m2, m1]).swap_dims(1, 2).reshape([tokens, m1 * m2]);
     let y = match bias {
         Some(bias) => y + bias.unsqueeze(),
@@ -69,12 +70,12 @@ pub fn kronecker_linear<const D: usize>(
 ///
 /// # Panics
 ///
-/// If the factors do not have the same number of terms.
+/// If the factors do not have the same number of summands.
 pub fn kronecker_to_dense(a: Tensor<3>, b: Tensor<3>) -> Tensor<2> {
     check_factors(&a, &b);
-    let ([terms, m1, n1], [_, m2, n2]) = (a.dims(), b.dims());
+    let ([count, m1, n1], [_, m2, n2]) = (a.dims(), b.dims());
     // Van Loan and Pitsianis's rearrangement: all entries of A against all entries of B.
-    let outer = a.reshape([terms, m1 * n1]).transpose().matmul(b.reshape([terms, m2 * n2]));
+    let outer = a.reshape([count, m1 * n1]).transpose().matmul(b.reshape([count, m2 * n2]));
     outer.reshape([m1, n1, m2, n2]).swap_dims(1, 2).reshape([m1 * m2, n1 * n2])
 }
 
@@ -82,7 +83,7 @@ fn check_factors(a: &Tensor<3>, b: &Tensor<3>) {
     assert_eq!(
         a.dims()[0],
         b.dims()[0],
-        "kronecker: `a` {:?} and `b` {:?} must have as many terms",
+        "kronecker: `a` {:?} and `b` {:?} must have as many summands",
         a.dims(),
         b.dims()
     );

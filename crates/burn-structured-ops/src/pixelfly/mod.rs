@@ -1,16 +1,16 @@
 //! Pixelfly: a flat block-butterfly matrix and a low-rank one, added.
 //!
 //! `W = S + U Vᵀ` (Dao, Chen, Liang, Yang, Song, Rudra, Ré, *Pixelated Butterfly: Simple and Efficient Sparse Training for
-//! Neural Network Models*, ICLR 2022). `S` is cut into `b × b` blocks, of which block `(i, j)` is kept if `j = i` or
+//! Neural Network Models*, ICLR 2022). `S` consists of `b × b` blocks, of which block `(i, j)` is kept if `j = i` or
 //! `j = i xor 2^l` with `2^l < stride`: the first-order terms of a butterfly of that maximum stride. Every row of blocks
 //! keeps `L = 1 + log₂ stride` of them, so `S` costs `L m n / b` multiplications a token.
 //!
-//! The kept blocks of a row stand side by side, and so do the groups of features that they read, gathered from `x`:
+//! The kept blocks of a row are stored next to each other, and so are the groups of features that they read, gathered from `x`:
 //! `S` is then one block-diagonal product ([`crate::block_diagonal`]) of `L` times the width.
 
 use crate::block_diagonal::{BlockStrategy, Orders, block_diagonal_linear_with};
 use crate::low_rank::low_rank_linear;
-use crate::tokens::rows;
+use crate::tokens::{empty_product, rows};
 use burn::tensor::module::linear;
 use burn::tensor::{Int, Tensor};
 
@@ -83,11 +83,10 @@ pub fn pixelfly_linear_with<const D: usize>(
     for (name, dtype) in [("w", w.dtype()), ("v", v.dtype()), ("ut", ut.dtype())] {
         assert_eq!(dtype, x.dtype(), "pixelfly: `{name}` and `x` must have the same dtype");
     }
-    let tokens = shape.num_elements() / n.max(1);
-    shape[D - 1] = m;
-    if tokens == 0 {
-        return Tensor::zeros(shape, (&x.device(), x.dtype()));
+    if shape.num_elements() == 0 {
+        return empty_product(x, m, bias);
     }
+    shape[D - 1] = m;
     let x = rows(x);
     let sparse = sparse_product(x.clone(), w, levels, strategy);
     let low_rank = match strategy {

@@ -6,11 +6,11 @@
 //! db = a⁻¹ dx        da = −(db xᵀ + x dbᵀ) / 2
 //! ```
 //!
-//! which costs one more substitution and one product. Kept are the factor, and `x` if the gradient of `a` is asked for.
+//! which costs one more substitution and one product. The factor is kept, and `x` if `a` is tracked.
 
-use super::{SpdBackend, SpdStrategy};
+use super::{SpdBackend, SpdStrategy, shapes};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, Backend};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
 use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
@@ -31,6 +31,7 @@ impl<B: SpdBackend, C: CheckpointStrategy> SpdBackend for Autodiff<B, C> {
         b: FloatTensor<Self>,
         strategy: SpdStrategy,
     ) -> FloatTensor<Self> {
+        shapes::solution(&a.shape(), &b.shape());
         let factor = factor.into_primitive();
         match Solve.prepare::<C>([a.node(), b.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {

@@ -2,7 +2,7 @@
 //!
 //! A factor is stored by columns, which is what faer is fast with: its tensor is a transposed view.
 
-use super::{SpdBackend, SpdStrategy, reference};
+use super::{SpdBackend, SpdStrategy, reference, shapes};
 use crate::cpu::{Matrix, Scalar, contiguous, dense_slice, from_native, to_native, with_native};
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
@@ -17,6 +17,7 @@ use rayon::prelude::*;
 
 impl SpdBackend for Flex {
     fn spd_factor(a: FloatTensor<Self>, strategy: SpdStrategy) -> FloatTensor<Self> {
+        shapes::factor(a.layout().shape());
         if strategy == SpdStrategy::Reference {
             return reference::factor::<Self>(a);
         }
@@ -25,6 +26,7 @@ impl SpdBackend for Flex {
     }
 
     fn spd_substitute(factor: FloatTensor<Self>, b: FloatTensor<Self>, strategy: SpdStrategy) -> FloatTensor<Self> {
+        shapes::check_solution(&factor, &b);
         if strategy == SpdStrategy::Reference {
             return reference::substitute::<Self>(factor, b);
         }
@@ -60,7 +62,9 @@ fn factor<E: Scalar + RealField>(a: &FlexTensor) -> FlexTensor {
         let mut memory = MemBuffer::new(cholesky_in_place_scratch::<E>(n, par, Default::default()));
         let columns = MatMut::from_column_major_slice_mut(&mut *factor, n, n);
         let stack = MemStack::new(&mut memory);
-        if cholesky_in_place(columns, Default::default(), par, stack, Default::default()).is_err() {
+        let factored = cholesky_in_place(columns, Default::default(), par, stack, Default::default()).is_ok();
+        // faer takes an infinite pivot for a positive number.
+        if !factored || factor.iter().step_by(n + 1).any(|pivot| !faer::traits::math_utils::is_finite(pivot)) {
             factor.fill(E::NAN);
         }
     });

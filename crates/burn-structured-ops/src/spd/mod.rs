@@ -29,27 +29,29 @@ pub use damped::spd_solve_damped;
 pub use error::SpdError;
 use shapes::computed;
 
+use crate::dispatch::check_backend;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 
 /// How a system is solved. Results agree up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::manual_non_exhaustive, reason = "the hidden variant is a candidate for tests and benchmarks")]
 pub enum SpdStrategy {
-    /// The fastest path known: native on Flex, this crate's kernels on CubeCL devices.
+    /// The fastest strategy known: native on Flex, this crate's kernels on CubeCL devices.
     #[default]
     Auto,
-    /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
+    /// Plain Burn operations, forward and backward: the reference that the tests compare with.
     Reference,
     /// The tiled GEMM of this crate in the backward pass, too: a candidate that tests and benchmarks compare.
     #[doc(hidden)]
     TiledGemm,
 }
 
-/// What a backend provides for positive definite systems; every method has a plain-Burn default body.
+/// What a backend provides for positive definite systems; every method has a plain-Burn fallback.
 ///
-/// Tensors are `a`, `factor` `[batch, n, n]` and `b`, `x` `[batch, n, k]`, none of them empty. Shapes are checked by the
-/// public functions, not here. The half-precision types are solved in f32, which is the type of their factors.
+/// Tensors are `a`, `factor` `[batch, n, n]` and `b`, `x` `[batch, n, k]`, none of them empty: every method panics if they are, or
+/// do not fit each other. The half-precision types are solved in f32, which is the type of their factors.
 #[backend_extension(
     Autodiff,
     Flex: cfg(feature = "flex"),
@@ -63,14 +65,14 @@ pub trait SpdBackend: Backend {
     /// `L` with `L Lᵀ = a`, a constant to autodiff. What lies above the diagonal is unspecified.
     ///
     /// If a pivot of a matrix is not a positive number, the diagonal of its factor is NaN from there to its end.
-    #[fusion(dtype = computed(a), shape = a)]
+    #[fusion(dtype = computed(a), shape = shapes::factor(a))]
     fn spd_factor(a: FloatTensor<Self>, strategy: SpdStrategy) -> FloatTensor<Self> {
         let _ = strategy;
         reference::factor::<Self>(a)
     }
 
     /// `x` with `L Lᵀ x = b`, differentiable with respect to `b` alone.
-    #[fusion(dtype = b, shape = b)]
+    #[fusion(dtype = b, shape = shapes::solution(factor, b))]
     fn spd_substitute(factor: FloatTensor<Self>, b: FloatTensor<Self>, strategy: SpdStrategy) -> FloatTensor<Self> {
         let _ = (strategy, &factor);
         reference::substitute::<Self>(factor, b)
@@ -84,12 +86,12 @@ pub trait SpdBackend: Backend {
         b: FloatTensor<Self>,
         strategy: SpdStrategy,
     ) -> FloatTensor<Self> {
-        let _ = a;
+        shapes::solution(&a.shape(), &b.shape());
         Self::spd_substitute(factor, b, strategy)
     }
 
     /// Gradient of `a`, `−(db xᵀ + x dbᵀ) / 2`.
-    #[fusion(dtype = x, shape = shapes::square(x))]
+    #[fusion(dtype = x, shape = shapes::matrix_gradient([db, x]))]
     fn spd_matrix_gradient(db: FloatTensor<Self>, x: FloatTensor<Self>, strategy: SpdStrategy) -> FloatTensor<Self> {
         let _ = (strategy, &db);
         reference::matrix_gradient::<Self>(db, x)
@@ -141,6 +143,7 @@ pub fn spd_solve(a: Tensor<3>, b: Tensor<3>) -> Tensor<3> {
 ///
 /// As [`spd_solve`].
 pub fn spd_solve_with(a: Tensor<3>, b: Tensor<3>, strategy: SpdStrategy) -> Tensor<3> {
+    check_backend(a.device());
     if let Err(error) = check_operands(&a, &b) {
         panic!("{error}");
     }
@@ -179,6 +182,7 @@ pub fn try_spd_solve(a: Tensor<3>, b: Tensor<3>) -> Result<Tensor<3>, SpdError> 
 ///
 /// As [`try_spd_solve`].
 pub fn try_spd_solve_with(a: Tensor<3>, b: Tensor<3>, strategy: SpdStrategy) -> Result<Tensor<3>, SpdError> {
+    check_backend(a.device());
     check_operands(&a, &b)?;
     if is_empty(&b) {
         return Ok(b.zeros_like());

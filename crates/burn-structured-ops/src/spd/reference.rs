@@ -1,8 +1,9 @@
-//! Cholesky in plain Burn operations: the default body of every backend and the oracle of the tests.
+//! Cholesky in plain Burn operations: the fallback of every backend and the reference of the tests.
 //!
 //! Column by column, with elementwise products only: matmul, which some devices get wrong, is left to the gradient.
 
-use super::computed;
+use super::{computed, shapes};
+use crate::operands::check;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, FloatDType, Slice};
@@ -32,6 +33,7 @@ fn root<B: Backend>(pivot: FloatTensor<B>) -> FloatTensor<B> {
 
 /// `L` with `L Lᵀ = a`; zero above the diagonal.
 pub(super) fn factor<B: Backend>(a: FloatTensor<B>) -> FloatTensor<B> {
+    shapes::factor(&a.shape());
     let dtype = computed(a.dtype());
     // What of the matrix is not yet explained by the columns so far; above its diagonal meaningless.
     let mut rest = cast::<B>(a, dtype);
@@ -59,6 +61,7 @@ pub(super) fn factor<B: Backend>(a: FloatTensor<B>) -> FloatTensor<B> {
 
 /// `x` with `L Lᵀ x = b`.
 pub(super) fn substitute<B: Backend>(factor: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
+    shapes::check_solution(&factor, &b);
     let dtype = b.dtype();
     let n = factor.shape()[1];
     let k = b.shape()[2];
@@ -95,5 +98,6 @@ pub(super) fn symmetrised<B: Backend>(product: FloatTensor<B>) -> FloatTensor<B>
 }
 
 pub(super) fn matrix_gradient<B: Backend>(db: FloatTensor<B>, x: FloatTensor<B>) -> FloatTensor<B> {
+    check(shapes::matrix_gradient, [&db, &x]);
     symmetrised::<B>(B::float_matmul(db, B::float_swap_dims(x, 1, 2)))
 }

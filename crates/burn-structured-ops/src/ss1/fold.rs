@@ -1,11 +1,11 @@
-//! Which weights of a row are one: rotations and signs, by a hash of small integers.
+//! Which weights of a row are tied: rotations and signs, by a hash of small integers.
 //!
 //! The hash is part of the layer's function. It is therefore a few numbers that are saved with the weights, evaluated
 //! alike on the host and in every kernel, and never a table drawn from some generator that a later version may change.
 
 /// The rotations and signs that tie the weights of an SS1 matrix.
 ///
-/// The input is cut into blocks of `block_k` features, and `reduction` neighbouring blocks form a group. Each output row
+/// The input consists of blocks of `block_k` features, and `reduction` neighbouring blocks form a group. Each output row
 /// stores `block_k` weights a group; block `j` of the group reads them rotated by `shift` and multiplied by `sign`, which
 /// `block_n` neighbouring rows share:
 ///
@@ -44,6 +44,17 @@ pub enum Rotations {
 }
 
 impl Fold {
+    /// # Panics
+    ///
+    /// If a size is zero, or a group has more features than the 32-bit indices of kernels reach.
+    pub(crate) fn check(&self) {
+        let Self { d_input, reduction, block_k, block_n, .. } = *self;
+        assert!(reduction > 0 && block_k > 0 && block_n > 0, "ss1: no size of {self:?} may be zero");
+        let padded = reduction.checked_mul(block_k).and_then(|group| d_input.div_ceil(group).max(1).checked_mul(group));
+        let indexed = padded.is_some_and(|padded| u32::try_from(padded).is_ok());
+        assert!(indexed, "ss1: groups of {reduction} blocks of {block_k} features are more than kernels can index");
+    }
+
     /// Groups of blocks; the last may be partly empty.
     pub fn groups(&self) -> usize {
         self.d_input.div_ceil(self.block_k).div_ceil(self.reduction)
@@ -73,7 +84,8 @@ impl Fold {
     /// The rotation of block `j` of `group` for output block `output_block`, below `K`, and whether its sign is negative.
     pub fn rotation(&self, output_block: usize, group: usize, j: usize) -> (usize, bool) {
         match self.rotations {
-            Rotations::Arithmetic { step } => ((j * step as usize) % self.block_k, false),
+            // Reduced first, so that the product is below the features of a group: kernels index with 32 bits.
+            Rotations::Arithmetic { step } => ((j * (step as usize % self.block_k)) % self.block_k, false),
             Rotations::Drawn { seed, signs } => {
                 let hash = draw(seed, output_block as u32, (group * self.reduction + j) as u32);
                 ((hash & 0x7fff_ffff) as usize % self.block_k, signs && hash >> 31 == 1)

@@ -16,7 +16,7 @@
 //! If the rotations *between* the blocks of a group are the same for all output rows ([`Rotations::Arithmetic`]), one
 //! sketch serves them all: the layer is a fixed fold of `x` and then a dense product at `1/c` of the FLOPs, forward and
 //! backward, and its rank is at most `n / c`. If every block of rows has its own ([`Rotations::Drawn`]), the rank is
-//! nearly full, but each block of rows needs a sketch of its own, which must not travel through memory.
+//! nearly full, but each block of rows needs a sketch of its own, which should not be written to memory.
 
 mod backward;
 #[cfg(feature = "flex")]
@@ -25,7 +25,6 @@ mod cpu;
 mod cube;
 mod fold;
 mod reference;
-#[cfg(feature = "fusion")]
 mod shapes;
 
 #[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
@@ -34,7 +33,8 @@ mod fallback;
 pub use fold::{Fold, Rotations};
 
 use crate::dense::dense_linear;
-use crate::tokens::rows;
+use crate::dispatch::check_backend;
+use crate::tokens::{empty_product, rows};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Tensor, TensorData};
@@ -44,11 +44,11 @@ use burn::tensor::{Tensor, TensorData};
 /// The backward pass is of the same kind: with a sketch in memory, its gradient is there as well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Ss1Strategy {
-    /// The fastest path known: [`Staged`](Self::Staged) if one sketch serves all rows, [`Fused`](Self::Fused) if every block
+    /// The fastest strategy known: [`Staged`](Self::Staged) if one sketch serves all rows, [`Fused`](Self::Fused) if every block
     /// of them has its own.
     #[default]
     Auto,
-    /// Plain Burn operations, forward and backward: the oracle the other paths are tested against.
+    /// Plain Burn operations, forward and backward: the reference that the tests compare with.
     Reference,
     /// A kernel writes the sketch to memory, and the device's fastest dense product reads it; one block of rows after the other.
     Staged,
@@ -57,10 +57,10 @@ pub enum Ss1Strategy {
     Fused,
 }
 
-/// What a backend provides for SS1 products; every method has a plain-Burn default body.
+/// What a backend provides for SS1 products; every method has a plain-Burn fallback.
 ///
-/// Tensors are `x [tokens, n]`, `a [tokens, w]`, `z [w, m]` with `w` the [`Fold::width`]. Shapes are checked by the
-/// public functions, not here.
+/// Tensors are `x [tokens, n]`, `a [tokens, w]`, `z [w, m]` with `w` the [`Fold::width`]. Every method panics if its operands
+/// do not fit each other and the fold.
 #[backend_extension(
     Autodiff,
     Flex: cfg(feature = "flex"),
@@ -72,26 +72,26 @@ pub enum Ss1Strategy {
 )]
 pub trait Ss1Backend: Backend {
     /// The sketch `a [tokens, w]` of `x` by the rotations of output block `output_block`.
-    #[fusion(dtype = x, shape = shapes::folded(x, fold))]
+    #[fusion(dtype = x, shape = shapes::folded([x], *fold))]
     fn ss1_fold(x: FloatTensor<Self>, fold: Fold, output_block: usize) -> FloatTensor<Self> {
         reference::fold::<Self>(x, fold, output_block)
     }
 
     /// The transpose of [`ss1_fold`](Self::ss1_fold): `[tokens, w]` → `[tokens, n]`.
-    #[fusion(dtype = a, shape = shapes::unfolded(a, fold))]
+    #[fusion(dtype = a, shape = shapes::unfolded([a], *fold))]
     fn ss1_unfold(a: FloatTensor<Self>, fold: Fold, output_block: usize) -> FloatTensor<Self> {
         reference::unfold::<Self>(a, fold, output_block)
     }
 
     /// `y_b = a_b Z_b` for every block of output rows, each with its own sketch.
-    #[fusion(dtype = x, shape = shapes::product(x, z))]
+    #[fusion(dtype = x, shape = shapes::product([x, z], *fold))]
     fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
         let _ = strategy;
         reference::product::<Self>(x, z, fold)
     }
 
     /// Gradient of the input of [`ss1_product`](Self::ss1_product).
-    #[fusion(dtype = dy, shape = shapes::unfolded(dy, fold))]
+    #[fusion(dtype = dy, shape = shapes::input_gradient([dy, z], *fold))]
     fn ss1_input_gradient(
         dy: FloatTensor<Self>,
         z: FloatTensor<Self>,
@@ -103,7 +103,7 @@ pub trait Ss1Backend: Backend {
     }
 
     /// Gradient of the weights of [`ss1_product`](Self::ss1_product): `[w, m]`.
-    #[fusion(dtype = x, shape = shapes::weight_gradient(dy, fold))]
+    #[fusion(dtype = x, shape = shapes::weight_gradient([x, dy], *fold))]
     fn ss1_weight_gradient(
         x: FloatTensor<Self>,
         dy: FloatTensor<Self>,
@@ -158,6 +158,7 @@ pub fn ss1_linear_with<const D: usize>(
     fold: Fold,
     strategy: Ss1Strategy,
 ) -> Tensor<D> {
+    fold.check();
     let shape = x.shape();
     let [width, m] = z.dims();
     assert_eq!(shape[D - 1], fold.d_input, "ss1: the last axis of `x` must be n = {}", fold.d_input);
@@ -167,12 +168,11 @@ pub fn ss1_linear_with<const D: usize>(
         assert_eq!(bias.dims(), [m], "ss1: `bias` must have m = {m} elements, got {:?}", bias.dims());
         assert_eq!(bias.dtype(), x.dtype(), "ss1: `bias` and `x` must have the same dtype");
     }
-    let tokens = shape.num_elements() / fold.d_input.max(1);
+    if shape.num_elements() == 0 {
+        return empty_product(x, m, bias);
+    }
     let mut output = shape;
     output[D - 1] = m;
-    if tokens == 0 {
-        return Tensor::zeros(output, (&x.device(), x.dtype()));
-    }
     let x = rows(x);
     let one_sketch = matches!(fold.rotations, Rotations::Arithmetic { .. });
     let y = match strategy {
@@ -206,6 +206,7 @@ fn sketched(x: Tensor<2>, z: Tensor<2>, bias: Option<Tensor<1>>, fold: Fold) -> 
 }
 
 fn folded(x: Tensor<2>, fold: Fold, output_block: usize) -> Tensor<2> {
+    check_backend(x.device());
     Tensor::from_dispatch(<Dispatch as Ss1Backend>::ss1_fold(x.into_dispatch(), fold, output_block))
 }
 
@@ -225,6 +226,8 @@ pub fn ss1_fold(x: Tensor<2>, fold: Fold) -> Tensor<2> {
 ///
 /// If `z` does not have [`Fold::width`] rows.
 pub fn ss1_to_dense(z: Tensor<2>, fold: Fold) -> Tensor<2> {
+    fold.check();
+    check_backend(z.device());
     let [width, m] = z.dims();
     assert_eq!(width, fold.width(), "ss1: `z` must be [w, m] with w = {}, got {:?}", fold.width(), z.dims());
     per_output_block(z.transpose(), fold, |rows, output_block| {
@@ -242,6 +245,7 @@ pub fn ss1_to_dense(z: Tensor<2>, fold: Fold) -> Tensor<2> {
 ///
 /// If `weight` is not `[m, n]`.
 pub fn ss1_from_dense(weight: Tensor<2>, fold: Fold) -> Tensor<2> {
+    fold.check();
     assert_eq!(weight.dims()[1], fold.d_input, "ss1: the last axis of `weight` must be n = {}", fold.d_input);
     let (device, dtype) = (weight.device(), weight.dtype());
     per_output_block(weight, fold, |rows, output_block| {

@@ -1,15 +1,17 @@
-//! SS1 products in plain Burn operations: the default body of every backend and the oracle of the tests.
+//! SS1 products in plain Burn operations: the fallback of every backend and the reference of the tests.
 
-use super::Fold;
+use super::{Fold, shapes};
+use crate::operands::check;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{IntDType, Shape, Slice, TensorData};
 
 pub(super) fn fold<B: Backend>(x: FloatTensor<B>, fold: Fold, output_block: usize) -> FloatTensor<B> {
+    check(|shapes| shapes::folded(shapes, fold), [&x]);
     let (device, dtype) = (x.device(), x.dtype());
     let mut sketch = B::float_zeros(Shape::new([x.shape()[0], fold.width()]), &device, dtype.into());
     let x = pad::<B>(x, &fold);
-    // Each stored weight meets one feature of every block of its group: block `j` of all groups is one selection.
+    // Each stored weight multiplies one feature of every block of its group: block `j` of all groups is one selection.
     let mut features = vec![vec![(0, false); fold.width()]; fold.reduction];
     for (block, j) in (0..fold.groups()).flat_map(|group| (0..fold.reduction).map(move |j| (group, j))) {
         let (shift, negative) = fold.rotation(output_block, block, j);
@@ -36,6 +38,7 @@ pub(super) fn fold<B: Backend>(x: FloatTensor<B>, fold: Fold, output_block: usiz
 }
 
 pub(super) fn unfold<B: Backend>(a: FloatTensor<B>, fold: Fold, output_block: usize) -> FloatTensor<B> {
+    check(|shapes| shapes::unfolded(shapes, fold), [&a]);
     select_signed::<B>(a, &fold.sources(output_block))
 }
 
@@ -60,6 +63,7 @@ fn blocks(fold: Fold, m: usize) -> impl Iterator<Item = (usize, Slice)> {
 }
 
 pub(super) fn product<B: Backend>(x: FloatTensor<B>, z: FloatTensor<B>, fold: Fold) -> FloatTensor<B> {
+    check(|shapes| shapes::product(shapes, fold), [&x, &z]);
     let m = z.shape()[1];
     let pieces = blocks(fold, m).map(|(block, rows)| {
         let z = B::float_slice(z.clone(), &[Slice::full(), rows]);
@@ -69,6 +73,7 @@ pub(super) fn product<B: Backend>(x: FloatTensor<B>, z: FloatTensor<B>, fold: Fo
 }
 
 pub(super) fn input_gradient<B: Backend>(dy: FloatTensor<B>, z: FloatTensor<B>, fold: Fold) -> FloatTensor<B> {
+    check(|shapes| shapes::input_gradient(shapes, fold), [&dy, &z]);
     let m = z.shape()[1];
     let pieces = blocks(fold, m).map(|(block, rows)| {
         let dy = B::float_slice(dy.clone(), &[Slice::full(), rows]);
@@ -79,6 +84,7 @@ pub(super) fn input_gradient<B: Backend>(dy: FloatTensor<B>, z: FloatTensor<B>, 
 }
 
 pub(super) fn weight_gradient<B: Backend>(x: FloatTensor<B>, dy: FloatTensor<B>, fold: Fold) -> FloatTensor<B> {
+    check(|shapes| shapes::weight_gradient(shapes, fold), [&x, &dy]);
     let m = dy.shape()[1];
     let pieces = blocks(fold, m).map(|(block, rows)| {
         let dy = B::float_slice(dy.clone(), &[Slice::full(), rows]);

@@ -1,7 +1,7 @@
 //! Block-diagonal products.
 
+use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend};
 use crate::rounding::assert_close;
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
 use crate::tensors::{Layout, draw, place, read};
 use burn::backend::Autodiff;
 use burn::backend::ops::FloatTensorOps;
@@ -55,7 +55,7 @@ impl Case {
     }
 
     /// `y`, `dx`, `dw` and `dbias`, term by term from the definition.
-    fn oracle(&self) -> [Bounded; 4] {
+    fn reference(&self) -> [Bounded; 4] {
         let ([b, p, q], tokens) = (self.sizes, self.tokens);
         let feature = |order: Order, size: usize, group: usize, index: usize| match order {
             Order::Grouped => group * size + index,
@@ -85,17 +85,23 @@ impl Case {
         [y, dx, dw, dbias]
     }
 
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>, dtype: DType, layout: Layout, strategy: BlockStrategy) {
+    fn check<B: StructuredBackend>(
+        &self,
+        backend: &TestBackend<B>,
+        dtype: DType,
+        layout: Layout,
+        strategy: BlockStrategy,
+    ) {
         type Ad<B> = Autodiff<B, NoCheckpointing>;
         let Self { tokens, sizes: [b, p, q], orders, .. } = self;
         let leaf = |values: &[f64], shape: &[usize], layout: Layout| -> FloatTensor<Ad<B>> {
-            let tensor = place::<B>(values, shape, dtype, layout, &subject.device);
+            let tensor = place::<B>(values, shape, dtype, layout, &backend.device);
             Ad::<B>::float_set_require_grad(<Ad<B> as burn::backend::AutodiffBackend>::from_inner(tensor), true)
         };
         let x = leaf(&self.x, &[*tokens, b * q], layout);
         let w = leaf(&self.w, &[*b, *p, *q], layout);
         let bias = leaf(&self.bias, &[b * p], Layout::Contiguous);
-        let g = place::<B>(&self.g, &[*tokens, b * p], dtype, layout, &subject.device);
+        let g = place::<B>(&self.g, &[*tokens, b * p], dtype, layout, &backend.device);
 
         use burn_structured_ops::block_diagonal::BlockDiagonalBackend;
         let added = Bias::Some(bias.clone());
@@ -105,18 +111,18 @@ impl Case {
         let gradient = |leaf: &FloatTensor<Ad<B>>| read::<B>(leaf.grad(&grads).expect("a gradient"));
 
         let what =
-            format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {tokens}×{:?}, {orders:?}", subject.name, self.sizes);
+            format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {tokens}×{:?}, {orders:?}", backend.name, self.sizes);
         let actual = [output, gradient(&x), gradient(&w), gradient(&bias)];
         let lengths = [q + 1, *p, *tokens, *tokens];
         for (((name, actual), (expected, magnitude)), length) in
-            ["y", "dx", "dw", "dbias"].into_iter().zip(&actual).zip(&self.oracle()).zip(lengths)
+            ["y", "dx", "dw", "dbias"].into_iter().zip(&actual).zip(&self.reference()).zip(lengths)
         {
             assert_close(&format!("{what}: {name}"), dtype, length, actual, expected, magnitude);
         }
     }
 }
 
-/// The paths of a product by those of BLAST, which say where Burn's own matmul can be relied on.
+/// The strategies of a product by those of BLAST, which say where Burn's own matmul can be relied on.
 fn strategies(blast: &[BlastStrategy]) -> Vec<BlockStrategy> {
     let of = |strategy: &BlastStrategy| match strategy {
         BlastStrategy::Auto => Some(BlockStrategy::Auto),
@@ -129,11 +135,11 @@ fn strategies(blast: &[BlastStrategy]) -> Vec<BlockStrategy> {
 
 struct EveryCase;
 
-impl Promise for EveryCase {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        for (dtype, blast) in subject.products() {
+impl BackendTest for EveryCase {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        for (dtype, blast) in backend.products() {
             for (index, case) in Case::all().iter().enumerate() {
-                let worthwhile = match (subject.scope, dtype) {
+                let worthwhile = match (backend.scope, dtype) {
                     (Scope::Native, _) => true,
                     // Each pair of orders once, with one token and several tiles of them.
                     (Scope::Kernels, DType::F32) => [4, 9, 14, 22].contains(&index),
@@ -141,7 +147,7 @@ impl Promise for EveryCase {
                     _ => false,
                 };
                 for strategy in strategies(&blast).into_iter().filter(|_| worthwhile) {
-                    case.check(subject, dtype, Layout::Contiguous, strategy);
+                    case.check(backend, dtype, Layout::Contiguous, strategy);
                 }
             }
         }
@@ -149,33 +155,33 @@ impl Promise for EveryCase {
 }
 
 #[test]
-fn every_block_and_order_agrees_with_the_oracle() {
+fn every_order_matches_the_reference() {
     every_backend(&EveryCase);
 }
 
 struct EveryLayout;
 
-impl Promise for EveryLayout {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        let Some((dtype, blast)) = subject.products().into_iter().find(|(dtype, _)| *dtype == DType::F32) else {
+impl BackendTest for EveryLayout {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        let Some((dtype, blast)) = backend.products().into_iter().find(|(dtype, _)| *dtype == DType::F32) else {
             return;
         };
         let case = Case::new(5, [3, 4, 2], Orders { input: Order::Strided, output: Order::Grouped });
         for strategy in strategies(&blast) {
             for layout in [Layout::Permuted, Layout::Sliced] {
-                case.check(subject, dtype, layout, strategy);
+                case.check(backend, dtype, layout, strategy);
             }
         }
     }
 }
 
 #[test]
-fn permuted_and_sliced_operands_agree_with_the_oracle() {
+fn strided_operands_match_the_reference() {
     every_backend(&EveryLayout);
 }
 
 #[test]
-fn the_public_product_is_the_product_with_the_dense_matrix() {
+fn product_matches_to_dense() {
     for case in Case::all() {
         let device = (&Device::flex(), DType::F64);
         let [b, p, q] = case.sizes;
@@ -192,7 +198,7 @@ fn the_public_product_is_the_product_with_the_dense_matrix() {
 
 #[test]
 #[should_panic(expected = "the last axis of `x` must be n = 12")]
-fn an_input_of_another_size_is_named() {
+fn wrong_input_size_panics() {
     let device = Device::flex();
     let x = Tensor::<2>::zeros([3, 8], &device);
     block_diagonal_linear(x, Tensor::zeros([3, 2, 4], &device), None, Orders::default());

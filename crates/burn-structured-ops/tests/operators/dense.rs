@@ -1,7 +1,7 @@
 //! Products with a dense factor, and the low-rank ones that are made of them.
 
+use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend};
 use crate::rounding::assert_close;
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
 use crate::tensors::{Layout, draw, place, read};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, ops::FloatTensorOps};
@@ -23,7 +23,7 @@ struct Case {
     g: Vec<f64>,
 }
 
-/// A token, tile edges; more terms than are taken at a time, forward and over the tokens; several groups of columns; a handful of
+/// A token, tile edges; more depth than a packed block, forward and over the tokens; several blocks of columns; up to 8
 /// tokens in several runs of rows or of columns, as many runs as the sums may take, and long rows; one column.
 const SIZES: [[usize; 3]; 14] = [
     [1, 7, 5],
@@ -54,12 +54,12 @@ impl Case {
     }
 
     /// `y`, `dx`, `dw` and `dbias`, term by term from the definition, each with the sums of the terms' absolute values.
-    fn oracle(&self) -> [(Vec<f64>, Vec<f64>); 4] {
+    fn reference(&self) -> [(Vec<f64>, Vec<f64>); 4] {
         let [tokens, n, m] = self.sizes;
-        let sums = |[rows, cols, terms]: [usize; 3], term: &dyn Fn(usize, usize, usize) -> f64| {
-            let of = |place: usize| (0..terms).map(move |k| term(place / cols, place % cols, k));
-            let values = (0..rows * cols).map(|place| of(place).sum()).collect();
-            (values, (0..rows * cols).map(|place| of(place).map(f64::abs).sum()).collect())
+        let sums = |[rows, cols, depth]: [usize; 3], term: &dyn Fn(usize, usize, usize) -> f64| {
+            let of = |index: usize| (0..depth).map(move |k| term(index / cols, index % cols, k));
+            let values = (0..rows * cols).map(|index| of(index).sum()).collect();
+            (values, (0..rows * cols).map(|index| of(index).map(f64::abs).sum()).collect())
         };
         let with_bias = |token: usize, out: usize, k: usize| match k {
             bias if bias == n => self.bias[out],
@@ -73,15 +73,15 @@ impl Case {
         ]
     }
 
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>, dtype: DType, layout: Layout) {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>, dtype: DType, layout: Layout) {
         let [tokens, n, m] = self.sizes;
         let leaf = |values: &[f64], shape: &[usize], layout: Layout| -> FloatTensor<Ad<B>> {
-            let tensor = place::<B>(values, shape, dtype, layout, &subject.device);
+            let tensor = place::<B>(values, shape, dtype, layout, &backend.device);
             Ad::<B>::float_set_require_grad(<Ad<B> as AutodiffBackend>::from_inner(tensor), true)
         };
         let (x, w) = (leaf(&self.x, &[tokens, n], layout), leaf(&self.w, &[n, m], layout));
         let bias = leaf(&self.bias, &[m], Layout::Contiguous);
-        let g = place::<B>(&self.g, &[tokens, m], dtype, layout, &subject.device);
+        let g = place::<B>(&self.g, &[tokens, m], dtype, layout, &backend.device);
         let y = Ad::<B>::dense_product(x.clone(), w.clone(), Bias::Some(bias.clone()));
         let output = read::<B>(y.clone().into_primitive());
         let grads = Ad::<B>::float_mul(y, <Ad<B> as AutodiffBackend>::from_inner(g)).backward();
@@ -89,9 +89,9 @@ impl Case {
         let actual = [output, gradient(&x), gradient(&w), gradient(&bias)];
         let (names, lengths) = (["y", "dx", "dw", "dbias"], [n + 1, m, tokens, tokens]);
         for (((name, actual), (expected, magnitude)), length) in
-            names.into_iter().zip(&actual).zip(&self.oracle()).zip(lengths)
+            names.into_iter().zip(&actual).zip(&self.reference()).zip(lengths)
         {
-            let what = format!("{}, {dtype:?}, {layout:?}, {:?}: {name}", subject.name, self.sizes);
+            let what = format!("{}, {dtype:?}, {layout:?}, {:?}: {name}", backend.name, self.sizes);
             assert_close(&what, dtype, length, actual, expected, magnitude);
         }
     }
@@ -99,24 +99,24 @@ impl Case {
 
 struct EveryCase;
 
-impl Promise for EveryCase {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        for (dtype, _) in subject.products() {
+impl BackendTest for EveryCase {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        for (dtype, _) in backend.products() {
             for (index, sizes) in SIZES.into_iter().enumerate() {
-                let layouts = match (subject.scope, index) {
+                let layouts = match (backend.scope, index) {
                     (Scope::Native, _) => &[Layout::Contiguous, Layout::Permuted, Layout::Sliced][..],
                     // Elsewhere these are Burn's own operations.
                     (_, 2) => &[Layout::Contiguous],
                     _ => &[],
                 };
-                layouts.iter().for_each(|layout| Case::new(sizes).check(subject, dtype, *layout));
+                layouts.iter().for_each(|layout| Case::new(sizes).check(backend, dtype, *layout));
             }
         }
     }
 }
 
 #[test]
-fn every_size_and_layout_agrees_with_the_oracle() {
+fn every_size_and_layout_matches_the_reference() {
     every_backend(&EveryCase);
 }
 
@@ -125,7 +125,7 @@ fn drawn<const D: usize>(values: &[f64], shape: [usize; D]) -> Tensor<D> {
 }
 
 #[test]
-fn a_low_rank_product_is_that_with_the_dense_matrix() {
+fn low_rank_product_matches_to_dense() {
     for [tokens, n, r] in SIZES {
         let (first, second) = (Case::new([tokens, n, r]), Case::new([tokens, r, 19]));
         let (x, v, ut) = (drawn(&first.x, [1, tokens, n]), drawn(&first.w, [n, r]), drawn(&second.w, [r, 19]));
@@ -154,7 +154,7 @@ fn one_vector_is_a_token() {
 
 /// It has two strides, neither of which has to be one.
 #[test]
-fn a_factor_of_one_element_may_lie_anywhere() {
+fn one_element_factors_may_have_any_stride() {
     let w = drawn(&[3.0, 5.0, 7.0, 11.0], [2, 2]).slice(s![..;2, ..;2]);
     assert_eq!(w.dims(), [1, 1]);
     for tokens in [1, 5, 9] {
@@ -166,7 +166,7 @@ fn a_factor_of_one_element_may_lie_anywhere() {
 
 #[test]
 #[should_panic(expected = "the last axis of `x` must be n as `v` [7, 2] says, got 6")]
-fn an_input_of_another_size_is_named() {
+fn wrong_input_size_panics() {
     let zeros = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &Device::flex());
     low_rank_linear(zeros([3, 6]), zeros([7, 2]), zeros([2, 5]), None);
 }

@@ -11,15 +11,15 @@ fn upload<const D: usize>(file: &ReferenceFile, name: &str, device: &Device, dty
     Tensor::from_data(TensorData::new(values, shape).convert_dtype(dtype), (device, dtype))
 }
 
-/// Compares with a reference; f32 rounds every operand once and every sum of `terms` products of three.
-fn assert_reference<const D: usize>(what: &str, actual: Tensor<D>, file: &ReferenceFile, name: &str, terms: usize) {
+/// Compares with a reference; f32 rounds every operand once and every sum of `depth` products of three.
+fn assert_reference<const D: usize>(what: &str, actual: Tensor<D>, file: &ReferenceFile, name: &str, depth: usize) {
     let dtype = actual.dtype();
     let (_, expected) = file.tensor(name);
     let actual: Vec<f64> = actual.into_data().convert::<f64>().try_into_vec().expect("f64 values");
     let largest = expected.iter().fold(1.0f64, |largest, value| largest.max(value.abs()));
     let bound = match dtype {
         DType::F64 => 1e-10,
-        _ => (terms + 3) as f64 * f32::EPSILON as f64 * largest * (terms as f64).sqrt(),
+        _ => (depth + 3) as f64 * f32::EPSILON as f64 * largest * (depth as f64).sqrt(),
     };
     assert_eq!(actual.len(), expected.len(), "{what}, {name}");
     for (actual, expected) in actual.iter().zip(&expected) {
@@ -56,7 +56,7 @@ fn every_fixture_is_reproduced() {
     }
 }
 
-/// Every device of the build, or those named in `BURN_STRUCTURED_DEVICES`, with its dtype and paths.
+/// Every device of the build, or those named in `BURN_STRUCTURED_DEVICES`, with its dtype and strategies.
 fn devices() -> Vec<(&'static str, DType, Vec<BlockStrategy>)> {
     let chosen = std::env::var("BURN_STRUCTURED_DEVICES").unwrap_or_default();
     let names = device::names().into_iter().filter(|name| chosen.is_empty() || chosen.split(',').any(|it| it == *name));
@@ -96,7 +96,7 @@ fn a_bias_is_added_in_the_order_of_the_output() {
 
 #[test]
 #[should_panic(expected = "must read the k · q = 4 features")]
-fn factors_that_do_not_meet_are_named() {
+fn unfit_factors_panic() {
     let device = Device::flex();
     let (r, l) = (Tensor::zeros([2, 2, 3], &device), Tensor::zeros([3, 2, 2], &device));
     monarch_linear(Tensor::<2>::ones([1, 6], &device), r, l, None, Order::Strided);

@@ -1,7 +1,7 @@
 //! SS1 products.
 
+use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend, public_devices};
 use crate::rounding::assert_close;
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend, public_devices};
 use crate::tensors::{Layout, ReferenceFile, draw, place, read, reference_files};
 use burn::backend::Autodiff;
 use burn::backend::ops::FloatTensorOps;
@@ -46,7 +46,7 @@ struct Case {
 /// Values and, for each, the sum of the absolute values of its terms.
 type Bounded = (Vec<f64>, Vec<f64>);
 
-struct Oracle {
+struct Expected {
     y: Bounded,
     dx: Bounded,
     dz: Bounded,
@@ -64,10 +64,10 @@ impl Case {
     }
 
     /// Straight from the definition, weight by weight.
-    fn oracle(&self) -> Oracle {
+    fn expected(&self) -> Expected {
         let (n, m, width) = (self.fold.d_input, self.d_output, self.fold.width());
         let zeros = |len: usize| (vec![0.0; len], vec![0.0; len]);
-        let mut oracle = Oracle { y: zeros(self.tokens * m), dx: zeros(self.tokens * n), dz: zeros(width * m) };
+        let mut expected = Expected { y: zeros(self.tokens * m), dx: zeros(self.tokens * n), dz: zeros(width * m) };
         let add = |sum: &mut Bounded, index: usize, term: f64| {
             sum.0[index] += term;
             sum.1[index] += term.abs();
@@ -80,14 +80,14 @@ impl Case {
                     let weight = sign * self.z[stored * m + o];
                     for token in 0..self.tokens {
                         let (x, g) = (self.x[token * n + feature], self.g[token * m + o]);
-                        add(&mut oracle.y, token * m + o, weight * x);
-                        add(&mut oracle.dx, token * n + feature, weight * g);
-                        add(&mut oracle.dz, stored * m + o, sign * x * g);
+                        add(&mut expected.y, token * m + o, weight * x);
+                        add(&mut expected.dx, token * n + feature, weight * g);
+                        add(&mut expected.dz, stored * m + o, sign * x * g);
                     }
                 }
             }
         }
-        oracle
+        expected
     }
 }
 
@@ -117,40 +117,46 @@ fn forward_backward<B: StructuredBackend>(
     (output, x.grad(&grads).map(read::<B>), read::<B>(z.grad(&grads).expect("a gradient")))
 }
 
-fn check<B: StructuredBackend>(subject: &Subject<B>, case: &Case, dtype: DType, layout: Layout, strategy: Ss1Strategy) {
+fn check<B: StructuredBackend>(
+    backend: &TestBackend<B>,
+    case: &Case,
+    dtype: DType,
+    layout: Layout,
+    strategy: Ss1Strategy,
+) {
     let what =
-        format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {} tokens, {:?}", subject.name, case.tokens, case.fold);
-    let oracle = case.oracle();
-    let (y, dx, dz) = forward_backward::<B>(case, dtype, layout, strategy, &subject.device);
+        format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {} tokens, {:?}", backend.name, case.tokens, case.fold);
+    let expected = case.expected();
+    let (y, dx, dz) = forward_backward::<B>(case, dtype, layout, strategy, &backend.device);
     let (n, m, tokens) = (case.fold.d_input, case.d_output, case.tokens);
     // The plain body sums per block of rows and keeps a rounded sketch; the bounds count one rounding for every term.
-    assert_close(&format!("{what}: y"), dtype, n, &y, &oracle.y.0, &oracle.y.1);
+    assert_close(&format!("{what}: y"), dtype, n, &y, &expected.y.0, &expected.y.1);
     if let Some(dx) = &dx {
-        assert_close(&format!("{what}: dx"), dtype, 2 * m, dx, &oracle.dx.0, &oracle.dx.1);
+        assert_close(&format!("{what}: dx"), dtype, 2 * m, dx, &expected.dx.0, &expected.dx.1);
     }
     assert_eq!(dx.is_some(), layout != Layout::Broadcast, "{what}");
     let length = tokens + case.fold.reduction;
-    assert_close(&format!("{what}: dz"), dtype, length, &dz, &oracle.dz.0, &oracle.dz.1);
+    assert_close(&format!("{what}: dz"), dtype, length, &dz, &expected.dz.0, &expected.dz.1);
 }
 
 struct EveryFold;
 
-impl Promise for EveryFold {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        for dtype in subject.dtypes() {
+impl BackendTest for EveryFold {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        for dtype in backend.dtypes() {
             for (index, (tokens, d_output, fold)) in cases().into_iter().enumerate() {
-                let worthwhile = match (subject.scope, dtype) {
+                let worthwhile = match (backend.scope, dtype) {
                     (Scope::Native, _) => true,
                     (Scope::Kernels, DType::F32) => [1, 2, 4].contains(&index),
                     _ => index == 1,
                 };
-                let strategies = match subject.scope {
+                let strategies = match backend.scope {
                     // What a backend does with a whole product; the sketch is tested alone, and with the public function.
                     Scope::Native => &[Ss1Strategy::Fused, Ss1Strategy::Reference][..],
                     _ => &[Ss1Strategy::Fused],
                 };
                 for strategy in strategies.iter().filter(|_| worthwhile) {
-                    check(subject, &Case::new(tokens, d_output, fold), dtype, Layout::Contiguous, *strategy);
+                    check(backend, &Case::new(tokens, d_output, fold), dtype, Layout::Contiguous, *strategy);
                 }
             }
         }
@@ -158,38 +164,38 @@ impl Promise for EveryFold {
 }
 
 #[test]
-fn every_fold_agrees_with_the_oracle() {
+fn every_fold_matches_the_reference() {
     every_backend(&EveryFold);
 }
 
 struct EveryLayout;
 
-impl Promise for EveryLayout {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
+impl BackendTest for EveryLayout {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
         let (tokens, d_output, fold) = cases()[1];
         for layout in [Layout::Permuted, Layout::Sliced, Layout::Broadcast] {
             let case = Case::new(tokens, d_output, fold);
             let case = if layout == Layout::Broadcast { case.repeat_first_token() } else { case };
-            check(subject, &case, DType::F32, layout, Ss1Strategy::Fused);
+            check(backend, &case, DType::F32, layout, Ss1Strategy::Fused);
         }
     }
 }
 
 #[test]
-fn permuted_sliced_and_broadcast_operands_agree_with_the_oracle() {
+fn strided_operands_match_the_reference() {
     every_backend(&EveryLayout);
 }
 
 struct FoldAlone;
 
-impl Promise for FoldAlone {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
+impl BackendTest for FoldAlone {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
         type Ad<B> = Autodiff<B, NoCheckpointing>;
         for (tokens, _, fold) in [cases()[2], cases()[1]] {
             let (n, width) = (fold.d_input, fold.width());
             let sources = fold.sources(1);
             let upload = |values: &[f64], cols: usize| -> FloatTensor<Ad<B>> {
-                let tensor = place::<B>(values, &[tokens, cols], DType::F32, Layout::Permuted, &subject.device);
+                let tensor = place::<B>(values, &[tokens, cols], DType::F32, Layout::Permuted, &backend.device);
                 <Ad<B> as burn::backend::AutodiffBackend>::from_inner(tensor)
             };
             let (x, g) = (draw(tokens * n, 5), draw(tokens * width, 6));
@@ -204,15 +210,15 @@ impl Promise for FoldAlone {
             let input = Ad::<B>::float_set_require_grad(upload(&x, n), true);
             let sketch = Ad::<B>::ss1_fold(input.clone(), fold, 1);
             // Multiples of 1/16, a few of which are added: exact.
-            assert_eq!(read::<B>(sketch.clone().into_primitive()), folded, "{}", subject.name);
+            assert_eq!(read::<B>(sketch.clone().into_primitive()), folded, "{}", backend.name);
             let grads = Ad::<B>::float_mul(sketch, upload(&g, width)).backward();
-            assert_eq!(read::<B>(input.grad(&grads).expect("a gradient")), unfolded, "{}", subject.name);
+            assert_eq!(read::<B>(input.grad(&grads).expect("a gradient")), unfolded, "{}", backend.name);
         }
     }
 }
 
 #[test]
-fn folding_and_its_transpose_are_the_definition() {
+fn fold_and_unfold_match_the_definition() {
     every_backend(&FoldAlone);
 }
 
@@ -261,20 +267,20 @@ impl<'a> Reference<'a> {
 
 struct EveryFixture(Vec<ReferenceFile>);
 
-impl Promise for EveryFixture {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
+impl BackendTest for EveryFixture {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
         for file in &self.0 {
             let reference = Reference::new(file);
-            for dtype in subject.dtypes().into_iter().filter(|dtype| [DType::F64, DType::F32].contains(dtype)) {
+            for dtype in backend.dtypes().into_iter().filter(|dtype| [DType::F64, DType::F32].contains(dtype)) {
                 for layout in [Layout::Contiguous, Layout::Permuted] {
-                    if subject.scope == Scope::Fused && layout == Layout::Permuted {
+                    if backend.scope == Scope::Fused && layout == Layout::Permuted {
                         continue;
                     }
                     let (z, [_, d_output]) = reference.unrotated("z");
                     let ((shape, x), (_, g)) = (file.tensor("x"), file.tensor("g"));
                     let case = Case { tokens: shape[0], d_output, fold: reference.fold, x, z, g };
-                    let magnitudes = case.oracle();
-                    let (y, dx, dz) = forward_backward::<B>(&case, dtype, layout, Ss1Strategy::Fused, &subject.device);
+                    let magnitudes = case.expected();
+                    let (y, dx, dz) = forward_backward::<B>(&case, dtype, layout, Ss1Strategy::Fused, &backend.device);
                     let (_, bias) = file.tensor("bias");
                     let (_, expected) = file.tensor("y");
                     let y: Vec<f64> = y.iter().enumerate().map(|(index, y)| y + bias[index % d_output]).collect();
@@ -284,7 +290,7 @@ impl Promise for EveryFixture {
                         ("dx", dx.expect("a gradient"), file.tensor("dx").1, magnitudes.dx.1),
                         ("dz", dz, expected_dz, magnitudes.dz.1),
                     ] {
-                        let what = format!("{}, {}, {dtype:?}, {layout:?}: {name}", subject.name, file.name);
+                        let what = format!("{}, {}, {dtype:?}, {layout:?}: {name}", backend.name, file.name);
                         for ((actual, expected), magnitude) in actual.iter().zip(&expected).zip(&magnitude) {
                             // In f32 every operand is rounded as well: two more roundings of each term.
                             let terms = (case.tokens + case.fold.d_input + d_output + 4) as f64;
@@ -336,7 +342,7 @@ fn a_tied_matrix_is_its_own_projection() {
 }
 
 #[test]
-fn the_public_product_is_the_product_with_the_dense_matrix() {
+fn product_matches_to_dense() {
     for (tokens, d_output, fold) in cases() {
         let device = (&Device::flex(), DType::F64);
         let case = Case::new(tokens, d_output, fold);
@@ -356,7 +362,7 @@ fn the_public_product_is_the_product_with_the_dense_matrix() {
 
 /// The gradients of the public function, on every device.
 #[test]
-fn every_strategy_has_the_gradients_of_the_oracle() {
+fn every_strategy_matches_the_reference_gradients() {
     for device in public_devices() {
         for (tokens, d_output, fold) in [cases()[1], cases()[2]] {
             let case = Case::new(tokens, d_output, fold);
@@ -372,7 +378,7 @@ fn every_strategy_has_the_gradients_of_the_oracle() {
                 let grads = (ss1_linear_with(x.clone(), z.clone(), None, fold, strategy) * g).sum().backward();
                 [x, z].map(|leaf| leaf.grad(&grads).expect("a gradient").into_data().try_into_vec::<f32>().unwrap())
             };
-            let expected = case.oracle();
+            let expected = case.expected();
             // The others rest on the device's own matmul, which cannot be launched everywhere.
             let strategies = match device == Device::flex() {
                 true => &[Ss1Strategy::Auto, Ss1Strategy::Reference, Ss1Strategy::Staged, Ss1Strategy::Fused][..],

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Slice, TensorData};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
-/// How the operands lie in memory.
+/// The memory layout of operands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Layout {
     Contiguous,
@@ -23,7 +23,7 @@ pub fn draw(len: usize, salt: usize) -> Vec<f64> {
     (0..len).map(|index| (((index + 1) * (salt * 2 + 7919)) % 31) as f64 / 16.0 - 15.0 / 16.0).collect()
 }
 
-/// Uploads `values`, of `shape`, so that they lie in memory as `layout` says.
+/// Uploads `values` of `shape` with the given memory `layout`.
 pub fn place<B: Backend>(
     values: &[f64],
     shape: &[usize],

@@ -5,12 +5,13 @@ use super::fused::Weights;
 use super::tiling::Tiling;
 use super::{decode, fused, gradients, into_token_major, staged, token_major};
 use crate::Bias;
-use crate::blast::{BlastCandidate, BlastStrategy, Sizes, reference};
+use crate::blast::{BlastCandidate, BlastStrategy, Sizes, reference, shapes};
 use crate::cpu::gemm::Rows;
 use crate::cpu::{
     Matrix, Output, Scalar, ThreadTeam, alloc_uninit_with, contiguous, dense_slice, from_native, gemv, to_native,
     with_native, with_rows,
 };
+use crate::operands::check;
 use burn::backend::Flex;
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
@@ -61,7 +62,9 @@ pub(super) fn forward(
     strategy: BlastStrategy,
     keep: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
+    check(shapes::product, [&x, &u, &s, &v]);
     let sizes = Sizes::new(&x, &u, &v);
+    bias.check(sizes.b1 * sizes.p, x.dtype());
     let strategy = Strategy::choose(sizes.tokens, strategy);
     if strategy == Strategy::Reference || sizes.is_empty() {
         let (y, z) = reference::forward::<Flex>(x, u, s, v, bias);
@@ -138,9 +141,7 @@ pub(super) fn gradients(
     if Strategy::choose_backward(sizes.tokens, strategy) != Strategy::Fused || sizes.is_empty() {
         return None;
     }
-    let Sizes { tokens, b1, b2, p, r, .. } = sizes;
-    assert_eq!(dy.layout().shape().dims(), [tokens, b1 * p], "blast: the gradient of y has its shape");
-    assert_eq!(z.layout().shape().dims(), [b2, tokens, r], "blast: z is the projections of x");
+    let Sizes { tokens, b1, b2, r, .. } = sizes;
     let dtype = x.dtype();
     let [x, u, s, v, z, dy] = [x, u, s, v, z, dy].map(|tensor| to_native(tensor.clone()));
     let gradients = with_native!(x.dtype(), E => {

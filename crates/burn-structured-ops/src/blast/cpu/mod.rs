@@ -22,9 +22,10 @@ mod staged;
 mod tiling;
 
 use super::backward::staged_gradients;
-use super::{BlastBackend, BlastStrategy};
+use super::{BlastBackend, BlastStrategy, shapes};
 use crate::Bias;
 use crate::cpu::{Scalar, in_native, with_native};
+use crate::operands::check;
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -56,22 +57,27 @@ impl BlastBackend for Flex {
     }
 
     fn blast_project(x: FloatTensor<Self>, factor: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
+        check(shapes::projection, [&x, &factor]);
         in_native([x, factor], |[x, factor]| with_native!(x.dtype(), E => staged::project::<E>(x, &factor)))
     }
 
     fn blast_couple(z: FloatTensor<Self>, s: FloatTensor<Self>) -> FloatTensor<Self> {
+        check(shapes::coupling, [&z, &s]);
         in_native([z, s], |[z, s]| with_native!(z.dtype(), E => staged::couple::<E>(z, s)))
     }
 
     fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
+        check(shapes::expansion, [&t, &factor]);
         in_native([t, factor], |[t, factor]| with_native!(t.dtype(), E => staged::expand::<E>(t, &factor, None)))
     }
 
     fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
+        check(shapes::coupling_gradient, [&t_grad, &z]);
         in_native([t_grad, z], |[t_grad, z]| with_native!(z.dtype(), E => staged::coupling_gradient::<E>(t_grad, z)))
     }
 
     fn blast_factor_gradient(x: FloatTensor<Self>, z: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
+        check(shapes::factor_gradient, [&x, &z]);
         in_native([x, z], |[x, z]| with_native!(z.dtype(), E => staged::factor_gradient::<E>(&x, &z)))
     }
 
@@ -84,6 +90,7 @@ impl BlastBackend for Flex {
         dy: FloatTensor<Self>,
         strategy: BlastStrategy,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        check(shapes::gradients, [&x, &u, &s, &v, &z, &dy]);
         match forward::gradients(&x, &u, &s, &v, &z, &dy, strategy) {
             Some([dx, du, ds, dv]) => (dx, du, ds, dv),
             None => staged_gradients::<Self>(x, u, s, v, z, dy, strategy),

@@ -1,8 +1,8 @@
-//! Which path computes a product, and how the kernels are cut to the problem and the device.
+//! Which strategy computes a product, and the tile sizes of its kernels.
 //!
-//! What is rejected, and why:
+//! What is not done, and why:
 //!
-//! - whole paths, for the reasons in [`UnsupportedStrategy`];
+//! - strategies, for the reasons in [`UnsupportedStrategy`];
 //! - vectors that do not divide the rank, or a stride of `s`, `u` or `v`: a vector load would cross into the next block;
 //! - groups of output blocks that do not divide `b1` in the coupling: the last group would need its own kernel, and the
 //!   saving (loading `z_j` once per group) is small for the few blocks concerned;
@@ -10,23 +10,25 @@
 //! - more values in one array of a unit than [`fits_registers`] allows.
 
 use super::decode;
-use crate::blast::{BlastCandidate, BlastStrategy, Sizes, UnsupportedStrategy};
+use crate::blast::BlastCandidate::{Autotuned, TensorCore, TiledGemm};
+use crate::blast::BlastStrategy::{Auto, Candidate, Decode, Fused};
+use crate::blast::{BlastStrategy, Sizes, UnsupportedStrategy};
+use crate::cube::gemm::tensor_core::{self, VECTOR};
 use crate::cube::{Limits, PROCESSOR_UNITS, accumulator, fits_registers};
-use crate::gemm::tensor_core::{self, VECTOR};
 use burn::tensor::DType;
 
-/// One product, as far as the choice of its path goes.
+/// A product, as far as the choice of its strategy goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Problem {
     pub(super) sizes: Sizes,
     pub(super) dtype: DType,
-    /// Whether the backward pass will want `z`.
+    /// Whether the backward pass needs `z`.
     pub(super) keeps_projections: bool,
 }
 
-/// A way through the product.
+/// A strategy that runs for the product at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Path {
+pub(super) enum Resolved {
     Staged,
     TensorCore,
     TiledGemm,
@@ -34,39 +36,30 @@ pub(super) enum Path {
     Decode,
 }
 
-/// The path that `strategy` means for `problem`; what is rejected goes stage by stage.
+/// The strategy that computes `problem` when `strategy` is chosen; an unsupported one becomes [`Resolved::Staged`].
 ///
-/// A GPU decodes up to eight tokens by the kernels for that: they read every weight once and are one or two launches instead of
-/// four. More tokens in half precision go to our own tensor-core kernels where the device and the sizes let them. Without
-/// measurements (see `super::tune`) everything else is staged, since Burn's matmul has tensor cores for more types.
-pub(super) fn path(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Path {
-    let rejected = |strategy| rejection(strategy, problem, limits).is_some();
-    let unless_rejected = |strategy, path| if rejected(strategy) { Path::Staged } else { path };
+/// `Auto` on a GPU is `Decode` for up to eight tokens: one or two launches instead of four, and every weight is read once. For
+/// more tokens it is `TensorCore` in half precision, where the device and the sizes allow. Everything else is `Staged` unless
+/// measured (`super::autotuned`), since Burn's matmul has tensor cores for more types.
+pub(super) fn resolve(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Resolved {
+    let supported = |strategy| unsupported(strategy, problem, limits).is_none();
     match strategy {
-        BlastStrategy::Candidate(BlastCandidate::TiledGemm) => Path::TiledGemm,
-        BlastStrategy::Candidate(BlastCandidate::TensorCore) => {
-            unless_rejected(BlastStrategy::Candidate(BlastCandidate::TensorCore), Path::TensorCore)
-        }
-        BlastStrategy::Fused => unless_rejected(BlastStrategy::Fused, Path::Fused),
-        BlastStrategy::Decode => unless_rejected(BlastStrategy::Decode, Path::Decode),
-        BlastStrategy::Auto | BlastStrategy::Candidate(BlastCandidate::Autotuned)
-            if limits.gpu && !rejected(BlastStrategy::Decode) =>
-        {
-            Path::Decode
-        }
-        BlastStrategy::Auto | BlastStrategy::Candidate(BlastCandidate::Autotuned) => {
-            unless_rejected(BlastStrategy::Candidate(BlastCandidate::TensorCore), Path::TensorCore)
-        }
-        _ => Path::Staged,
+        Candidate(TiledGemm) => Resolved::TiledGemm,
+        Candidate(TensorCore) if supported(strategy) => Resolved::TensorCore,
+        Fused if supported(strategy) => Resolved::Fused,
+        Decode if supported(strategy) => Resolved::Decode,
+        Auto | Candidate(Autotuned) if limits.gpu && supported(Decode) => Resolved::Decode,
+        Auto | Candidate(Autotuned) if supported(Candidate(TensorCore)) => Resolved::TensorCore,
+        _ => Resolved::Staged,
     }
 }
 
 /// Why `strategy` cannot compute `problem` within `limits`, if it cannot.
-pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Option<UnsupportedStrategy> {
+pub(super) fn unsupported(strategy: BlastStrategy, problem: Problem, limits: Limits) -> Option<UnsupportedStrategy> {
     let sizes = problem.sizes;
     let (units, bytes) = match strategy {
-        BlastStrategy::Candidate(BlastCandidate::TensorCore) => {
-            if !limits.tensor_cores.multiply(problem.dtype) {
+        Candidate(TensorCore) => {
+            if !limits.tensor_cores.support(problem.dtype) {
                 return Some(UnsupportedStrategy::TensorCores { dtype: problem.dtype });
             }
             let odd = [sizes.p, sizes.q, sizes.r].into_iter().find(|size| !size.is_multiple_of(VECTOR));
@@ -75,12 +68,12 @@ pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limit
             }
             tensor_core::needs()
         }
-        BlastStrategy::Fused => {
+        Fused => {
             let (units_m, units_n) = fused_units(sizes.tokens, limits);
             let (rows, cols, _) = fused_registers(sizes.b1);
             (units_m * units_n, (units_m * rows + units_n * cols) * FUSED_DEPTH * accumulator(problem.dtype).size())
         }
-        BlastStrategy::Decode => {
+        Decode => {
             let most = decode::most_tokens(limits);
             if sizes.tokens > most {
                 return Some(UnsupportedStrategy::Tokens { tokens: sizes.tokens, most });
@@ -101,7 +94,7 @@ pub(super) fn rejection(strategy: BlastStrategy, problem: Problem, limits: Limit
     None
 }
 
-/// Terms of the projection that the fused kernel has in shared memory at a time.
+/// Depth of a step of the fused kernel through shared memory.
 pub(super) const FUSED_DEPTH: usize = 16;
 
 /// Units of the fused kernel along the tokens and along the rank.
@@ -163,7 +156,7 @@ pub(super) fn output_group(out_blocks: usize) -> usize {
     (1..=MAX_GROUP.min(out_blocks)).rev().find(|group| out_blocks.is_multiple_of(*group)).unwrap_or(1)
 }
 
-/// The widest vector among those the device likes that divides every one of `extents` (the rank and the strides of what is read so).
+/// The widest of `device_sizes` that divides every one of `extents` (the rank and the strides of what is read so).
 pub(super) fn vector_size(device_sizes: impl Iterator<Item = usize>, extents: &[usize]) -> usize {
     device_sizes.filter(|size| extents.iter().all(|extent| extent.is_multiple_of(*size))).max().unwrap_or(1)
 }
@@ -190,75 +183,71 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_cannot_run_says_why() {
+    fn unsupported_says_why() {
         let large = problem([512, 4, 4, 192, 192, 288]);
         let few = problem([1, 16, 16, 256, 256, 1024]);
-        assert_eq!(rejection(BlastStrategy::Fused, large, DEVICE), None);
-        assert_eq!(rejection(BlastStrategy::Decode, few, DEVICE), None);
+        assert_eq!(unsupported(Fused, large, DEVICE), None);
+        assert_eq!(unsupported(Decode, few, DEVICE), None);
         assert_eq!(
-            rejection(BlastStrategy::Decode, large, DEVICE),
+            unsupported(Decode, large, DEVICE),
             Some(UnsupportedStrategy::Tokens { tokens: 512, most: decode::most_tokens(DEVICE) })
         );
         let training = Problem { keeps_projections: true, ..few };
-        assert_eq!(rejection(BlastStrategy::Decode, training, DEVICE), Some(UnsupportedStrategy::KeepsProjections));
+        assert_eq!(unsupported(Decode, training, DEVICE), Some(UnsupportedStrategy::KeepsProjections));
         let processor = Limits { processor: true, ..DEVICE };
-        assert_eq!(rejection(BlastStrategy::Fused, large, processor), None);
+        assert_eq!(unsupported(Fused, large, processor), None);
         let three = problem([3, 16, 16, 256, 256, 1024]);
         assert_eq!(
-            rejection(BlastStrategy::Decode, three, processor),
+            unsupported(Decode, three, processor),
             Some(UnsupportedStrategy::Tokens { tokens: 3, most: PROCESSOR_UNITS })
         );
         let narrow = Limits { units: 128, ..DEVICE };
-        assert_eq!(
-            rejection(BlastStrategy::Fused, large, narrow),
-            Some(UnsupportedStrategy::Units { needed: 256, available: 128 })
-        );
+        assert_eq!(unsupported(Fused, large, narrow), Some(UnsupportedStrategy::Units { needed: 256, available: 128 }));
         let small = Limits { shared_memory: 4096, ..DEVICE };
         assert_eq!(
-            rejection(BlastStrategy::Fused, large, small),
+            unsupported(Fused, large, small),
             Some(UnsupportedStrategy::SharedMemory { needed: 8192, available: 4096 })
         );
     }
 
     #[test]
-    fn what_is_rejected_goes_stage_by_stage() {
+    fn unsupported_strategies_are_staged() {
         let large = problem([512, 4, 4, 192, 192, 288]);
-        assert_eq!(path(BlastStrategy::Decode, large, DEVICE), Path::Staged);
-        assert_eq!(path(BlastStrategy::Fused, large, DEVICE), Path::Fused);
-        assert_eq!(path(BlastStrategy::Auto, large, DEVICE), Path::Staged);
+        assert_eq!(resolve(Decode, large, DEVICE), Resolved::Staged);
+        assert_eq!(resolve(Fused, large, DEVICE), Resolved::Fused);
+        assert_eq!(resolve(Auto, large, DEVICE), Resolved::Staged);
     }
 
     #[test]
-    fn tensor_cores_take_whole_vectors_of_half_precision() {
+    fn tensor_core_needs_half_precision_and_whole_vectors() {
         let half = |sizes| Problem { dtype: DType::BF16, ..problem(sizes) };
         let many = half([512, 4, 4, 192, 192, 288]);
-        assert_eq!(path(BlastStrategy::Auto, many, DEVICE), Path::TensorCore);
-        assert_eq!(path(BlastStrategy::Staged, many, DEVICE), Path::Staged);
-        assert_eq!(path(BlastStrategy::Auto, Problem { keeps_projections: true, ..many }, DEVICE), Path::TensorCore);
-        assert_eq!(path(BlastStrategy::Auto, half([8, 4, 4, 192, 192, 288]), DEVICE), Path::Decode);
+        assert_eq!(resolve(Auto, many, DEVICE), Resolved::TensorCore);
+        assert_eq!(resolve(BlastStrategy::Staged, many, DEVICE), Resolved::Staged);
+        assert_eq!(resolve(Auto, Problem { keeps_projections: true, ..many }, DEVICE), Resolved::TensorCore);
+        assert_eq!(resolve(Auto, half([8, 4, 4, 192, 192, 288]), DEVICE), Resolved::Decode);
         let single = problem([512, 4, 4, 192, 192, 288]);
-        let rejected =
-            |problem, limits| rejection(BlastStrategy::Candidate(BlastCandidate::TensorCore), problem, limits);
-        assert_eq!(rejected(single, DEVICE), Some(UnsupportedStrategy::TensorCores { dtype: DType::F32 }));
+        let why = |problem, limits| unsupported(Candidate(TensorCore), problem, limits);
+        assert_eq!(why(single, DEVICE), Some(UnsupportedStrategy::TensorCores { dtype: DType::F32 }));
         let without = Limits { tensor_cores: TensorCores::default(), ..DEVICE };
-        assert_eq!(rejected(many, without), Some(UnsupportedStrategy::TensorCores { dtype: DType::BF16 }));
-        assert_eq!(path(BlastStrategy::Auto, many, without), Path::Staged);
+        assert_eq!(why(many, without), Some(UnsupportedStrategy::TensorCores { dtype: DType::BF16 }));
+        assert_eq!(resolve(Auto, many, without), Resolved::Staged);
         let small = Limits { shared_memory: 16 * 1024, ..DEVICE };
-        assert!(matches!(rejected(many, small), Some(UnsupportedStrategy::SharedMemory { available: 16384, .. })));
+        assert!(matches!(why(many, small), Some(UnsupportedStrategy::SharedMemory { available: 16384, .. })));
         let odd = half([512, 4, 4, 192, 192, 284]);
-        assert_eq!(rejected(odd, DEVICE), Some(UnsupportedStrategy::Alignment { size: 284, multiple: 8 }));
+        assert_eq!(why(odd, DEVICE), Some(UnsupportedStrategy::Alignment { size: 284, multiple: 8 }));
     }
 
     #[test]
-    fn gpus_decode_few_tokens_and_processors_do_not() {
+    fn auto_decodes_few_tokens_on_gpus() {
         let few = problem([8, 4, 4, 192, 192, 288]);
-        assert_eq!(path(BlastStrategy::Auto, few, DEVICE), Path::Decode);
-        assert_eq!(path(BlastStrategy::Auto, few, Limits { gpu: false, ..DEVICE }), Path::Staged);
-        assert_eq!(path(BlastStrategy::Decode, few, Limits { gpu: false, ..DEVICE }), Path::Decode);
+        assert_eq!(resolve(Auto, few, DEVICE), Resolved::Decode);
+        assert_eq!(resolve(Auto, few, Limits { gpu: false, ..DEVICE }), Resolved::Staged);
+        assert_eq!(resolve(Decode, few, Limits { gpu: false, ..DEVICE }), Resolved::Decode);
     }
 
     #[test]
-    fn fused_units_hold_every_output_block_in_few_registers() {
+    fn fused_registers_fit() {
         for out_blocks in 1..40 {
             let (rows, cols, group) = fused_registers(out_blocks);
             assert!(group <= out_blocks && fits_registers(rows * cols * group, 4), "{out_blocks}");
@@ -266,7 +255,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn backward_groups_fit_the_registers() {
+    fn input_group_fits_registers() {
         assert_eq!(input_group(4, 4, 4), Some(4));
         assert_eq!(input_group(16, 16, 4), Some(4));
         assert_eq!(input_group(64, 3, 4), Some(1));
@@ -277,12 +266,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn groups_divide_the_output_blocks() {
+    fn output_group_divides_the_blocks() {
         assert_eq!([1, 2, 3, 4, 5, 6, 7, 9, 16].map(output_group), [1, 2, 3, 4, 1, 3, 1, 3, 4]);
     }
 
     #[test]
-    fn tokens_are_coupled_together_where_there_are_enough_of_them() {
+    fn tokens_at_once_needs_enough_units() {
         assert_eq!(tokens_at_once(4096, 252, 16, 4), 4);
         assert_eq!(tokens_at_once(512, 252, 16, 4), 1);
         assert_eq!(tokens_at_once(4096, 252, 32, 4), 2);
@@ -291,14 +280,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn vectors_divide_every_extent() {
+    fn vector_size_divides_every_extent() {
         assert_eq!(vector_size([1, 2, 4, 8].into_iter(), &[24, 48]), 8);
         assert_eq!(vector_size([1, 2, 4, 8].into_iter(), &[24, 12]), 4);
         assert_eq!(vector_size([1, 2, 4].into_iter(), &[7]), 1);
     }
 
     #[test]
-    fn chunks_are_long_enough_to_pay_and_short_enough_to_fill_the_device() {
+    fn token_chunk_fills_the_device() {
         assert_eq!(token_chunk(5, 10), 5);
         assert_eq!(token_chunk(4096, 10), MIN_CHUNK);
         assert_eq!(token_chunk(4096, TARGET_UNITS), 4096);

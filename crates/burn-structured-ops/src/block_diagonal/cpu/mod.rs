@@ -8,15 +8,16 @@
 
 mod permute;
 
-use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference};
+use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference, shapes};
 use crate::Bias;
 use crate::cpu::gemm::{Rows, gemm_tn, grouped_gemm};
 use crate::cpu::{
     MIN_GEMM_TOKENS, Matrix, Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice,
     from_native, gemv, in_native, split_aligned, to_native, with_native, with_rows,
 };
-use burn::backend::Flex;
+use crate::operands::check;
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 use permute::permute_features;
@@ -32,6 +33,8 @@ impl BlockDiagonalBackend for Flex {
         orders: Orders,
         strategy: BlockStrategy,
     ) -> FloatTensor<Self> {
+        check(shapes::product, [&x, &w]);
+        bias.check(w.shape()[0] * w.shape()[1], x.dtype());
         if strategy == BlockStrategy::Reference {
             return reference::product::<Self>(x, w, bias, orders);
         }
@@ -49,6 +52,7 @@ impl BlockDiagonalBackend for Flex {
         orders: Orders,
         strategy: BlockStrategy,
     ) -> FloatTensor<Self> {
+        check(|shapes| shapes::gradient(shapes, blocks), [&x, &dy]);
         if strategy == BlockStrategy::Reference {
             return reference::gradient::<Self>(x, dy, blocks, orders);
         }

@@ -1,26 +1,19 @@
-//! The kernels: a cube, or a single unit, that factors one matrix, and a unit that solves for one right-hand side.
+//! Cholesky factorization (a cube or a unit for each matrix) and substitution (a unit for each right-hand side).
 //!
-//! Both work in global memory, a panel of columns or rows at a time, so that every value loaded serves as many sums. There is
-//! no shared memory in them: devices on which CubeCL 0.11 cannot use it run them all the same.
+//! Both work in global memory, a panel of columns or rows at a time, so that every value loaded serves as many sums. They use no
+//! shared memory, which CubeCL 0.11 cannot use on every device.
 
+use crate::cube::gemm::Strides;
 use cubecl::prelude::*;
 
-/// Elements between neighbours of a batch of matrices.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Strides {
-    pub(super) batch: usize,
-    pub(super) row: usize,
-    pub(super) col: usize,
-}
-
 #[cube]
-fn place(strides: &Strides, row: usize, col: usize) -> usize {
+fn offset(strides: &Strides, row: usize, col: usize) -> usize {
     row * strides.row + col * strides.col
 }
 
-/// Lets the units of a cube see what the others wrote to global memory.
+/// Waits until all units of the cube see what the others wrote to global memory.
 #[cube]
-fn meet(#[comptime] units: usize) {
+fn sync(#[comptime] units: usize) {
     if comptime!(units > 1) {
         sync_storage();
     }
@@ -73,12 +66,12 @@ pub(super) fn factor_kernel<A: Float>(
             #[unroll]
             for c in 0..panel {
                 if first + c <= row {
-                    factor[base + (first + c) * n + row] = a[a_base + place(a_strides, row, first + c)] - sums[c];
+                    factor[base + (first + c) * n + row] = a[a_base + offset(a_strides, row, first + c)] - sums[c];
                 }
             }
             row += units;
         }
-        meet(units);
+        sync(units);
 
         // Every unit factors the block on the diagonal for itself. Beyond the edge, its last row is taken again, and what
         // comes of that is not stored.
@@ -90,7 +83,7 @@ pub(super) fn factor_kernel<A: Float>(
                 block[r * panel + c] = factor[base + min(first + c, n - 1) * n + min(first + r, n - 1)];
             }
         }
-        meet(units);
+        sync(units);
         #[unroll]
         for c in 0..panel {
             #[unroll]
@@ -126,7 +119,7 @@ pub(super) fn factor_kernel<A: Float>(
             }
             row += units;
         }
-        meet(units);
+        sync(units);
     }
 }
 
@@ -171,7 +164,7 @@ pub(super) fn substitute_kernel<A: Float>(
             let solved = x[x_base + j * k];
             #[unroll]
             for r in 0..panel {
-                values[r] -= factor[l_base + place(factor_strides, min(first + r, n - 1), j)] * solved;
+                values[r] -= factor[l_base + offset(factor_strides, min(first + r, n - 1), j)] * solved;
             }
         }
         #[unroll]
@@ -180,9 +173,9 @@ pub(super) fn substitute_kernel<A: Float>(
             let mut value = values[r];
             #[unroll]
             for j in 0..r {
-                value -= factor[l_base + place(factor_strides, row, min(first + j, n - 1))] * values[j];
+                value -= factor[l_base + offset(factor_strides, row, min(first + j, n - 1))] * values[j];
             }
-            values[r] = value / factor[l_base + place(factor_strides, row, row)];
+            values[r] = value / factor[l_base + offset(factor_strides, row, row)];
             if first + r < n {
                 x[x_base + row * k] = values[r];
             }
@@ -201,7 +194,7 @@ pub(super) fn substitute_kernel<A: Float>(
             let solved = x[x_base + j * k];
             #[unroll]
             for r in 0..panel {
-                values[r] -= factor[l_base + place(factor_strides, j, min(first + r, n - 1))] * solved;
+                values[r] -= factor[l_base + offset(factor_strides, j, min(first + r, n - 1))] * solved;
             }
         }
         #[unroll]
@@ -212,9 +205,9 @@ pub(super) fn substitute_kernel<A: Float>(
                 let mut value = values[r];
                 #[unroll]
                 for j in comptime!(r + 1)..panel {
-                    value -= factor[l_base + place(factor_strides, min(first + j, n - 1), row)] * values[j];
+                    value -= factor[l_base + offset(factor_strides, min(first + j, n - 1), row)] * values[j];
                 }
-                values[r] = value / factor[l_base + place(factor_strides, row, row)];
+                values[r] = value / factor[l_base + offset(factor_strides, row, row)];
                 x[x_base + row * k] = values[r];
             }
         }

@@ -1,7 +1,8 @@
 //! Host side of the kernels: strides, units, launch sizes.
 
-use super::kernel::{StridesLaunch, factor_kernel, substitute_kernel};
-use crate::cube::{Limits, address_type, empty_like};
+use super::kernel::{factor_kernel, substitute_kernel};
+use crate::cube::gemm::strides_of;
+use crate::cube::{Limits, address_type, empty_like, grid_of_cubes, grid_of_units};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
@@ -9,7 +10,6 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::prelude::*;
-use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 /// Units that share a matrix at most. More would wait at barriers longer than they work.
 const MAX_UNITS: usize = 256;
@@ -20,12 +20,12 @@ pub(super) fn factor(a: CubeTensor) -> CubeTensor {
     let factor = empty_like(&a, a.shape(), a.dtype);
     let client = factor.client.clone();
     let units = units_per_matrix(&client, n);
-    let (working_units, cube_dim) = match units {
-        1 => (matrices, CubeDim::new(&client, matrices)),
-        _ => (matrices * units, CubeDim::new_1d(units as u32)),
+    let (cube_count, cube_dim) = match units {
+        1 => grid_of_units(&client, matrices),
+        _ => grid_of_cubes(&client, matrices, units),
     };
     let address = address_type([&a, &factor]);
-    let a_strides = strides(&a);
+    let a_strides = strides_of(&a);
     let (panel, dtype) = (panel(a.dtype), dtype_to_storage_type(a.dtype));
     // SAFETY: a matrix is below `matrices` (units and cubes beyond the last end at once), a row and a column are below `n`;
     // `a` is read at the strides of its own layout, and `factor` is contiguous with `n²` elements a matrix. The units
@@ -33,7 +33,7 @@ pub(super) fn factor(a: CubeTensor) -> CubeTensor {
     unsafe {
         factor_kernel::launch_unchecked(
             &client,
-            calculate_cube_count_elemwise(&client, working_units, cube_dim),
+            cube_count,
             cube_dim,
             address,
             a.into_tensor_arg(),
@@ -52,8 +52,8 @@ pub(super) fn factor(a: CubeTensor) -> CubeTensor {
 
 /// Columns (rows, in a substitution) taken at a time: 8 in f32, 4 in f64.
 ///
-/// A unit keeps the block of this size on the diagonal to itself, a quarter of a kilobyte at most: more than 544 bytes are
-/// not to be relied on under Vulkan with CubeCL 0.11.
+/// A unit keeps the block of this size on the diagonal to itself, a quarter of a kilobyte at most: more than 544 bytes
+/// race under Vulkan with CubeCL 0.11 (cubecl #1336).
 fn panel(dtype: DType) -> usize {
     32 / dtype.size()
 }
@@ -75,16 +75,16 @@ pub(super) fn substitute(factor: CubeTensor, b: CubeTensor) -> CubeTensor {
     let x = empty_like(&b, b.shape(), b.dtype);
     let client = x.client.clone();
     let columns = matrices * k;
-    let cube_dim = CubeDim::new(&client, columns);
+    let (cube_count, cube_dim) = grid_of_units(&client, columns);
     let address = address_type([&factor, &b, &x]);
-    let (factor_strides, b_strides) = (strides(&factor), strides(&b));
+    let (factor_strides, b_strides) = (strides_of(&factor), strides_of(&b));
     let (panel, dtype) = (panel(b.dtype), dtype_to_storage_type(b.dtype));
     // SAFETY: a unit below `columns` reads `factor` and `b` at the strides of their own layouts, at rows and columns below
     // their sizes, and is the only one that reads and writes its column of `x`, which is contiguous.
     unsafe {
         substitute_kernel::launch_unchecked(
             &client,
-            calculate_cube_count_elemwise(&client, columns, cube_dim),
+            cube_count,
             cube_dim,
             address,
             factor.into_tensor_arg(),
@@ -100,9 +100,4 @@ pub(super) fn substitute(factor: CubeTensor, b: CubeTensor) -> CubeTensor {
         );
     }
     x
-}
-
-fn strides(tensor: &CubeTensor) -> StridesLaunch {
-    let strides = tensor.meta.strides();
-    StridesLaunch::new(strides[0], strides[1], strides[2])
 }

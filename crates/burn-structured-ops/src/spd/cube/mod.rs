@@ -6,8 +6,9 @@
 mod kernel;
 mod launch;
 
-use super::{SpdBackend, SpdStrategy, computed, reference};
-use crate::gemm::{burn_gemm, tiled_gemm};
+use super::{SpdBackend, SpdStrategy, computed, reference, shapes};
+use crate::cube::gemm::{burn_gemm, tiled_gemm};
+use crate::operands::check;
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -15,6 +16,7 @@ use burn_cubecl::CubeBackend;
 
 impl SpdBackend for CubeBackend {
     fn spd_factor(a: FloatTensor<Self>, strategy: SpdStrategy) -> FloatTensor<Self> {
+        shapes::factor(&a.shape());
         if strategy == SpdStrategy::Reference {
             return reference::factor::<Self>(a);
         }
@@ -23,6 +25,7 @@ impl SpdBackend for CubeBackend {
     }
 
     fn spd_substitute(factor: FloatTensor<Self>, b: FloatTensor<Self>, strategy: SpdStrategy) -> FloatTensor<Self> {
+        shapes::check_solution(&factor, &b);
         if strategy == SpdStrategy::Reference {
             return reference::substitute::<Self>(factor, b);
         }
@@ -32,6 +35,7 @@ impl SpdBackend for CubeBackend {
     }
 
     fn spd_matrix_gradient(db: FloatTensor<Self>, x: FloatTensor<Self>, strategy: SpdStrategy) -> FloatTensor<Self> {
+        check(shapes::matrix_gradient, [&db, &x]);
         let x = Self::float_swap_dims(x, 1, 2);
         let product = match strategy {
             SpdStrategy::Reference => Self::float_matmul(db, x),

@@ -8,8 +8,9 @@ mod doubled;
 mod product;
 mod rotate;
 
-use super::{Fold, Ss1Backend, Ss1Strategy, reference};
+use super::{Fold, Ss1Backend, Ss1Strategy, reference, shapes};
 use crate::cpu::{Scalar, contiguous, dense_slice, in_native, with_native};
+use crate::operands::check;
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
@@ -19,14 +20,17 @@ use rotate::Plan;
 
 impl Ss1Backend for Flex {
     fn ss1_fold(x: FloatTensor<Self>, fold: Fold, output_block: usize) -> FloatTensor<Self> {
+        check(|shapes| shapes::folded(shapes, fold), [&x]);
         in_native([x], |[x]| with_native!(x.dtype(), E => fold_rows::<E>(&x, fold, output_block)))
     }
 
     fn ss1_unfold(a: FloatTensor<Self>, fold: Fold, output_block: usize) -> FloatTensor<Self> {
+        check(|shapes| shapes::unfolded(shapes, fold), [&a]);
         in_native([a], |[a]| with_native!(a.dtype(), E => unfold_rows::<E>(&a, fold, output_block)))
     }
 
     fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
+        check(|shapes| shapes::product(shapes, fold), [&x, &z]);
         if strategy == Ss1Strategy::Reference {
             return reference::product::<Self>(x, z, fold);
         }
@@ -39,6 +43,7 @@ impl Ss1Backend for Flex {
         fold: Fold,
         strategy: Ss1Strategy,
     ) -> FloatTensor<Self> {
+        check(|shapes| shapes::input_gradient(shapes, fold), [&dy, &z]);
         if strategy == Ss1Strategy::Reference {
             return reference::input_gradient::<Self>(dy, z, fold);
         }
@@ -51,6 +56,7 @@ impl Ss1Backend for Flex {
         fold: Fold,
         strategy: Ss1Strategy,
     ) -> FloatTensor<Self> {
+        check(|shapes| shapes::weight_gradient(shapes, fold), [&x, &dy]);
         if strategy == Ss1Strategy::Reference {
             return reference::weight_gradient::<Self>(x, dy, fold);
         }

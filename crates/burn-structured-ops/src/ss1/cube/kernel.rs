@@ -1,7 +1,7 @@
 //! Folding and unfolding rows, and the gradient of the input, as kernels.
 
-use crate::gemm::fold::{FoldSizes, RotationKind, draw, folded, shift_of, sign_of, unfolded};
-use crate::gemm::{Strides, Tile, add_product, load_strided};
+use crate::cube::gemm::fold::{FoldSizes, RotationKind, draw, folded, shift_of, sign_of, unfolded};
+use crate::cube::gemm::{Strides, Tile, add_product, load_strided};
 use cubecl::prelude::*;
 
 /// `out [rows, width] = fold(x [rows, n])`, or with `inverse` `out [rows, n] = unfold(x [rows, w])`.
@@ -80,13 +80,13 @@ pub(super) fn input_gradient_kernel<T: Float, A: Float, L: Size, R: Size>(
     }
 
     for block in 0..output_blocks {
-        let terms = min(block_rows, d_output - block * block_rows);
+        let block_depth = min(block_rows, d_output - block * block_rows);
         let mut products = Array::<A>::new(comptime!(rows * cols));
         #[unroll]
         for i in 0..comptime!(rows * cols) {
             products[i] = A::new(0.0);
         }
-        let steps = terms.div_ceil(depth);
+        let steps = block_depth.div_ceil(depth);
         for step in 0..steps {
             load_strided::<T, A, L>(
                 dy,
@@ -96,7 +96,7 @@ pub(super) fn input_gradient_kernel<T: Float, A: Float, L: Size, R: Size>(
                 first_token,
                 step * depth,
                 tokens,
-                terms,
+                block_depth,
                 false,
                 height,
                 depth,
@@ -111,7 +111,7 @@ pub(super) fn input_gradient_kernel<T: Float, A: Float, L: Size, R: Size>(
                 group * block_k,
                 step * depth,
                 group * block_k + block_k,
-                terms,
+                block_depth,
                 false,
                 width,
                 depth,

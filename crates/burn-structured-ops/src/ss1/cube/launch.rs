@@ -3,16 +3,13 @@
 
 use super::kernel::{fold_kernel, input_gradient_kernel};
 use super::strategy::{self, GradientTile};
-use crate::cube::{Limits, accumulator, address_type, empty_like};
-use crate::gemm::fold::{FoldSizesLaunch, RotationKind};
-use crate::gemm::{Gemm, Loading, Operand, StridesLaunch, Tile};
+use crate::cube::gemm::fold::{FoldSizesLaunch, RotationKind};
+use crate::cube::gemm::{Gemm, Loading, Operand, StridesLaunch, Tile};
+use crate::cube::{Limits, accumulator, address_type, empty_like, grid_of_cubes, grid_of_units, kernel_dtypes};
 use crate::ss1::{Fold, Rotations};
 use burn::backend::TensorMetadata;
-use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Shape;
-use burn_cubecl::cubecl;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 /// `[rows, w]` for `x [rows, n]`, or with `inverse` `[rows, n]` for `x [rows, w]`.
 pub(super) fn fold_rows(x: CubeTensor, fold: Fold, output_block: usize, inverse: bool) -> CubeTensor {
@@ -20,10 +17,9 @@ pub(super) fn fold_rows(x: CubeTensor, fold: Fold, output_block: usize, inverse:
     let width = if inverse { fold.d_input } else { fold.width() };
     let out = empty_like(&x, Shape::new([rows, width]), x.dtype);
     let units = rows * width;
-    let cube_dim = CubeDim::new(&out.client, units);
-    let cube_count = calculate_cube_count_elemwise(&out.client, units, cube_dim);
+    let (cube_count, cube_dim) = grid_of_units(&out.client, units);
     let address = address_type([&x, &out]);
-    let dtypes = [x.dtype, accumulator(x.dtype)].map(dtype_to_storage_type);
+    let dtypes = kernel_dtypes(x.dtype);
     let (row_stride, col_stride) = (x.meta.strides()[0], x.meta.strides()[1]);
     // SAFETY: every unit below `units` writes its own element of `out`, which is contiguous, and reads `x` at the strides
     // of its own layout, at a row below `rows` and a column that the fold keeps below its `d_input` or width.
@@ -98,16 +94,16 @@ fn stored_input_gradient(dy: CubeTensor, z: CubeTensor, fold: Fold, tile: Gradie
         rhs: Loading::of(&z, block_rows * z_col, (&[1], z_row), (rows_in_vectors, z_col)),
     };
     let cubes = fold.groups() * tokens.div_ceil(tile.height());
-    let cube_dim = CubeDim::new_1d(tile.units() as u32);
     let client = dx.client.clone();
+    let (cube_count, cube_dim) = grid_of_cubes(&client, cubes, tile.units());
     let address = address_type([&dy, &z, &dx]);
-    let dtypes = [dy.dtype, accumulator(dy.dtype)].map(dtype_to_storage_type);
+    let dtypes = kernel_dtypes(dy.dtype);
     // SAFETY: a unit reads `dy` and `z` at the strides of their own layouts, at tokens, stored weights and output rows below
     // their numbers, and writes `dx`, which is contiguous, at a token below `tokens` and a feature below `d_input`.
     unsafe {
         input_gradient_kernel::launch_unchecked(
             &client,
-            calculate_cube_count_elemwise(&client, cubes * tile.units(), cube_dim),
+            cube_count,
             cube_dim,
             address,
             tile.lhs.vector,
@@ -182,7 +178,8 @@ fn kind(fold: Fold) -> RotationKind {
 
 fn sizes(fold: Fold) -> FoldSizesLaunch {
     let key = match fold.rotations {
-        Rotations::Arithmetic { step } => step,
+        // Reduced, so that no multiple of it overflows an index; see `Fold::rotation`.
+        Rotations::Arithmetic { step } => (step as usize % fold.block_k) as u32,
         Rotations::Drawn { seed, .. } => seed,
     };
     FoldSizesLaunch::new(fold.d_input, fold.reduction, fold.block_k, fold.block_n, key)

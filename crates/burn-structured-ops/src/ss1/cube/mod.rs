@@ -9,13 +9,15 @@ mod kernel;
 mod launch;
 mod strategy;
 
-use super::{Fold, Ss1Backend, Ss1Strategy, reference};
+use super::{Fold, Ss1Backend, Ss1Strategy, reference, shapes};
+use crate::operands::check;
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 use burn_cubecl::CubeBackend;
 
 impl Ss1Backend for CubeBackend {
     fn ss1_fold(x: FloatTensor<Self>, fold: Fold, output_block: usize) -> FloatTensor<Self> {
+        check(|shapes| shapes::folded(shapes, fold), [&x]);
         if x.shape().num_elements() == 0 {
             return reference::fold::<Self>(x, fold, output_block);
         }
@@ -23,6 +25,7 @@ impl Ss1Backend for CubeBackend {
     }
 
     fn ss1_unfold(a: FloatTensor<Self>, fold: Fold, output_block: usize) -> FloatTensor<Self> {
+        check(|shapes| shapes::unfolded(shapes, fold), [&a]);
         if a.shape().num_elements() == 0 {
             return reference::unfold::<Self>(a, fold, output_block);
         }
@@ -30,6 +33,7 @@ impl Ss1Backend for CubeBackend {
     }
 
     fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
+        check(|shapes| shapes::product(shapes, fold), [&x, &z]);
         if strategy == Ss1Strategy::Reference || x.shape().num_elements() == 0 || z.shape().num_elements() == 0 {
             return reference::product::<Self>(x, z, fold);
         }
@@ -42,6 +46,7 @@ impl Ss1Backend for CubeBackend {
         fold: Fold,
         strategy: Ss1Strategy,
     ) -> FloatTensor<Self> {
+        check(|shapes| shapes::input_gradient(shapes, fold), [&dy, &z]);
         if strategy == Ss1Strategy::Reference || dy.shape().num_elements() == 0 || z.shape().num_elements() == 0 {
             return reference::input_gradient::<Self>(dy, z, fold);
         }
@@ -54,6 +59,7 @@ impl Ss1Backend for CubeBackend {
         fold: Fold,
         strategy: Ss1Strategy,
     ) -> FloatTensor<Self> {
+        check(|shapes| shapes::weight_gradient(shapes, fold), [&x, &dy]);
         if strategy == Ss1Strategy::Reference || x.shape().num_elements() == 0 || dy.shape().num_elements() == 0 {
             return reference::weight_gradient::<Self>(x, dy, fold);
         }

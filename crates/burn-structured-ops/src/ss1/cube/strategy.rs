@@ -1,11 +1,11 @@
 //! Whether the gradient of the input can be computed from the stored weights.
 //!
-//! What is rejected, and why:
+//! It cannot for:
 //!
 //! - blocks of more than [`UNITS`] · [`MAX_COLS`] features: all of a group's stored weights have to be in one tile, since a
 //!   rotation may bring any of them to any feature;
 //! - groups of so many blocks that a unit's share of their gradients exceeds its registers;
-//! - processors that pose as GPUs: there, barriers cost more than the arithmetic they save.
+//! - CPUs, where barriers cost more than the arithmetic they save.
 
 use crate::cube::{Limits, fits_registers};
 use crate::ss1::Fold;
@@ -17,10 +17,10 @@ const UNITS: usize = 16;
 const ROWS: [usize; 3] = [4, 2, 1];
 /// Stored weights of a unit at most.
 const MAX_COLS: usize = 4;
-/// Terms of the product that are in shared memory at a time.
+/// Depth of a step through shared memory.
 pub(super) const GRADIENT_DEPTH: usize = 16;
 
-/// How a cube of `units × units` is cut, each unit with `rows × cols` elements of a sketch's gradient.
+/// A cube of `units × units`, each unit with `rows × cols` elements of a sketch's gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GradientTile {
     pub(super) units: usize,
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_fit_a_cube_have_a_tile() {
+    fn gradient_tile_fits_the_group() {
         let tile = |reduction, block_k| gradient_tile(fold(reduction, block_k), DType::F32, DEVICE);
         assert_eq!(tile(4, 16), Some(GradientTile { units: 16, rows: 4, cols: 1 }));
         assert_eq!(tile(8, 64), Some(GradientTile { units: 16, rows: 2, cols: 4 }));
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_without_the_means_have_none() {
+    fn gradient_tile_needs_units_and_shared_memory() {
         let tile = |limits| gradient_tile(fold(4, 64), DType::F32, limits);
         assert!(tile(DEVICE).is_some());
         assert_eq!(tile(Limits { units: 128, ..DEVICE }), None);

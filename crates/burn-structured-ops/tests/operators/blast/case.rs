@@ -1,6 +1,6 @@
 //! One product to compute: sizes and random operands, in f64.
 
-use crate::subjects::{Scope, StructuredBackend, Subject};
+use crate::backends::{Scope, StructuredBackend, TestBackend};
 use burn::tensor::DType;
 
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +110,7 @@ fn quantise(value: f64, dtype: DType) -> f64 {
     if value == 0.0 || !scale.is_finite() { 0.0 } else { (value * scale).round() / scale }
 }
 
-impl<B: StructuredBackend> Subject<B> {
+impl<B: StructuredBackend> TestBackend<B> {
     /// The BLAST shapes to try, each with a number to seed its operands with.
     pub fn shapes(&self) -> impl Iterator<Item = (u64, Sizes)> {
         let chosen: &[u64] = match self.scope {

@@ -1,9 +1,9 @@
 //! Reference tensors from files: the crate's own, or those of the folder named by `BURN_STRUCTURED_FIXTURES`.
 
 use super::case::{Case, Sizes};
-use super::oracle::{Oracle, Values, check};
+use super::reference::{Reference, Values, check};
 use super::run::{Outcome, Tracked, forward_backward};
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
+use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend};
 use crate::tensors::{Layout, ReferenceFile, reference_files};
 use burn::tensor::DType;
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
@@ -13,7 +13,7 @@ use burn_structured_ops::blast::BlastCandidate;
 struct Fixture {
     name: String,
     case: Case,
-    oracle: Oracle,
+    reference: Reference,
 }
 
 fn read_fixture(file: &ReferenceFile) -> Fixture {
@@ -30,7 +30,7 @@ fn read_fixture(file: &ReferenceFile) -> Fixture {
         bias: values("bias"),
         g: values("g"),
     };
-    let magnitudes = Oracle::of(&case).magnitudes;
+    let magnitudes = Reference::of(&case).magnitudes;
     let expected = Values {
         y: values("y"),
         dx: values("dx"),
@@ -39,22 +39,22 @@ fn read_fixture(file: &ReferenceFile) -> Fixture {
         dv: values("dv"),
         dbias: values("dbias"),
     };
-    Fixture { name: file.name.clone(), case, oracle: Oracle { values: expected, magnitudes } }
+    Fixture { name: file.name.clone(), case, reference: Reference { values: expected, magnitudes } }
 }
 
 struct EveryFixture(Vec<Fixture>);
 
-impl Promise for EveryFixture {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        let (name, device) = (&subject.name, &subject.device);
+impl BackendTest for EveryFixture {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        let (name, device) = (&backend.name, &backend.device);
         let precise = |dtype: DType| [DType::F64, DType::F32].contains(&dtype);
-        let products: Vec<_> = subject.products().into_iter().filter(|(dtype, _)| precise(*dtype)).collect();
+        let products: Vec<_> = backend.products().into_iter().filter(|(dtype, _)| precise(*dtype)).collect();
         for fixture in &self.0 {
             for (dtype, strategies) in &products {
-                let fused = subject.scope == Scope::Fused;
+                let fused = backend.scope == Scope::Fused;
                 for layout in [Layout::Contiguous, Layout::Permuted].into_iter().take(if fused { 1 } else { 2 }) {
                     // Plain Burn in f64 needs more shared memory than some devices have.
-                    let more: &[BlastStrategy] = match (subject.scope, *dtype, layout) {
+                    let more: &[BlastStrategy] = match (backend.scope, *dtype, layout) {
                         _ if !strategies.contains(&BlastStrategy::Auto) => &[],
                         (Scope::Kernels, DType::F32, Layout::Contiguous) => {
                             &[BlastStrategy::Reference, BlastStrategy::Candidate(BlastCandidate::TiledGemm)]
@@ -72,7 +72,7 @@ impl Promise for EveryFixture {
                             device,
                         );
                         match dtype {
-                            DType::F64 => assert_equal(&what, &outcome, &fixture.oracle.values),
+                            DType::F64 => assert_equal(&what, &outcome, &fixture.reference.values),
                             // The operands are rounded to f32 as well: four more roundings a term.
                             _ => check_rounded(&what, fixture, &outcome),
                         }
@@ -84,7 +84,7 @@ impl Promise for EveryFixture {
 }
 
 fn assert_equal(what: &str, outcome: &Outcome, expected: &Values) {
-    let gradient = |gradient: &Option<Vec<f64>>| gradient.clone().expect("all gradients were asked for");
+    let gradient = |gradient: &Option<Vec<f64>>| gradient.clone().expect("all operands are tracked");
     for (name, actual, expected) in [
         ("y", outcome.y.clone(), &expected.y),
         ("dx", gradient(&outcome.dx), &expected.dx),
@@ -107,7 +107,7 @@ fn check_rounded(what: &str, fixture: &Fixture, outcome: &Outcome) {
     sizes.q += extra;
     sizes.p += extra;
     sizes.tokens += extra;
-    check(what, DType::F32, sizes, outcome, &fixture.oracle);
+    check(what, DType::F32, sizes, outcome, &fixture.reference);
 }
 
 #[test]

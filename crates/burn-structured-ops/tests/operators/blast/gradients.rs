@@ -1,9 +1,9 @@
-//! Gradients: against finite differences, and no more of them than asked for.
+//! Gradients: against finite differences, and only those that are tracked.
 
 use super::case::{Case, Sizes};
-use super::oracle::{Oracle, check};
+use super::reference::{Reference, check};
 use super::run::{Tracked, forward_backward};
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
+use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend};
 use crate::tensors::Layout;
 use burn::tensor::DType;
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
@@ -11,22 +11,22 @@ use burn_structured_ops::BlastStrategy;
 
 const SIZES: Sizes = Sizes { tokens: 5, b1: 3, b2: 2, p: 2, q: 3, r: 4 };
 
-struct OnlyAskedFor;
+struct OnlyTracked;
 
-impl Promise for OnlyAskedFor {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        let (name, device) = (&subject.name, &subject.device);
-        let products = subject.products();
+impl BackendTest for OnlyTracked {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        let (name, device) = (&backend.name, &backend.device);
+        let products = backend.products();
         let Some((_, strategies)) = products.iter().find(|(dtype, _)| *dtype == DType::F32) else {
             return;
         };
         let mut case = Case::random(SIZES, 3, DType::F32);
         let bias = case.bias.clone();
         // What is saved and retrieved is decided before a backend is reached: elsewhere a few combinations will do.
-        let every = if subject.scope == Scope::Native { 1 } else { 13 };
+        let every = if backend.scope == Scope::Native { 1 } else { 13 };
         for tracked in Tracked::combinations().step_by(every) {
             case.bias = if tracked.bias.is_none() { vec![0.0; SIZES.m()] } else { bias.clone() };
-            let oracle = Oracle::of(&case);
+            let reference = Reference::of(&case);
             for strategy in strategies {
                 let what = format!("{name}, {strategy:?}, {tracked:?}");
                 let outcome = forward_backward::<B, NoCheckpointing>(
@@ -37,37 +37,37 @@ impl Promise for OnlyAskedFor {
                     tracked,
                     device,
                 );
-                check(&what, DType::F32, SIZES, &outcome, &oracle);
+                check(&what, DType::F32, SIZES, &outcome, &reference);
                 let present = [&outcome.dx, &outcome.du, &outcome.ds, &outcome.dv, &outcome.dbias]
                     .map(|gradient| gradient.is_some());
-                let asked = [tracked.x, tracked.u, tracked.s, tracked.v, tracked.bias == Some(true)];
-                assert_eq!(present, asked, "{what}");
+                let expected = [tracked.x, tracked.u, tracked.s, tracked.v, tracked.bias == Some(true)];
+                assert_eq!(present, expected, "{what}");
             }
         }
     }
 }
 
 #[test]
-fn exactly_the_gradients_asked_for_are_computed() {
-    every_backend(&OnlyAskedFor);
+fn only_tracked_gradients_are_computed() {
+    every_backend(&OnlyTracked);
 }
 
 struct FiniteDifferences;
 
-impl Promise for FiniteDifferences {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        if subject.scope != Scope::Native {
-            return; // hundreds of products in f64; the oracle covers the devices
+impl BackendTest for FiniteDifferences {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        if backend.scope != Scope::Native {
+            return; // hundreds of products in f64; the reference covers the devices
         }
         for strategy in [BlastStrategy::Auto, BlastStrategy::Staged, BlastStrategy::Fused] {
-            self.check_strategy(subject, strategy);
+            self.check_strategy(backend, strategy);
         }
     }
 }
 
 impl FiniteDifferences {
-    fn check_strategy<B: StructuredBackend>(&self, subject: &Subject<B>, strategy: BlastStrategy) {
-        let (name, device) = (&subject.name, &subject.device);
+    fn check_strategy<B: StructuredBackend>(&self, backend: &TestBackend<B>, strategy: BlastStrategy) {
+        let (name, device) = (&backend.name, &backend.device);
         let case = Case::random(SIZES, 11, DType::F64);
         let none = Tracked { x: false, u: false, s: false, v: false, bias: Some(false) };
         let loss = |case: &Case| -> f64 {
@@ -94,7 +94,7 @@ impl FiniteDifferences {
         // The loss is linear in each operand, so a central difference is exact up to rounding for any step.
         let step = 0.5;
         for (operand, values, gradient) in operands {
-            let gradient = gradient.as_ref().expect("all gradients were asked for");
+            let gradient = gradient.as_ref().expect("all operands are tracked");
             for (index, gradient) in gradient.iter().enumerate() {
                 let shifted = |by: f64| {
                     let mut case = case.clone();
@@ -112,6 +112,6 @@ impl FiniteDifferences {
 }
 
 #[test]
-fn gradients_are_finite_differences() {
+fn gradients_match_finite_differences() {
     every_backend(&FiniteDifferences);
 }

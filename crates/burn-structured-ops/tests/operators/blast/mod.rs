@@ -5,7 +5,7 @@ mod fixtures;
 mod gradients;
 mod inference;
 mod operands;
-mod oracle;
+mod reference;
 mod run;
 mod special_cases;
 mod stages;

@@ -10,7 +10,7 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_structured_ops::blast::BlastBackend;
 use burn_structured_ops::{Bias, BlastStrategy};
 
-/// Which gradients are asked for.
+/// Which operands are tracked.
 #[derive(Clone, Copy, Debug)]
 pub struct Tracked {
     pub x: bool,
@@ -34,7 +34,7 @@ impl Tracked {
     }
 }
 
-/// What a run produced; a gradient that was not asked for is `None`.
+/// What a run produced; an untracked gradient is `None`.
 #[derive(Debug)]
 pub struct Outcome {
     pub y: Vec<f64>,

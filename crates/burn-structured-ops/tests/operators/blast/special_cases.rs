@@ -1,7 +1,7 @@
 //! Matrices that BLAST contains exactly (paper §2), each built as factors and compared with its own definition.
 
 use super::case::{Case, Sizes};
-use super::oracle::dense;
+use super::reference::dense;
 use burn::tensor::DType;
 
 const TOLERANCE: f64 = 1e-13;

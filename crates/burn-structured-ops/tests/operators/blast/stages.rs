@@ -1,8 +1,8 @@
 //! The coupling and its gradient alone: our kernels without the matmuls around them.
 
 use super::case::{Case, Sizes};
+use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend};
 use crate::rounding::assert_close;
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
 use crate::tensors::{Layout, place, read};
 use burn::tensor::DType;
 
@@ -19,10 +19,10 @@ fn coupled(z: &[f64], s: &[f64], sizes: Sizes) -> (Vec<f64>, Vec<f64>) {
 
 struct Couplings;
 
-impl Promise for Couplings {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        for dtype in subject.dtypes() {
-            for (seed, sizes) in subject.shapes() {
+impl BackendTest for Couplings {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        for dtype in backend.dtypes() {
+            for (seed, sizes) in backend.shapes() {
                 let Sizes { tokens, b1, b2, r, .. } = sizes;
                 // Operands of the right number: `z` and `dt` stand in for projections.
                 let draw = |blocks: usize, salt| {
@@ -32,12 +32,12 @@ impl Promise for Couplings {
                 let (z, t_grad) = (draw(b2, 100), draw(b1, 200));
                 let s = Case::random(sizes, seed + 300, dtype).s;
                 let upload = |values: &[f64], shape: [usize; 3]| {
-                    place::<B>(values, &shape, dtype, Layout::Contiguous, &subject.device)
+                    place::<B>(values, &shape, dtype, Layout::Contiguous, &backend.device)
                 };
                 let at =
                     |values: &[f64], block: usize, token: usize, k: usize| values[(block * tokens + token) * r + k];
                 let coupling = |i: usize, j: usize, k: usize| s[(i * b2 + j) * r + k];
-                let what = format!("{}, {dtype:?}, {sizes:?}", subject.name);
+                let what = format!("{}, {dtype:?}, {sizes:?}", backend.name);
 
                 let t = B::blast_couple(upload(&z, [b2, tokens, r]), upload(&s, [b1, b2, r]));
                 let (expected, magnitude) = coupled(&z, &s, sizes);
@@ -92,7 +92,7 @@ impl Promise for Couplings {
 }
 
 #[test]
-fn couplings_and_their_gradients_agree_with_the_oracle() {
+fn couplings_match_the_reference() {
     every_backend(&Couplings);
 }
 
@@ -101,9 +101,9 @@ const MANY_TOKENS: [[usize; 4]; 2] = [[1301, 17, 2, 24], [4099, 16, 3, 64]];
 
 struct ManyTokens;
 
-impl Promise for ManyTokens {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        if subject.scope == Scope::Fused {
+impl BackendTest for ManyTokens {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        if backend.scope == Scope::Fused {
             return;
         }
         for [tokens, b1, b2, r] in MANY_TOKENS {
@@ -111,11 +111,11 @@ impl Promise for ManyTokens {
             let z = Case::random(Sizes { tokens: 1, b1: b2, b2: 1, p: tokens, ..sizes }, 1, DType::F32).u;
             let s = Case::random(Sizes { tokens: 1, ..sizes }, 2, DType::F32).s;
             let of = |values: &[f64], shape: [usize; 3]| {
-                place::<B>(values, &shape, DType::F32, Layout::Contiguous, &subject.device)
+                place::<B>(values, &shape, DType::F32, Layout::Contiguous, &backend.device)
             };
             let t = B::blast_couple(of(&z, [b2, tokens, r]), of(&s, [b1, b2, r]));
             let (expected, magnitude) = coupled(&z, &s, sizes);
-            let what = format!("{}, {sizes:?}: t", subject.name);
+            let what = format!("{}, {sizes:?}: t", backend.name);
             assert_close(&what, DType::F32, b2, &read::<B>(t), &expected, &magnitude);
         }
     }

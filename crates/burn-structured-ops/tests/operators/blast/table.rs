@@ -1,35 +1,35 @@
-//! Shapes × dtypes × layouts × strategies: output and all gradients within rounding of the oracle.
+//! Shapes × dtypes × layouts × strategies: output and all gradients within rounding of the reference.
 
 use super::case::Case;
-use super::oracle::{Oracle, check};
+use super::reference::{Reference, check};
 use super::run::{Tracked, forward_backward};
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
+use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend};
 use crate::tensors::Layout;
 use burn::tensor::DType;
 use burn_autodiff::checkpoint::strategy::{BalancedCheckpointing, NoCheckpointing};
 
 struct EveryShape;
 
-impl Promise for EveryShape {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        for (dtype, strategies) in subject.products() {
-            for (seed, sizes) in subject.product_shapes() {
-                if subject.scope != Scope::Native && dtype != DType::F32 && seed != 1 {
+impl BackendTest for EveryShape {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        for (dtype, strategies) in backend.products() {
+            for (seed, sizes) in backend.product_shapes() {
+                if backend.scope != Scope::Native && dtype != DType::F32 && seed != 1 {
                     continue;
                 }
                 let case = Case::random(sizes, seed, dtype);
-                let oracle = Oracle::of(&case);
+                let reference = Reference::of(&case);
                 for strategy in &strategies {
-                    let what = format!("{}, {dtype:?}, {strategy:?}, {sizes:?}", subject.name);
+                    let what = format!("{}, {dtype:?}, {strategy:?}, {sizes:?}", backend.name);
                     let outcome = forward_backward::<B, NoCheckpointing>(
                         &case,
                         dtype,
                         Layout::Contiguous,
                         *strategy,
                         Tracked::ALL,
-                        &subject.device,
+                        &backend.device,
                     );
-                    check(&what, dtype, sizes, &outcome, &oracle);
+                    check(&what, dtype, sizes, &outcome, &reference);
                     assert!(outcome.dx.is_some() && outcome.dbias.is_some(), "{what}: gradients");
                 }
             }
@@ -38,20 +38,20 @@ impl Promise for EveryShape {
 }
 
 #[test]
-fn every_shape_dtype_and_strategy_agrees_with_the_oracle() {
+fn every_shape_matches_the_reference() {
     every_backend(&EveryShape);
 }
 
 struct EveryLayout;
 
-impl Promise for EveryLayout {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        let native = subject.scope == Scope::Native;
-        let products = subject.products().into_iter().filter(|(dtype, _)| native || *dtype == DType::F32);
+impl BackendTest for EveryLayout {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        let native = backend.scope == Scope::Native;
+        let products = backend.products().into_iter().filter(|(dtype, _)| native || *dtype == DType::F32);
         for (dtype, strategies) in products {
             // Layouts matter to the operands' way into the stages, not to the stages.
             for (seed, sizes) in
-                subject.product_shapes().filter(|(seed, _)| native || *seed == Subject::<B>::USUAL_SHAPE)
+                backend.product_shapes().filter(|(seed, _)| native || *seed == TestBackend::<B>::USUAL_SHAPE)
             {
                 for layout in [Layout::Permuted, Layout::Sliced, Layout::Broadcast] {
                     let mut case = Case::random(sizes, seed, dtype);
@@ -61,18 +61,18 @@ impl Promise for EveryLayout {
                         // The gradient of the one token behind all is Burn's sum over the expansion, not ours.
                         tracked.x = false;
                     }
-                    let oracle = Oracle::of(&case);
+                    let reference = Reference::of(&case);
                     for strategy in &strategies {
-                        let what = format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {sizes:?}", subject.name);
+                        let what = format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {sizes:?}", backend.name);
                         let outcome = forward_backward::<B, BalancedCheckpointing>(
                             &case,
                             dtype,
                             layout,
                             *strategy,
                             tracked,
-                            &subject.device,
+                            &backend.device,
                         );
-                        check(&what, dtype, sizes, &outcome, &oracle);
+                        check(&what, dtype, sizes, &outcome, &reference);
                     }
                 }
             }
@@ -81,6 +81,6 @@ impl Promise for EveryLayout {
 }
 
 #[test]
-fn permuted_sliced_and_broadcast_operands_agree_with_the_oracle() {
+fn strided_operands_match_the_reference() {
     every_backend(&EveryLayout);
 }

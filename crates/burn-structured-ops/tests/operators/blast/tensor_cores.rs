@@ -1,9 +1,11 @@
 //! Products on tensor cores, where a device has some that kernels can feed: every tile, more blocks than one takes, every layout.
 
 use super::case::{Case, Sizes};
-use super::oracle::{Oracle, check};
+use super::reference::{Reference, check};
 use super::run::{Tracked, forward_backward};
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend, public_devices, public_dtypes};
+use crate::backends::{
+    BackendTest, Scope, StructuredBackend, TestBackend, every_backend, public_devices, public_dtypes,
+};
 use crate::tensors::Layout;
 use burn::tensor::{DType, Tensor};
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
@@ -27,12 +29,12 @@ const SIZES: [[usize; 6]; 9] = [
 
 struct TensorCores;
 
-impl Promise for TensorCores {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        for dtype in subject.dtypes().into_iter().filter(|dtype| has_tensor_cores(*dtype)) {
+impl BackendTest for TensorCores {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        for dtype in backend.dtypes().into_iter().filter(|dtype| has_tensor_cores(*dtype)) {
             for sizes in SIZES.into_iter().map(Sizes::from) {
                 for layout in [Layout::Contiguous, Layout::Permuted, Layout::Sliced, Layout::Broadcast] {
-                    if subject.scope == Scope::Fused && (layout != Layout::Contiguous || sizes.tokens > 33) {
+                    if backend.scope == Scope::Fused && (layout != Layout::Contiguous || sizes.tokens > 33) {
                         continue;
                     }
                     let mut case = Case::random(sizes, 7, dtype);
@@ -48,10 +50,10 @@ impl Promise for TensorCores {
                         layout,
                         strategy,
                         tracked,
-                        &subject.device,
+                        &backend.device,
                     );
-                    let what = format!("{}, {dtype:?}, {layout:?}, {sizes:?}", subject.name);
-                    check(&what, dtype, sizes, &outcome, &Oracle::of(&case));
+                    let what = format!("{}, {dtype:?}, {layout:?}, {sizes:?}", backend.name);
+                    check(&what, dtype, sizes, &outcome, &Reference::of(&case));
                 }
             }
         }
@@ -77,6 +79,6 @@ fn has_tensor_cores(dtype: DType) -> bool {
 }
 
 #[test]
-fn tensor_cores_agree_with_the_oracle() {
+fn tensor_cores_match_the_reference() {
     every_backend(&TensorCores);
 }

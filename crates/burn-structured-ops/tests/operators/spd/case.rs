@@ -1,7 +1,7 @@
 //! Batches of systems with a known condition number, and the bounds on their solutions.
 
+use crate::backends::{Scope, StructuredBackend, TestBackend};
 use crate::rounding::Tolerance;
-use crate::subjects::{Scope, StructuredBackend, Subject};
 use crate::tensors::draw;
 use burn::tensor::{DType, TensorData};
 use burn_structured_ops::spd::SpdStrategy;
@@ -144,10 +144,10 @@ fn norm(values: &[f64]) -> f64 {
     values.iter().map(|value| value * value).sum::<f64>().sqrt()
 }
 
-/// The paths to try on a backend: all of them, or where each takes long the one that does without Burn's matmul, which
+/// The strategies to try on a backend: all of them, or where each takes long the one that does without Burn's matmul, which
 /// only gradients differ in.
-pub fn strategies<B: StructuredBackend>(subject: &Subject<B>) -> Vec<SpdStrategy> {
-    match subject.scope {
+pub fn strategies<B: StructuredBackend>(backend: &TestBackend<B>) -> Vec<SpdStrategy> {
+    match backend.scope {
         Scope::Native => vec![SpdStrategy::Auto, SpdStrategy::Reference, SpdStrategy::TiledGemm],
         Scope::Kernels | Scope::Fused => vec![SpdStrategy::TiledGemm],
     }

@@ -1,6 +1,6 @@
 //! Singular systems.
 
-use crate::subjects::{public_devices, public_dtypes};
+use crate::backends::{public_devices, public_dtypes};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_structured_ops::spd::{SpdError, spd_solve, spd_solve_damped, try_spd_solve};
 

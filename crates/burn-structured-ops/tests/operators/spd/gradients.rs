@@ -22,7 +22,7 @@ fn values(tensor: Tensor<3>) -> Vec<f64> {
 }
 
 #[test]
-fn gradients_are_those_of_finite_differences() {
+fn gradients_match_finite_differences() {
     let [batch, n, k] = SIZES;
     let mut case = Case::new(SIZES, DType::F64);
     // The whole matrices: their symmetric changes are what the gradient is about.
@@ -69,7 +69,7 @@ fn gradients_are_those_of_finite_differences() {
 }
 
 #[test]
-fn only_the_gradients_asked_for_are_computed() {
+fn only_tracked_gradients_are_computed() {
     let [batch, n, k] = SIZES;
     let case = Case::new(SIZES, DType::F64);
     let device = Device::flex().autodiff();

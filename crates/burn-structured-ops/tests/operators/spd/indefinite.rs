@@ -1,7 +1,7 @@
 //! Matrices that are not positive definite, and operands that do not fit.
 
 use super::case::{Case, strategies};
-use crate::subjects::{Promise, StructuredBackend, Subject, every_backend, public_devices};
+use crate::backends::{BackendTest, StructuredBackend, TestBackend, every_backend, public_devices};
 use crate::tensors::{Layout, place, read};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_structured_ops::spd::{SpdError, spd_solve, try_spd_solve};
@@ -28,16 +28,16 @@ fn spoilt() -> Vec<(Case, usize)> {
 
 struct NaNOfOneMatrix;
 
-impl Promise for NaNOfOneMatrix {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        for strategy in strategies(subject) {
+impl BackendTest for NaNOfOneMatrix {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        for strategy in strategies(backend) {
             for (mut case, spoilt) in spoilt() {
                 let [batch, n, k] = SIZES;
-                let a = place::<B>(&case.a, &[batch, n, n], DType::F32, Layout::Contiguous, &subject.device);
-                let b = place::<B>(&case.b, &[batch, n, k], DType::F32, Layout::Contiguous, &subject.device);
+                let a = place::<B>(&case.a, &[batch, n, n], DType::F32, Layout::Contiguous, &backend.device);
+                let b = place::<B>(&case.b, &[batch, n, k], DType::F32, Layout::Contiguous, &backend.device);
                 let factor = B::spd_factor(a.clone(), strategy);
                 let mut x = read::<B>(B::spd_solve(a, factor, b, strategy));
-                let what = format!("{}, {strategy:?}", subject.name);
+                let what = format!("{}, {strategy:?}", backend.name);
                 let of_spoilt = spoilt * n * k..(spoilt + 1) * n * k;
                 assert!(x[of_spoilt.clone()].iter().all(|value| value.is_nan()), "{what}: {:?}", &x[of_spoilt.clone()]);
                 x.drain(of_spoilt.clone());
@@ -51,12 +51,12 @@ impl Promise for NaNOfOneMatrix {
 }
 
 #[test]
-fn a_matrix_that_is_not_positive_definite_makes_its_own_solution_nan() {
+fn indefinite_matrices_have_nan_solutions() {
     every_backend(&NaNOfOneMatrix);
 }
 
 #[test]
-fn the_checked_solution_names_the_matrices_that_are_not_positive_definite() {
+fn try_spd_solve_names_indefinite_matrices() {
     for device in public_devices() {
         let a = Tensor::<3>::from_data([[[4.0]], [[-1.0]], [[1.0]], [[f32::NAN]]], (&device, DType::F32));
         let b = Tensor::<3>::ones([4, 1, 2], (&device, DType::F32));
@@ -72,7 +72,7 @@ fn the_checked_solution_names_the_matrices_that_are_not_positive_definite() {
 }
 
 #[test]
-fn an_empty_batch_or_matrix_has_an_empty_solution() {
+fn empty_systems_have_empty_solutions() {
     for device in public_devices() {
         for [batch, n, k] in [[0, 3, 2], [2, 0, 3], [2, 3, 0], [0, 0, 0]] {
             let options = (&device, DType::F32);
@@ -84,7 +84,7 @@ fn an_empty_batch_or_matrix_has_an_empty_solution() {
 }
 
 #[test]
-fn operands_that_do_not_fit_are_an_error() {
+fn unfit_operands_are_an_error() {
     let device = Device::flex();
     let zeros = |dims: [usize; 3]| Tensor::<3>::zeros(dims, (&device, DType::F32));
     for (a, b) in [([2, 3, 4], [2, 3, 1]), ([2, 3, 3], [2, 4, 1]), ([2, 3, 3], [3, 3, 1])] {
@@ -97,7 +97,7 @@ fn operands_that_do_not_fit_are_an_error() {
 
 #[test]
 #[should_panic(expected = "`a` must be [batch, n, n] and `b` [batch, n, k], got [2, 3, 3] and [2, 4, 1]")]
-fn operands_that_do_not_fit_are_a_panic() {
+fn unfit_operands_panic() {
     let device = Device::flex();
     spd_solve(Tensor::zeros([2, 3, 3], &device), Tensor::zeros([2, 4, 1], &device));
 }

@@ -4,4 +4,4 @@ mod case;
 mod damped;
 mod gradients;
 mod indefinite;
-mod oracle;
+mod solutions;

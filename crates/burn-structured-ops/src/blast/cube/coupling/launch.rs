@@ -4,25 +4,26 @@ use super::super::{by_rank, strategy};
 use super::kernel::{couple_kernel, coupling_backward_kernel, coupling_gradient_kernel};
 use super::tiles::{TILE_BLOCKS, TILE_TOKENS, couple_tiles_kernel};
 use crate::blast::reference;
-use crate::cube::{accumulator, address_type, empty_like, fits_registers, multiprocessors};
-use crate::gemm::tensor_core::{Multiply, PLANE, VECTOR, has_tensor_cores};
+use crate::cube::gemm::tensor_core::{MmaBackend, PLANE, VECTOR, has_tensor_cores};
+use crate::cube::{
+    accumulator, address_type, empty_like, fits_registers, grid_of_cubes, grid_of_units, kernel_dtypes, multiprocessors,
+};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, FloatDType, Shape};
+use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{CubeBackend, cubecl};
-use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
-/// `t_i = Σ_j s_ij ∘ z_j`, on tensor cores where these have enough to do; `s` may be transposed.
+/// `t_i = Σ_j s_ij ∘ z_j`, on tensor cores where there are enough blocks; `s` may be transposed.
 pub(in crate::blast::cube) fn couple(z: CubeTensor, s: CubeTensor) -> CubeTensor {
     let s = by_rank(s);
-    if in_tiles(&z, &s) { couple_tiles(z, s, PLANES, Multiply::Instruction) } else { couple_plainly(z, s) }
+    if in_tiles(&z, &s) { couple_tiles(z, s, PLANES, MmaBackend::Instruction) } else { couple_simt(z, s) }
 }
 
-/// [`couple`] in ordinary arithmetic.
-pub(in crate::blast::cube) fn couple_plainly(z: CubeTensor, s: CubeTensor) -> CubeTensor {
+/// [`couple`] without tensor cores.
+pub(in crate::blast::cube) fn couple_simt(z: CubeTensor, s: CubeTensor) -> CubeTensor {
     let [out_blocks, in_blocks, r] = s.shape().dims();
     let tokens = z.shape()[1];
     let t = empty_like(&z, Shape::new([out_blocks, tokens, r]), z.dtype);
@@ -44,10 +45,9 @@ pub(in crate::blast::cube) fn couple_plainly(z: CubeTensor, s: CubeTensor) -> Cu
     let at_once = strategy::tokens_at_once(tokens, groups * r / narrow, group * narrow, bytes);
     let vector = if at_once > 1 { narrow } else { vector(usize::MAX) };
     let units = tokens.div_ceil(at_once) * groups * r / vector;
-    let cube_dim = CubeDim::new(&z.client, units);
-    let cube_count = calculate_cube_count_elemwise(&z.client, units, cube_dim);
+    let (cube_count, cube_dim) = grid_of_units(&z.client, units);
     let address = address_type([&z, &s, &t]);
-    let dtypes = [z.dtype, accumulator(z.dtype)].map(dtype_to_storage_type);
+    let dtypes = kernel_dtypes(z.dtype);
     // SAFETY: every unit below `units` reads `z`, which is contiguous, at a block below `in_blocks`, a token below `tokens` and
     // a vector below the rank, `s` at the strides of its own layout below its sizes, and writes `t`, which is contiguous, at
     // a block below `out_blocks` within the same bounds; the vector size divides the rank and both strides.
@@ -90,11 +90,11 @@ fn in_tiles(z: &CubeTensor, s: &CubeTensor) -> bool {
 const MIN_TILED_BLOCKS: usize = 64;
 /// Planes of a cube: with vectors of 16 bytes, whole lines of memory.
 const PLANES: usize = 8;
-/// Cubes for each multiprocessor, so that it has some to turn to while others wait for memory.
+/// Cubes for each multiprocessor, to hide memory latency.
 const CUBES_EACH: usize = 4;
 
 /// [`couple`] on tensor cores, of operands that go [`in_tiles`].
-fn couple_tiles(z: CubeTensor, s: CubeTensor, planes: usize, multiply: Multiply) -> CubeTensor {
+fn couple_tiles(z: CubeTensor, s: CubeTensor, planes: usize, mma: MmaBackend) -> CubeTensor {
     let [out_blocks, in_blocks, r] = s.shape().dims();
     let tokens = z.shape()[1];
     let t = empty_like(&z, Shape::new([out_blocks, tokens, r]), z.dtype);
@@ -105,7 +105,7 @@ fn couple_tiles(z: CubeTensor, s: CubeTensor, planes: usize, multiply: Multiply)
     let all_tiles = tokens.div_ceil(TILE_TOKENS);
     let tiles = all_tiles.div_ceil((CUBES_EACH * multiprocessors(&client)).div_ceil(chunks));
     let cubes = chunks * all_tiles.div_ceil(tiles);
-    let cube_dim = CubeDim::new_1d((PLANE * planes) as u32);
+    let (cube_count, cube_dim) = grid_of_cubes(&client, cubes, PLANE * planes);
     let address = address_type([&z, &s, &t]);
     let dtype = dtype_to_storage_type(z.dtype);
     // SAFETY: a cube below `cubes` reads `z`, which is contiguous, at blocks below `in_blocks`, tokens below `tokens` and vectors
@@ -114,7 +114,7 @@ fn couple_tiles(z: CubeTensor, s: CubeTensor, planes: usize, multiply: Multiply)
     unsafe {
         couple_tiles_kernel::launch_unchecked(
             &client,
-            calculate_cube_count_elemwise(&client, cubes * PLANE * planes, cube_dim),
+            cube_count,
             cube_dim,
             address,
             VECTOR,
@@ -130,7 +130,7 @@ fn couple_tiles(z: CubeTensor, s: CubeTensor, planes: usize, multiply: Multiply)
             tiles,
             cubes,
             planes,
-            multiply,
+            mma,
             dtype,
         );
     }
@@ -156,8 +156,7 @@ pub(in crate::blast::cube) fn coupling_gradient(t_grad: CubeTensor, z: CubeTenso
     let partial = empty_like(&z, Shape::new([chunks, out_blocks, in_blocks, r]), accumulator);
 
     let units = chunks * per_chunk;
-    let cube_dim = CubeDim::new(&z.client, units);
-    let cube_count = calculate_cube_count_elemwise(&z.client, units, cube_dim);
+    let (cube_count, cube_dim) = grid_of_units(&z.client, units);
     let address = address_type([&t_grad, &z, &partial]);
     // SAFETY: every unit below `units` writes its own vector of `partial`, which has exactly `units` of them, and reads
     // `t_grad` and `z`, both contiguous, at a token below `tokens` of a block below their number of blocks.
@@ -177,7 +176,7 @@ pub(in crate::blast::cube) fn coupling_gradient(t_grad: CubeTensor, z: CubeTenso
             chunk,
             r / vector,
             units,
-            [dtype, accumulator].map(dtype_to_storage_type),
+            kernel_dtypes(dtype),
         );
     }
 
@@ -215,8 +214,7 @@ pub(in crate::blast::cube) fn coupling_backward(
     let partial = empty_like(&z, Shape::new([chunks, out_blocks, in_blocks, r]), accumulator);
 
     let units = chunks * groups * r / vector;
-    let cube_dim = CubeDim::new(&z.client, units);
-    let cube_count = calculate_cube_count_elemwise(&z.client, units, cube_dim);
+    let (cube_count, cube_dim) = grid_of_units(&z.client, units);
     let address = address_type([&t_grad, &z, &s, &z_grad, &partial]);
     // SAFETY: every unit below `units` reads `t_grad` and `z`, both contiguous, at a token below `tokens` of a block below
     // their number of blocks, and `s` at the strides of its own layout below its sizes; it writes the vectors of `z_grad`
@@ -243,7 +241,7 @@ pub(in crate::blast::cube) fn coupling_backward(
             units,
             out_blocks,
             group,
-            [dtype, accumulator].map(dtype_to_storage_type),
+            kernel_dtypes(dtype),
         );
     }
     (z_grad, summed(partial, dtype))
@@ -267,7 +265,7 @@ mod tests {
     use crate::cube::testing::{device, read, whole_numbers};
 
     #[test]
-    fn tiles_are_coupled_as_single_elements_are() {
+    fn couple_tiles_matches_couple_simt() {
         let device = device("cpu");
         // A full tile and a part of one, several tiles and vectors and the rest of them.
         for [out_blocks, in_blocks, tokens, r] in [[16, 16, 9, 24], [9, 11, 3, 8]] {
@@ -277,7 +275,7 @@ mod tests {
             );
             let expected = read(couple(z.clone(), s.clone()));
             assert_eq!(
-                read(couple_tiles(z, s, 2, Multiply::Emulated)),
+                read(couple_tiles(z, s, 2, MmaBackend::Emulated)),
                 expected,
                 "{out_blocks} × {in_blocks} blocks, {tokens} tokens, rank {r}"
             );

@@ -7,4 +7,4 @@ mod kernel;
 mod launch;
 mod tiles;
 
-pub(super) use launch::{couple, couple_plainly, coupling_backward, coupling_gradient};
+pub(super) use launch::{couple, couple_simt, coupling_backward, coupling_gradient};

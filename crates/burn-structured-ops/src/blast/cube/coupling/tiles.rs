@@ -4,7 +4,7 @@
 //! token. With sixteen blocks either way it has as many multiplications as the instructions that ordinary arithmetic can issue in
 //! the time that memory needs for `z` and `t`; as tiles of 16 × 16 by 16 × 8 tokens there are a tenth as many instructions.
 
-use crate::gemm::tensor_core::{Multiply, PLANE, TILE_COLS, TILE_ROWS, TILE_TERMS, VECTOR};
+use crate::cube::gemm::tensor_core::{MmaBackend, PLANE, TILE_COLS, TILE_K, TILE_ROWS, VECTOR};
 use cubecl::cmma::MmaDefinition;
 use cubecl::prelude::*;
 
@@ -12,14 +12,14 @@ use cubecl::prelude::*;
 pub(super) const TILE_BLOCKS: usize = TILE_ROWS;
 /// Tokens of a tile.
 pub(super) const TILE_TOKENS: usize = TILE_COLS;
-/// Elements of shared memory in which a plane has its two tiles, where there is no instruction for them.
-const SCRATCH: usize = (TILE_ROWS + TILE_COLS) * TILE_TERMS;
+/// Elements of shared memory for the two tiles of a plane, where the instruction is emulated.
+const SCRATCH: usize = (TILE_ROWS + TILE_COLS) * TILE_K;
 
 /// `t_i = Σ_j s_ij ∘ z_j` for at most [`TILE_BLOCKS`] blocks on either side.
 ///
 /// Each of `planes` (a power of two, at most eight) has a vector of the rank, for which it keeps all of `s` in registers while it goes through the tokens of its cube, a
 /// tile at a time. A unit loads the vector of four `z_j` of one token, of which element `k` is its share of the tile of `k`,
-/// and ends up with the vectors of two `t_i` of two tokens. These are laid out in shared memory, to be written in whole lines.
+/// and ends up with the vectors of two `t_i` of two tokens. These go through shared memory, to be written in whole lines.
 /// `rank` and `s_*_stride` are in vectors.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn couple_tiles_kernel<T: Float, N: Size>(
@@ -35,7 +35,7 @@ pub(super) fn couple_tiles_kernel<T: Float, N: Size>(
     tiles: usize,
     cubes: usize,
     #[comptime] planes: usize,
-    #[comptime] multiply: Multiply,
+    #[comptime] mma: MmaBackend,
     #[define(T)] _dtype: ElemType,
 ) {
     // The same for all units of a cube, which therefore all reach the barriers below or none.
@@ -80,10 +80,10 @@ pub(super) fn couple_tiles_kernel<T: Float, N: Size>(
         }
     }
 
-    let mut landing =
+    let mut epilogue_smem =
         Shared::<[Vector<T, N>]>::new_aligned_slice(comptime!(TILE_BLOCKS * TILE_TOKENS * planes), 128usize);
     let mut scratch =
-        Shared::<[T]>::new_slice(comptime!(if multiply == Multiply::Emulated { SCRATCH * planes } else { 1 }));
+        Shared::<[T]>::new_slice(comptime!(if mma == MmaBackend::Emulated { SCRATCH * planes } else { 1 }));
     let mut next = Array::<Vector<T, N>>::new(4usize);
     load_tile::<T, N>(z, &mut next, first_tile, row, pair, k, in_blocks, tokens, rank);
     for tile in first_tile..end_tile {
@@ -111,7 +111,7 @@ pub(super) fn couple_tiles_kernel<T: Float, N: Size>(
             let mut sums = Array::<Vector<f32, Const<2>>>::new(2usize);
             sums[0] = Vector::new(0.0f32);
             sums[1] = Vector::new(0.0f32);
-            multiply_tiles::<T>(&scales[element], &values, &mut sums, &mut scratch, multiply);
+            multiply_tiles::<T>(&scales[element], &values, &mut sums, &mut scratch, mma);
             #[unroll]
             for i in 0..4usize {
                 let value = T::cast_from(sums[comptime!(i / 2)].extract(comptime!(i % 2)));
@@ -123,19 +123,19 @@ pub(super) fn couple_tiles_kernel<T: Float, N: Size>(
         #[unroll]
         for i in 0..4usize {
             let block = row + comptime!(i / 2 * (TILE_BLOCKS / 2));
-            let place = block * TILE_TOKENS + pair + comptime!(i % 2);
-            landing[place * planes + (plane ^ turn(block, pair, planes))] = coupled[i];
+            let offset = block * TILE_TOKENS + pair + comptime!(i % 2);
+            epilogue_smem[offset * planes + (plane ^ swizzle(block, pair, planes))] = coupled[i];
         }
         sync_cube();
         #[unroll]
         for round in 0..comptime!(TILE_BLOCKS * TILE_TOKENS / PLANE) {
             let index = UNIT_POS as usize + comptime!(round * PLANE * planes);
-            let (place, vector) = (index / planes, index % planes);
-            let (block, token) = (place / TILE_TOKENS, place % TILE_TOKENS);
+            let (offset, vector) = (index / planes, index % planes);
+            let (block, token) = (offset / TILE_TOKENS, offset % TILE_TOKENS);
             let (all_token, all_vector) = (tile * TILE_TOKENS + token, chunk * planes + vector);
             if block < out_blocks && all_token < tokens && all_vector < rank {
                 t[(block * tokens + all_token) * rank + all_vector] =
-                    landing[place * planes + (vector ^ turn(block, token, planes))];
+                    epilogue_smem[offset * planes + (vector ^ swizzle(block, token, planes))];
             }
         }
         sync_cube();
@@ -144,8 +144,8 @@ pub(super) fn couple_tiles_kernel<T: Float, N: Size>(
 
 /// Adds the product of a left and a right tile to the sums of a plane, of which each unit has its share.
 ///
-/// With `g` a fourth of the unit's place in its plane and `p` twice the rest, a unit has of the left tile rows `g` and `g + 8`, by turns, at
-/// terms `p` and `p + 1`, then the same at terms eight further; of the right tile terms `p` and `p + 1`, then eight further, at
+/// With `g` a fourth of the unit's index in its plane and `p` twice the rest, a unit has of the left tile rows `g` and `g + 8`, by turns, at
+/// depths `p` and `p + 1`, then the same at depths eight further; of the right tile depths `p` and `p + 1`, then eight further, at
 /// column `g`; of the sums rows `g` and `g + 8` at columns `p` and `p + 1` (NVIDIA, *PTX ISA*, §9.7.14, `mma.m16n8k16`).
 #[cube]
 fn multiply_tiles<T: Float>(
@@ -153,27 +153,26 @@ fn multiply_tiles<T: Float>(
     rhs: &Array<Vector<T, Const<2>>>,
     sums: &mut Array<Vector<f32, Const<2>>>,
     scratch: &mut Shared<[T]>,
-    #[comptime] multiply: Multiply,
+    #[comptime] mma: MmaBackend,
 ) {
-    if comptime!(multiply == Multiply::Instruction) {
-        MmaDefinition::<T, T, f32>::new(TILE_ROWS, TILE_COLS, TILE_TERMS).execute_inplace(lhs, rhs, sums);
+    if comptime!(mma == MmaBackend::Instruction) {
+        MmaDefinition::<T, T, f32>::new(TILE_ROWS, TILE_COLS, TILE_K).execute_inplace(lhs, rhs, sums);
     } else {
         let lane = UNIT_POS as usize % PLANE;
         let (row, pair) = (lane / 4, lane % 4 * 2);
         let lhs_tile = UNIT_POS as usize / PLANE * SCRATCH;
-        let rhs_tile = lhs_tile + comptime!(TILE_ROWS * TILE_TERMS);
+        let rhs_tile = lhs_tile + comptime!(TILE_ROWS * TILE_K);
         #[unroll]
         for side in 0..2usize {
             #[unroll]
             for register in 0..4usize {
-                let place =
-                    (row + comptime!(register % 2 * 8)) * TILE_TERMS + pair + comptime!(register / 2 * 8 + side);
-                scratch[lhs_tile + place] = lhs[register].extract(side);
+                let offset = (row + comptime!(register % 2 * 8)) * TILE_K + pair + comptime!(register / 2 * 8 + side);
+                scratch[lhs_tile + offset] = lhs[register].extract(side);
             }
             #[unroll]
             for register in 0..2usize {
-                let place = (pair + comptime!(register * 8 + side)) * TILE_COLS + row;
-                scratch[rhs_tile + place] = rhs[register].extract(side);
+                let offset = (pair + comptime!(register * 8 + side)) * TILE_COLS + row;
+                scratch[rhs_tile + offset] = rhs[register].extract(side);
             }
         }
         sync_cube();
@@ -183,9 +182,9 @@ fn multiply_tiles<T: Float>(
             #[unroll]
             for side in 0..2usize {
                 let mut sum = both.extract(side);
-                for term in 0..TILE_TERMS {
-                    let left = scratch[lhs_tile + (row + comptime!(half * 8)) * TILE_TERMS + term];
-                    let right = scratch[rhs_tile + term * TILE_COLS + pair + side];
+                for kk in 0..TILE_K {
+                    let left = scratch[lhs_tile + (row + comptime!(half * 8)) * TILE_K + kk];
+                    let right = scratch[rhs_tile + kk * TILE_COLS + pair + side];
                     sum += f32::cast_from(left) * f32::cast_from(right);
                 }
                 both.insert(side, sum);
@@ -196,13 +195,13 @@ fn multiply_tiles<T: Float>(
     }
 }
 
-/// By how much the vectors of a row in shared memory are turned, so that what a plane stores at once lies in different banks.
+/// The permutation of a row's vectors in shared memory, so that what a plane stores at once is in different banks.
 #[cube]
-fn turn(block: usize, token: usize, #[comptime] planes: usize) -> usize {
+fn swizzle(block: usize, token: usize, #[comptime] planes: usize) -> usize {
     (token / 2 + block % 2 * 4) % planes
 }
 
-/// Loads a unit's share of a tile: the vectors of four `z_j` of one token, zeros for blocks that there are not.
+/// Loads a unit's share of a tile: the vectors of four `z_j` of one token, zeros beyond the last block.
 #[cube]
 fn load_tile<T: Float, N: Size>(
     z: &Tensor<Vector<T, N>>,
@@ -215,7 +214,7 @@ fn load_tile<T: Float, N: Size>(
     tokens: usize,
     rank: usize,
 ) {
-    // Beyond the last token, the last one again; what it gives is not stored.
+    // Beyond the last token, the last one again, whose result is not stored.
     let token = min(tile * TILE_TOKENS + row, tokens - 1);
     #[unroll]
     for i in 0..4usize {

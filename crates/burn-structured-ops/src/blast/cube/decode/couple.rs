@@ -1,14 +1,14 @@
-//! The first of two launches: `t` for a few tokens, from one reading of `V`.
+//! The first of two launches: `t` for up to 8 tokens, from one reading of `V`.
 //!
 //! A cube takes a slice of the rank, a sector of memory or two wide, through every row of every `V_j`, in vectors: its
 //! units are `lanes` along the slice by `splits` that share the rows out, in groups that work on different `j` at once.
 //! What each has of the `z_j` is added up in shared memory, and then coupled.
 
 use super::sizes::DecodeSizes;
-use crate::gemm::Strides;
+use crate::cube::gemm::Strides;
 use cubecl::prelude::*;
 
-/// How a cube of the first launch is cut: fixed when the kernel is compiled.
+/// The cube of the first launch: fixed when the kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct CoupleCube {
     /// Units along the rank, of a vector each.
@@ -21,10 +21,10 @@ pub(super) struct CoupleCube {
     pub(super) groups: usize,
     /// Input blocks.
     pub(super) in_blocks: usize,
-    /// Tokens that there is room for; the product may have fewer.
+    /// Capacity in tokens; the product may have fewer.
     pub(super) tokens: usize,
-    /// Rows that a unit asks memory for at a time.
-    pub(super) ahead: usize,
+    /// Rows that a unit loads before it uses the first of them.
+    pub(super) in_flight: usize,
 }
 
 impl CoupleCube {
@@ -80,8 +80,8 @@ pub(super) fn decode_couple_kernel<T: Float, A: Float, N: Size>(
     }
     let unit = UNIT_POS as usize;
     let split = unit / lanes;
-    let (group, place) = (split / rows, split % rows);
-    // Beyond the rank, its last vector again; what it gives is not stored.
+    let (group, first_row) = (split / rows, split % rows);
+    // Beyond the rank, its last vector again, whose result is not stored.
     let column = min(first_k / vector + unit % lanes, sizes.rank / vector - 1);
     let mut partials = Shared::<[A]>::new_slice(comptime!(units * vector));
     let mut projections = Shared::<[A]>::new_slice(comptime!(cube.projections()));
@@ -95,16 +95,16 @@ pub(super) fn decode_couple_kernel<T: Float, A: Float, N: Size>(
         }
         if j < in_blocks {
             let start = j * v_strides.batch + column * v_strides.col;
-            let mut feature = place;
+            let mut feature = first_row;
             while feature < sizes.features {
-                let mut weights = Array::<Vector<T, N>>::new(comptime!(cube.ahead));
+                let mut weights = Array::<Vector<T, N>>::new(comptime!(cube.in_flight));
                 #[unroll]
-                for step in 0..comptime!(cube.ahead) {
+                for step in 0..comptime!(cube.in_flight) {
                     let row = min(feature + step * rows, sizes.features - 1);
                     weights[step] = v[start + row * v_strides.row];
                 }
                 #[unroll]
-                for step in 0..comptime!(cube.ahead) {
+                for step in 0..comptime!(cube.in_flight) {
                     let row = feature + step * rows;
                     if row < sizes.features {
                         let position = j * x_strides.batch + row * x_strides.col;
@@ -116,7 +116,7 @@ pub(super) fn decode_couple_kernel<T: Float, A: Float, N: Size>(
                         }
                     }
                 }
-                feature += comptime!(cube.ahead * rows);
+                feature += comptime!(cube.in_flight * rows);
             }
         }
         #[unroll]

@@ -1,13 +1,13 @@
-//! The second of two launches: `y` of a few tokens from `t`, by one reading of `U`.
+//! The second of two launches: `y` of up to 8 tokens from `t`, by one reading of `U`.
 //!
 //! Units are `lanes` along the rank, which read a row of `U_i` in vectors, by `planes` that take rows of their own, a few at a
-//! time so that enough of them are on their way.
+//! time so that enough loads are in flight.
 
 use super::sizes::DecodeSizes;
-use crate::gemm::Strides;
+use crate::cube::gemm::Strides;
 use cubecl::prelude::*;
 
-/// How a cube of the second launch is cut: fixed when the kernel is compiled.
+/// The cube of the second launch: fixed when the kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ExpandCube {
     /// Units along the rank, of a vector each.
@@ -18,10 +18,10 @@ pub(super) struct ExpandCube {
     pub(super) planes: usize,
     /// Output rows of a unit.
     pub(super) rows: usize,
-    /// Tokens that there is room for; the product may have fewer.
+    /// Capacity in tokens; the product may have fewer.
     pub(super) tokens: usize,
-    /// Vectors of a row that a unit asks memory for at a time.
-    pub(super) ahead: usize,
+    /// Vectors of a row that a unit loads before it uses the first of them.
+    pub(super) in_flight: usize,
 }
 
 impl ExpandCube {
@@ -76,9 +76,9 @@ pub(super) fn decode_expand_kernel<T: Float, A: Float, N: Size>(
     }
     let mut k = lane;
     while k < vectors {
-        let mut weights = Array::<Vector<T, N>>::new(comptime!(rows * cube.ahead));
+        let mut weights = Array::<Vector<T, N>>::new(comptime!(rows * cube.in_flight));
         #[unroll]
-        for step in 0..comptime!(cube.ahead) {
+        for step in 0..comptime!(cube.in_flight) {
             // Beyond the rank, its last vector again, which is not added.
             let position = min(k + step * lanes, vectors - 1) * u_strides.col;
             #[unroll]
@@ -88,7 +88,7 @@ pub(super) fn decode_expand_kernel<T: Float, A: Float, N: Size>(
             }
         }
         #[unroll]
-        for step in 0..comptime!(cube.ahead) {
+        for step in 0..comptime!(cube.in_flight) {
             let position = k + step * lanes;
             if position < vectors {
                 #[unroll]
@@ -106,7 +106,7 @@ pub(super) fn decode_expand_kernel<T: Float, A: Float, N: Size>(
                 }
             }
         }
-        k += comptime!(cube.ahead * lanes);
+        k += comptime!(cube.in_flight * lanes);
     }
 
     #[unroll]
@@ -117,10 +117,10 @@ pub(super) fn decode_expand_kernel<T: Float, A: Float, N: Size>(
     let mut index = unit;
     while index < comptime!(height * tokens) {
         // Neighbouring units write neighbouring rows.
-        let (place, token) = (index % height, index / height);
-        let row = first_row + place;
+        let (local_row, token) = (index % height, index / height);
+        let row = first_row + local_row;
         if token < sizes.tokens && row < sizes.out_rows {
-            let start = (place / planes * tokens + token) * units + place % planes * lanes;
+            let start = (local_row / planes * tokens + token) * units + local_row % planes * lanes;
             let mut sum = A::new(0.0);
             #[unroll]
             for lane in 0..lanes {

@@ -9,15 +9,13 @@ use super::single::decode_kernel;
 use super::sizes::DecodeSizesLaunch;
 use crate::Bias;
 use crate::blast::reference;
-use crate::cube::{Limits, accumulator, address_type, empty_like};
-use crate::gemm::{StridesLaunch, strides_of};
-use burn::backend::cubecl::dtype_to_storage_type;
+use crate::cube::gemm::{StridesLaunch, strides_of};
+use crate::cube::{Limits, address_type, empty_like, grid_of_cubes, kernel_dtypes};
 use burn::tensor::Shape;
+use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{CubeBackend, cubecl};
-use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
-/// `y [tokens, m]` of `x [tokens, n]`; no size is zero, and the product is one that `strategy::rejection` lets pass.
+/// `y [tokens, m]` of `x [tokens, n]`; no size is zero, and the product is one that `strategy::unsupported` accepts.
 pub(in crate::blast::cube) fn decode(
     x: CubeTensor,
     u: CubeTensor,
@@ -31,11 +29,11 @@ pub(in crate::blast::cube) fn decode(
     let plan = plan(problem, limits);
     let sizes = problem.sizes;
     let launch_sizes = || DecodeSizesLaunch::new(sizes.tokens, sizes.b2, sizes.b1, sizes.q, sizes.p, sizes.r);
-    let dtypes = [x.dtype, accumulator(x.dtype)].map(dtype_to_storage_type);
+    let dtypes = kernel_dtypes(x.dtype);
     let y = empty_like(&x, Shape::new([sizes.tokens, sizes.b1 * sizes.p]), x.dtype);
     let x = reference::split::<CubeBackend>(x, sizes.b2);
     let [x_strides, u_strides, s_strides, v_strides] = [&x, &u, &s, &v].map(strides_of);
-    // A kernel's arguments are fixed, so an absent bias is a tensor that no unit reads.
+    // A kernel's arguments are fixed, so without a bias it gets a tensor that no unit reads.
     let (bias, has_bias) = match bias {
         Bias::None => (u.clone(), false),
         Bias::Some(bias) => (bias, true),
@@ -44,14 +42,14 @@ pub(in crate::blast::cube) fn decode(
     match plan {
         Plan::One { cube, passes } => {
             let cubes = sizes.b1 * sizes.p.div_ceil(passes * cube.splits);
-            let cube_dim = CubeDim::new_1d(cube.units() as u32);
+            let (cube_count, cube_dim) = grid_of_cubes(&client, cubes, cube.units());
             let address = address_type([&x, &v, &s, &u, &bias, &y]);
             // SAFETY: a unit reads the operands at the strides of their own layouts, at tokens, features, rows, ranks and
             // blocks below their numbers, and writes `y`, which is contiguous, at a token and row below theirs.
             unsafe {
                 decode_kernel::launch_unchecked(
                     &client,
-                    calculate_cube_count_elemwise(&client, cubes * cube.units(), cube_dim),
+                    cube_count,
                     cube_dim,
                     address,
                     x.into_tensor_arg(),
@@ -82,14 +80,14 @@ pub(in crate::blast::cube) fn decode(
             let expand = expand_cube(problem, u_vector, limits);
             let t = empty_like(&x, Shape::new([sizes.b1, sizes.tokens, sizes.r]), x.dtype);
             let cubes = sizes.r.div_ceil(couple.cols());
-            let cube_dim = CubeDim::new_1d(couple.units() as u32);
+            let (cube_count, cube_dim) = grid_of_cubes(&client, cubes, couple.units());
             let address = address_type([&x, &v, &s, &t]);
-            // SAFETY: as above, with `t` in the place of `y`; vectors divide the rank and the strides of the blocks and rows of `v`,
+            // SAFETY: as above, with `t` instead of `y`; vectors divide the rank and the strides of the blocks and rows of `v`,
             // along which ranks are neighbours.
             unsafe {
                 decode_couple_kernel::launch_unchecked(
                     &client,
-                    calculate_cube_count_elemwise(&client, cubes * couple.units(), cube_dim),
+                    cube_count,
                     cube_dim,
                     address,
                     couple.vector,
@@ -106,13 +104,13 @@ pub(in crate::blast::cube) fn decode(
                 );
             }
             let cubes = sizes.b1 * sizes.p.div_ceil(expand.height());
-            let cube_dim = CubeDim::new_1d(expand.units() as u32);
+            let (cube_count, cube_dim) = grid_of_cubes(&client, cubes, expand.units());
             let address = address_type([&t, &u, &bias, &y]);
-            // SAFETY: as above, with `u` in the place of `v`; `t` is contiguous, and vectors divide the rank, which is its rows.
+            // SAFETY: as above, with `u` instead of `v`; `t` is contiguous, and vectors divide the rank, which is its rows.
             unsafe {
                 decode_expand_kernel::launch_unchecked(
                     &client,
-                    calculate_cube_count_elemwise(&client, cubes * expand.units(), cube_dim),
+                    cube_count,
                     cube_dim,
                     address,
                     expand.vector,

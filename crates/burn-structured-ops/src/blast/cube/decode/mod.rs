@@ -1,4 +1,5 @@
-//! Products of a few tokens, as in generation: bound by reading the weights, so each is read once and launches are few.
+//! [`BlastStrategy::Decode`](super::BlastStrategy::Decode): up to 8 tokens, as in generation. The product is bound by reading
+//! the weights, so each is read once, in one launch or two.
 
 mod couple;
 mod expand;

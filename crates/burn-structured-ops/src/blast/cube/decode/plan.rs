@@ -1,4 +1,4 @@
-//! How few tokens are decoded: in one launch or two, and how the cubes of each are cut.
+//! One launch or two for up to 8 tokens, and the cubes of each.
 
 use super::super::strategy::Problem;
 use super::couple::CoupleCube;
@@ -10,7 +10,7 @@ use crate::cube::{Limits, PROCESSOR_UNITS, accumulator};
 /// More would leave a unit too few registers.
 const DECODE_TOKENS: usize = 8;
 
-/// Tokens that are decoded at most: what a cube has units and registers for.
+/// Tokens at most: what a cube has units and registers for.
 pub(in crate::blast::cube) fn most_tokens(limits: Limits) -> usize {
     if limits.processor { PROCESSOR_UNITS } else { DECODE_TOKENS }
 }
@@ -32,7 +32,7 @@ const ONE_LAUNCH_BYTES: usize = 48 * 1024;
 /// Cubes of a single launch at most: each reads all of `V`.
 const ONE_LAUNCH_CUBES: usize = 16;
 
-/// How few tokens are decoded.
+/// The launches of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plan {
     /// Every cube computes the `t_i` of its output block, then `passes · splits` rows.
@@ -41,7 +41,7 @@ pub(super) enum Plan {
     Two,
 }
 
-/// One launch where `V` is small and a cube has room for `t_i`, two otherwise.
+/// One launch where `V` is small and `t_i` fits a cube, two otherwise.
 pub(super) fn plan(problem: Problem, limits: Limits) -> Plan {
     let Sizes { tokens, b1, b2, p, q, r } = problem.sizes;
     let cube = single_cube(tokens, limits);
@@ -53,12 +53,12 @@ pub(super) fn plan(problem: Problem, limits: Limits) -> Plan {
     Plan::Two
 }
 
-/// Units and bytes of shared memory that a cube may ask for.
+/// Units and bytes of shared memory that a cube may need.
 pub(in crate::blast::cube) fn needs(problem: Problem, limits: Limits) -> (usize, usize) {
     let (units, values) = match plan(problem, limits) {
         Plan::One { cube, .. } => (cube.units(), cube.shared(problem.sizes.r)),
         Plan::Two => {
-            // Vectors as wide as they come ask for the most.
+            // The widest vectors need the most.
             let vector = (WIDEST_LOAD / problem.dtype.size()).max(1);
             let (couple, expand) = (couple_cube(problem, vector, limits), expand_cube(problem, vector, limits));
             (couple.units().max(expand.units()), couple.shared().max(expand.shared()))
@@ -67,7 +67,7 @@ pub(in crate::blast::cube) fn needs(problem: Problem, limits: Limits) -> (usize,
     (units, values * accumulator(problem.dtype).size())
 }
 
-/// A cube of a single launch, with room for `tokens`.
+/// The cube of a single launch for up to `tokens` tokens.
 fn single_cube(tokens: usize, limits: Limits) -> SingleCube {
     let tokens = tokens.next_power_of_two();
     let (lanes, splits) = match limits.processor {
@@ -86,14 +86,14 @@ pub(super) fn couple_cube(problem: Problem, vector: usize, limits: Limits) -> Co
     let tokens = tokens.next_power_of_two();
     if limits.processor {
         let (lanes, splits) = (PROCESSOR_UNITS, PROCESSOR_UNITS);
-        return CoupleCube { lanes, vector: 1, splits, groups: 1, in_blocks: b2, tokens, ahead: 1 };
+        return CoupleCube { lanes, vector: 1, splits, groups: 1, in_blocks: b2, tokens, in_flight: 1 };
     }
     let slice = if r / SLICE < TARGET_SLICES { SLICE / 2 } else { SLICE };
     let lanes = (slice.max(SECTOR / problem.dtype.size()) / vector).max(1);
     let of = |units: usize| {
         let splits = 1 << (units / lanes).max(vector).ilog2();
         let groups = 1 << b2.min(splits / vector).ilog2();
-        CoupleCube { lanes, vector, splits, groups, in_blocks: b2, tokens, ahead: 4 }
+        CoupleCube { lanes, vector, splits, groups, in_blocks: b2, tokens, in_flight: 4 }
     };
     let fits = |cube: &CoupleCube| cube.shared() * accumulator(problem.dtype).size() <= limits.shared_memory;
     let most = (2048 / tokens).clamp(256, 1024).min(limits.units);
@@ -105,10 +105,10 @@ pub(super) fn expand_cube(problem: Problem, vector: usize, limits: Limits) -> Ex
     let tokens = problem.sizes.tokens.next_power_of_two();
     if limits.processor {
         let (lanes, planes) = (PROCESSOR_UNITS, PROCESSOR_UNITS);
-        return ExpandCube { lanes, vector: 1, planes, rows: 1, tokens, ahead: 1 };
+        return ExpandCube { lanes, vector: 1, planes, rows: 1, tokens, in_flight: 1 };
     }
     let rows = if tokens <= 4 { 2 } else { 1 };
-    ExpandCube { lanes: LANES, vector, planes: DECODE_UNITS / LANES, rows, tokens, ahead: 2 }
+    ExpandCube { lanes: LANES, vector, planes: DECODE_UNITS / LANES, rows, tokens, in_flight: 2 }
 }
 
 #[cfg(test)]
@@ -159,7 +159,7 @@ mod tests {
                 for (b2, r) in [(1, 8), (3, 304), (4, 1016), (16, 1488), (24, 1024)] {
                     let problem = problem([tokens, 4, b2, 64, 64, r]);
                     let couple = couple_cube(problem, vector, limits);
-                    // What `add_up` counts on.
+                    // `add_up` relies on it.
                     assert!(couple.splits.is_multiple_of(couple.groups) && couple.groups <= b2, "{couple:?}");
                     assert!(couple.groups * couple.cols() <= couple.units(), "{couple:?}");
                     assert!(couple.units() <= limits.units && couple.tokens >= tokens, "{couple:?}");

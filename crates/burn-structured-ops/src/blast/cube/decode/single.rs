@@ -2,20 +2,20 @@
 //!
 //! Every weight is read by neighbouring units along the rank, the contiguous axis of `u`, `s` and `v`.
 //!
-//! A cube is `lanes` units along the rank by `splits` that share the terms of a sum. In the first half they share the features of
+//! A cube is `lanes` units along the rank by `splits` that share the elements of a sum. In the first half they share the features of
 //! `x_j`, and the `z_j` they have in shared memory are coupled as they come; in the second each of the `splits` takes an
 //! output row and the lanes share its rank.
 
 use super::sizes::DecodeSizes;
-use crate::gemm::Strides;
+use crate::cube::gemm::Strides;
 use cubecl::prelude::*;
 
-/// How a cube is cut: fixed when the kernel is compiled.
+/// The cube: fixed when the kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SingleCube {
     pub(super) lanes: usize,
     pub(super) splits: usize,
-    /// Tokens that there is room for; the product may have fewer.
+    /// Capacity in tokens; the product may have fewer.
     pub(super) tokens: usize,
 }
 
@@ -123,10 +123,10 @@ fn couple_slice<T: Float, A: Float>(
     let split = unit / comptime!(cube.lanes);
     let mut sum = A::new(0.0);
     for j in 0..sizes.in_blocks {
-        let mut terms = Array::<A>::new(comptime!(cube.tokens));
+        let mut partial = Array::<A>::new(comptime!(cube.tokens));
         #[unroll]
         for token in 0..comptime!(cube.tokens) {
-            terms[token] = A::new(0.0);
+            partial[token] = A::new(0.0);
         }
         let mut feature = split;
         while feature < sizes.features {
@@ -134,7 +134,7 @@ fn couple_slice<T: Float, A: Float>(
             #[unroll]
             for token in 0..comptime!(cube.tokens) {
                 let row = min(token, sizes.tokens - 1) * x_strides.row;
-                terms[token] += weight * A::cast_from(x[j * x_strides.batch + row + feature * x_strides.col]);
+                partial[token] += weight * A::cast_from(x[j * x_strides.batch + row + feature * x_strides.col]);
             }
             feature += comptime!(cube.splits);
         }
@@ -142,7 +142,7 @@ fn couple_slice<T: Float, A: Float>(
         for token in 0..comptime!(cube.tokens) {
             partials[split * comptime!(cube.tokens * cube.lanes)
                 + token * comptime!(cube.lanes)
-                + unit % comptime!(cube.lanes)] = terms[token];
+                + unit % comptime!(cube.lanes)] = partial[token];
         }
         sync_cube();
         if unit < comptime!(cube.tokens * cube.lanes) {

@@ -1,9 +1,9 @@
 //! Projection and coupling as one kernel.
 //!
 //! A cube computes a tile of `z_j` as the tiled GEMM does, in registers, and adds it to the tiles of the `t_i` that it holds
-//! beside it; then comes the next `j`. `z` reaches memory only if the backward pass will want it.
+//! beside it; then comes the next `j`. `z` reaches memory only if the backward pass needs it.
 
-use crate::gemm::{Strides, Tile, add_product, load_strided};
+use crate::cube::gemm::{Strides, Tile, add_product, load_strided};
 use cubecl::prelude::*;
 
 /// `t_i = Σ_j s_ij ∘ (x_j F_j)` for `group` neighbouring `i`, and `z_j = x_j F_j` itself if it is to be kept.

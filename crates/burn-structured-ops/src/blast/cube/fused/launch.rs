@@ -3,14 +3,12 @@
 use super::super::strategy;
 use super::kernel::project_couple_kernel;
 use crate::blast::reference;
-use crate::cube::{Limits, accumulator, address_type, empty_like};
-use crate::gemm::{Loading, Tile, strides_of};
+use crate::cube::gemm::{Loading, Tile, strides_of};
+use crate::cube::{Limits, address_type, empty_like, grid_of_cubes, kernel_dtypes};
 use burn::backend::TensorMetadata;
-use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Shape;
+use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{CubeBackend, cubecl};
-use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 /// `t [b1, tokens, r]` of `x [tokens, b2 q]`, and `z [b2, tokens, r]` if it is to be kept; no size is zero.
 pub(in crate::blast::cube) fn project_couple(
@@ -40,10 +38,10 @@ pub(in crate::blast::cube) fn project_couple(
         rhs: loading(&factor, [2, 1]),
     };
     let cubes = out_blocks.div_ceil(group) * tokens.div_ceil(tile.height()) * rank.div_ceil(tile.width());
-    let cube_dim = CubeDim::new_1d(tile.units() as u32);
     let client = x.client.clone();
+    let (cube_count, cube_dim) = grid_of_cubes(&client, cubes, tile.units());
     let address = address_type([&x, &factor, &s, &t, &z_or_nothing]);
-    let dtypes = [x.dtype, accumulator(x.dtype)].map(dtype_to_storage_type);
+    let dtypes = kernel_dtypes(x.dtype);
     let [x_strides, factor_strides, s_strides] = [&x, &factor, &s].map(strides_of);
     // SAFETY: a unit reads `x`, `factor` and `s` at the strides of their own layouts, at tokens, features, ranks and blocks
     // below their numbers; it writes `t`, and `z` where that is kept, both contiguous, within the same bounds. Vectors divide the extent they lie along and every
@@ -51,7 +49,7 @@ pub(in crate::blast::cube) fn project_couple(
     unsafe {
         project_couple_kernel::launch_unchecked(
             &client,
-            calculate_cube_count_elemwise(&client, cubes * tile.units(), cube_dim),
+            cube_count,
             cube_dim,
             address,
             tile.lhs.vector,

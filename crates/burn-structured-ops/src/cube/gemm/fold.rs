@@ -1,7 +1,7 @@
-//! Reading single elements of a sketch, or of a matrix with tied weights, out of what is stored.
+//! Single elements of an SS1 sketch, or of a matrix with tied weights, read from the stored tensor.
 //!
-//! The formulas are those of `ss1::Fold`. The hash is evaluated where it is needed: a few integer operations are cheaper
-//! than a table in memory. Neighbours in a sketch are no neighbours in memory, so tensors are read in vectors of one.
+//! The formulas are those of `ss1::Fold`. The hash is evaluated in place: a few integer operations are cheaper than a table in
+//! memory. Neighbours in a sketch are not neighbours in memory, so tensors are read in vectors of one.
 
 use cubecl::prelude::*;
 
@@ -12,7 +12,7 @@ pub(crate) struct FoldSizes {
     pub(crate) reduction: usize,
     pub(crate) block_k: usize,
     pub(crate) block_n: usize,
-    /// The step of arithmetic rotations, the seed of drawn ones.
+    /// The step of arithmetic rotations modulo `block_k`, or the seed of drawn ones.
     pub(crate) key: u32,
 }
 

@@ -1,14 +1,15 @@
-//! The path that was measured to be the fastest, by CubeCL's autotune.
+//! The strategy that is fastest on the device, measured by CubeCL's autotune.
 //!
-//! The first product of a kind is computed by every path that does not reject it, and timed; the winner is remembered for
-//! the device, and on disk where CubeCL keeps such results. Kinds are told apart by everything that moves the balance: the
-//! tokens (to the next power of two), every size of the layer, the dtype, whether `z` is kept, and whether the operands lie
-//! as their shapes say. (The key of Burn's own matmul has no batch count; here `b1` and `b2` are part of it.)
+//! The first product of a kind is computed by every strategy that supports it, and timed; the winner is remembered for the
+//! device, and on disk where CubeCL keeps such results. The key is everything that matters for the choice: the tokens (rounded up
+//! to a power of two), every size of the layer, the dtype, whether `z` is kept, and whether the operands are contiguous. (The key
+//! of Burn's own matmul has no batch count; here `b1` and `b2` are part of it.)
 
 use super::run;
-use super::strategy::{Path, Problem, rejection};
+use super::strategy::{Problem, Resolved, unsupported};
 use crate::Bias;
-use crate::blast::{BlastCandidate, BlastStrategy};
+use crate::blast::BlastCandidate::{TensorCore, TiledGemm};
+use crate::blast::BlastStrategy::{self, Candidate, Decode, Fused, Staged};
 use crate::cube::Limits;
 use burn_cubecl::cubecl::tune::{LocalTuner, Tunable, TunableSet, local_tuner};
 use burn_cubecl::tensor::CubeTensor;
@@ -16,12 +17,12 @@ use burn_cubecl::{CubeBackend, CubeTuneId};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The candidates, the one that can always run first.
-const CANDIDATES: [(&str, Path, BlastStrategy); 5] = [
-    ("staged", Path::Staged, BlastStrategy::Staged),
-    ("tensor core", Path::TensorCore, BlastStrategy::Candidate(BlastCandidate::TensorCore)),
-    ("fused", Path::Fused, BlastStrategy::Fused),
-    ("tiled GEMM", Path::TiledGemm, BlastStrategy::Candidate(BlastCandidate::TiledGemm)),
-    ("decode", Path::Decode, BlastStrategy::Decode),
+const CANDIDATES: [(&str, Resolved, BlastStrategy); 5] = [
+    ("staged", Resolved::Staged, Staged),
+    ("tensor core", Resolved::TensorCore, Candidate(TensorCore)),
+    ("fused", Resolved::Fused, Fused),
+    ("tiled GEMM", Resolved::TiledGemm, Candidate(TiledGemm)),
+    ("decode", Resolved::Decode, Decode),
 ];
 
 /// The operands of a product, and where its output goes.
@@ -40,9 +41,9 @@ struct Product {
 type Output = (CubeTensor, Option<CubeTensor>);
 
 impl Product {
-    fn compute(self, path: Path) {
+    fn compute(self, strategy: Resolved) {
         let Self { x, u, s, v, bias, problem, output } = self;
-        let result = run(path, x, u, s, v, bias, problem);
+        let result = run(strategy, x, u, s, v, bias, problem);
         *output.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     }
 
@@ -68,7 +69,7 @@ fn key(problem: Problem, contiguous: bool) -> String {
     )
 }
 
-/// The product by the fastest path, measured first if need be.
+/// The product by the fastest strategy, measured first if need be.
 pub(super) fn forward(
     x: CubeTensor,
     u: CubeTensor,
@@ -86,19 +87,19 @@ pub(super) fn forward(
         let inputs = |_: &String, product: &Product| {
             // Burn's matmuls tune themselves on first use, which must not happen while a candidate is timed.
             let measured = Product { output: Arc::default(), ..product.clone() };
-            measured.clone().compute(Path::Staged);
+            measured.clone().compute(Resolved::Staged);
             measured
         };
-        CANDIDATES.into_iter().fold(TunableSet::new(Product::key, inputs), |set, (name, path, strategy)| {
+        CANDIDATES.into_iter().fold(TunableSet::new(Product::key, inputs), |set, (name, resolved, strategy)| {
             set.with(Tunable::new(name, move |product: Product| {
-                // Seconds of spinning threads would be spent to learn what is known.
-                if limits.processor && matches!(path, Path::Fused | Path::Decode) {
-                    return Err("on a processor, barriers between units cost more than they save".to_string());
+                // Known, and measuring would take seconds of spinning threads.
+                if limits.processor && matches!(resolved, Resolved::Fused | Resolved::Decode) {
+                    return Err("on a CPU, barriers between units cost more than they save".to_string());
                 }
-                if let Some(reason) = rejection(strategy, product.problem, limits) {
+                if let Some(reason) = unsupported(strategy, product.problem, limits) {
                     return Err(reason.to_string());
                 }
-                product.compute(path);
+                product.compute(resolved);
                 Ok(())
             }))
         })
@@ -106,7 +107,7 @@ pub(super) fn forward(
     let output = Arc::new(Mutex::new(None));
     TUNER.execute(&id, &client, candidates, Product { x, u, s, v, bias, problem, output: output.clone() });
     let result = output.lock().unwrap_or_else(PoisonError::into_inner).take();
-    result.expect("the chosen path stores its output")
+    result.expect("the chosen strategy stores its output")
 }
 
 #[cfg(test)]
@@ -116,7 +117,7 @@ mod tests {
     use burn::tensor::DType;
 
     #[test]
-    fn a_measurement_holds_for_its_bucket_of_tokens_and_nothing_else() {
+    fn key_distinguishes_every_size() {
         let problem = |tokens| {
             let sizes = Sizes { tokens, b1: 4, b2: 2, p: 192, q: 96, r: 144 };
             Problem { sizes, dtype: DType::F32, keeps_projections: false }

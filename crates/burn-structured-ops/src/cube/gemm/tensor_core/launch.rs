@@ -1,22 +1,21 @@
 //! Host side: which products the kernel can compute, alignment, launch sizes.
 
-use super::cut::{Contiguous, Cut, TILE_COLS, TILE_ROWS, TILE_TERMS, VECTOR, cut};
 use super::kernel::{ProductSizesLaunch, tensor_core_gemm_kernel};
-use super::multiply::Multiply;
+use super::mma_backend::MmaBackend;
+use super::tiling::{Contiguous, TILE_COLS, TILE_K, TILE_ROWS, Tiling, VECTOR, choose_tiling};
 use crate::Bias;
-use crate::cube::{Limits, address_type, multiprocessors};
-use crate::gemm::launch::{output, strides_of};
+use crate::cube::gemm::launch::{check, output, strides_of};
+use crate::cube::{Limits, address_type, grid_of_cubes, multiprocessors};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::DType;
+use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::features::MmaConfig;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{CubeBackend, cubecl};
-use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 /// Whether the device multiplies tiles of `dtype`, sums in f32, by instructions whose registers a kernel can fill itself.
 pub(crate) fn has_tensor_cores(client: &Client, dtype: DType) -> bool {
@@ -30,7 +29,7 @@ pub(crate) fn has_tensor_cores(client: &Client, dtype: DType) -> bool {
         cd_type: ElemType::Float(FloatKind::F32),
         m: TILE_ROWS as u32,
         n: TILE_COLS as u32,
-        k: TILE_TERMS as u32,
+        k: TILE_K as u32,
     };
     let matmul = &client.features().matmul;
     matmul.mma.contains(&tile) && matmul.ldmatrix.contains(&kind)
@@ -48,7 +47,7 @@ pub(crate) fn on_tensor_cores(lhs: &CubeTensor, rhs: &CubeTensor) -> bool {
 
 /// `lhs [b, m, k] × rhs [b, k, n] + bias` on tensor cores, into `out [b, m, n]` if given; `bias` is `[b n]`.
 ///
-/// The operands must be [`on_tensor_cores`]. Those whose rows do not begin at whole vectors are copied.
+/// The operands must be [`on_tensor_cores`]. An operand whose rows are not aligned to vectors is copied.
 pub(crate) fn tensor_core_gemm(
     lhs: CubeTensor,
     rhs: CubeTensor,
@@ -56,22 +55,36 @@ pub(crate) fn tensor_core_gemm(
     out: Option<CubeTensor>,
 ) -> CubeTensor {
     let out = out.unwrap_or_else(|| output(&lhs, &rhs));
+    assert!(on_tensor_cores(&lhs, &rhs), "tensor-core gemm: {:?} × {:?} is unsupported", lhs.shape(), rhs.shape());
     let ([batch, m, _], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
     let shared_memory = Limits::of(&out.client).shared_memory;
-    let cut = cut(batch, m, n, multiprocessors(&out.client), shared_memory);
-    launch(lhs, rhs, bias, &out, cut, Multiply::Instruction);
+    let tiling = choose_tiling(batch, m, n, multiprocessors(&out.client), shared_memory);
+    launch(lhs, rhs, bias, &out, tiling, MmaBackend::Instruction);
     out
 }
 
-/// [`tensor_core_gemm`] by a given cut.
-fn launch(lhs: CubeTensor, rhs: CubeTensor, bias: Bias<CubeBackend>, out: &CubeTensor, cut: Cut, multiply: Multiply) {
+/// [`tensor_core_gemm`] by a given tiling.
+fn launch(
+    lhs: CubeTensor,
+    rhs: CubeTensor,
+    bias: Bias<CubeBackend>,
+    out: &CubeTensor,
+    tiling: Tiling,
+    mma: MmaBackend,
+) {
+    check(&lhs, &rhs, out);
+    assert!(
+        vector_axis(out) == Some(Axis::Cols),
+        "tensor-core gemm: the rows of the output must be aligned to vectors"
+    );
     let ([batch, m, k], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
+    bias.check(batch * n, lhs.dtype);
     let ((lhs, lhs_axis), (rhs, rhs_axis)) = (in_vectors(lhs), in_vectors(rhs));
-    let along = |axis, terms| if axis == terms { Contiguous::Terms } else { Contiguous::Across };
+    let along = |axis, depth_axis| if axis == depth_axis { Contiguous::Depth } else { Contiguous::Across };
     let contiguous = [along(lhs_axis, Axis::Cols), along(rhs_axis, Axis::Rows)];
     let client = out.client.clone();
-    let cubes = batch * m.div_ceil(cut.height()) * n.div_ceil(cut.width());
-    let cube_dim = CubeDim::new_1d(cut.units() as u32);
+    let cubes = batch * m.div_ceil(tiling.height()) * n.div_ceil(tiling.width());
+    let (cube_count, cube_dim) = grid_of_cubes(&client, cubes, tiling.units());
     // A kernel's arguments are fixed, so an absent bias is a tensor that no unit reads.
     let (bias, has_bias) = match bias {
         Bias::None => (rhs.clone(), false),
@@ -81,15 +94,15 @@ fn launch(lhs: CubeTensor, rhs: CubeTensor, bias: Bias<CubeBackend>, out: &CubeT
     let bias_stride = bias.meta.strides().last().copied().unwrap_or(1);
     let (lhs_strides, rhs_strides, out_strides) = (strides_of(&lhs), strides_of(&rhs), strides_of(out));
     let dtype = dtype_to_storage_type(lhs.dtype);
-    // SAFETY: a cube below `cubes` reads vectors of `lhs` and `rhs` that begin at rows below `m`, columns below `n`, terms
+    // SAFETY: a cube below `cubes` reads vectors of `lhs` and `rhs` that begin at rows below `m`, columns below `n`, depths
     // below `k` and batches below `batch`, at the strides of their own layouts; a vector divides the extent of the axis it lies
     // along and the strides of the others (but of axes of one element, whose index is 0), so it is within the tensor. It reads `bias` at a batch's columns, and writes
-    // vectors of `out` within the same bounds, which divide `n` and, as the caller promises, the strides of
+    // vectors of `out` within the same bounds, which divide `n` and the strides of
     // `out`, whose columns are neighbours.
     unsafe {
         tensor_core_gemm_kernel::launch_unchecked(
             &client,
-            calculate_cube_count_elemwise(&client, cubes * cut.units(), cube_dim),
+            cube_count,
             cube_dim,
             address,
             VECTOR,
@@ -102,10 +115,10 @@ fn launch(lhs: CubeTensor, rhs: CubeTensor, bias: Bias<CubeBackend>, out: &CubeT
             out_strides,
             bias_stride,
             ProductSizesLaunch::new(m, n, k, cubes),
-            cut,
+            tiling,
             contiguous,
             has_bias,
-            multiply,
+            mma,
             dtype,
         );
     }
@@ -120,7 +133,7 @@ enum Axis {
     Cols,
 }
 
-/// The axis along which `operand [b, rows, cols]` consists of whole vectors as it lies, if there is one.
+/// The axis along which `operand [b, rows, cols]` consists of whole vectors in place, if there is one.
 fn vector_axis(operand: &CubeTensor) -> Option<Axis> {
     let [batch, row, col] = operand.meta.strides()[..] else { return None };
     let [batches, rows, cols] = operand.shape().dims();
@@ -136,14 +149,14 @@ fn vector_axis(operand: &CubeTensor) -> Option<Axis> {
     along((rows, row), (cols, col)).then_some(Axis::Rows)
 }
 
-/// `operand [b, rows, cols]` and the axis of its vectors; copied unless it lies in whole ones.
+/// `operand [b, rows, cols]` and the axis of its vectors; copied unless it consists of whole ones.
 fn in_vectors(operand: CubeTensor) -> (CubeTensor, Axis) {
     if let Some(axis) = vector_axis(&operand) {
         return (operand, axis);
     }
     let [_, rows, cols] = operand.shape().dims();
     let transposed = matches!(operand.meta.strides()[..], [_, 1, col] if col != 1);
-    // What is transposed stays so, if it can.
+    // A transposed operand stays transposed, if it can.
     if cols.is_multiple_of(VECTOR) && !(transposed && rows.is_multiple_of(VECTOR)) {
         return (into_contiguous(operand), Axis::Cols);
     }
@@ -155,20 +168,20 @@ fn in_vectors(operand: CubeTensor) -> (CubeTensor, Axis) {
 mod tests {
     use super::*;
     use crate::cube::empty_like;
+    use crate::cube::gemm::tiled_gemm;
     use crate::cube::testing::{device, read, whole_numbers};
-    use crate::gemm::tiled_gemm;
     use burn::tensor::{FloatDType, Shape};
     use burn_cubecl::CubeDevice;
 
-    /// The products of two matrices, transposed in memory or not, by every cut, with a bias of ones; the expected ones are
+    /// The products of two matrices, transposed in memory or not, by every tiling, with a bias of ones; the expected ones are
     /// computed in f32, where they are exact.
     fn compare(
         device: &CubeDevice,
         dtype: FloatDType,
         [m, n, k]: [usize; 3],
         [lhs_transposed, rhs_transposed]: [bool; 2],
-        cuts: &[Cut],
-        multiply: Multiply,
+        tilings: &[Tiling],
+        mma: MmaBackend,
     ) {
         let place = |[rows, cols]: [usize; 2], transposed: bool, dtype: FloatDType| {
             let dims = if transposed { [2, cols, rows] } else { [2, rows, cols] };
@@ -181,10 +194,10 @@ mod tests {
         let expected = read(CubeBackend::float_cast(expected, dtype));
         let (lhs, rhs) = operands(dtype);
         let bias = CubeBackend::float_ones(Shape::new([2 * n]), device, dtype);
-        for cut in cuts {
+        for tiling in tilings {
             let out = empty_like(&lhs, Shape::new([2, m, n]), lhs.dtype);
-            launch(lhs.clone(), rhs.clone(), Bias::Some(bias.clone()), &out, *cut, multiply);
-            let what = format!("{dtype:?}, {m} × {n} × {k}, {lhs_transposed}, {rhs_transposed}, {cut:?}");
+            launch(lhs.clone(), rhs.clone(), Bias::Some(bias.clone()), &out, *tiling, mma);
+            let what = format!("{dtype:?}, {m} × {n} × {k}, {lhs_transposed}, {rhs_transposed}, {tiling:?}");
             assert_eq!(read(out), expected, "{what}");
         }
     }
@@ -192,7 +205,7 @@ mod tests {
     #[cfg(feature = "cuda")]
     #[test]
     #[allow(clippy::print_stderr, reason = "a test that skips says so")]
-    fn every_cut_is_the_tiled_product() {
+    fn every_tiling_matches_tiled_gemm() {
         if let Err(error) = crate::device::named("cuda") {
             return eprintln!("skipped: {error}");
         }
@@ -204,7 +217,7 @@ mod tests {
             }
             for sizes in [[8, 8, 8], [16, 24, 40], [136, 264, 72], [256, 512, 96], [328, 40, 1000]] {
                 for layout in [[false, false], [false, true], [true, false], [true, true]] {
-                    compare(&device, dtype, sizes, layout, &super::super::cut::CUTS, Multiply::Instruction);
+                    compare(&device, dtype, sizes, layout, &super::super::tiling::TILINGS, MmaBackend::Instruction);
                 }
             }
         }
@@ -213,17 +226,17 @@ mod tests {
     /// Without tensor cores: all but the instructions themselves, by a single plane, since every unit is a thread.
     #[cfg(feature = "cpu")]
     #[test]
-    fn a_plane_computes_the_tiled_product() {
+    fn emulated_plane_matches_tiled_gemm() {
         let device = device("cpu");
-        let cut = |depth| Cut { planes_m: 1, planes_n: 1, rows: 4, cols: 8, depth };
-        // Fewer terms than a step has, and more than there is room for; rows and columns beyond the tile.
+        let tiling = |depth| Tiling { planes_m: 1, planes_n: 1, rows: 4, cols: 8, depth };
+        // Less depth than a step has, and more than the stages hold; rows and columns beyond the tile.
         for (depth, sizes, layout) in [
             (32, [8, 72, 136], [false, false]),
             (32, [8, 72, 136], [true, true]),
             (64, [72, 40, 72], [false, true]),
             (64, [72, 40, 72], [true, false]),
         ] {
-            compare(&device, FloatDType::F32, sizes, layout, &[cut(depth)], Multiply::Emulated);
+            compare(&device, FloatDType::F32, sizes, layout, &[tiling(depth)], MmaBackend::Emulated);
         }
     }
 }

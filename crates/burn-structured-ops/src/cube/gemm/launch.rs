@@ -2,18 +2,17 @@
 
 use super::fold::FoldSizesLaunch;
 use super::kernel::{Loading, Operand, StridesLaunch, Tile, direct_gemm_kernel, tiled_gemm_kernel};
-use crate::cube::{Limits, PROCESSOR_UNITS, accumulator, address_type, empty_like};
+use crate::cube::{Limits, PROCESSOR_UNITS, address_type, empty_like, grid_of_cubes, grid_of_units, kernel_dtypes};
+use crate::operands::axes;
 use burn::backend::TensorMetadata;
-use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::Shape;
+use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{CubeBackend, cubecl};
-use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
-/// What one unit computes by itself.
+/// The tile of a unit in the direct kernel.
 const DIRECT_ROWS: usize = 4;
 const DIRECT_COLS: usize = 8;
 
@@ -21,22 +20,37 @@ const DIRECT_COLS: usize = 8;
 /// launched.
 pub(crate) fn burn_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>) -> CubeTensor {
     let dtype = lhs.dtype;
-    let out = Some(out.unwrap_or_else(|| output(&lhs, &rhs)));
+    let out = out.unwrap_or_else(|| output(&lhs, &rhs));
+    check(&lhs, &rhs, &out);
+    let out = Some(out);
     let (whole_lhs, whole_rhs) = (batch_by_batch(lhs.clone()), batch_by_batch(rhs.clone()));
     matmul(whole_lhs, whole_rhs, out.clone(), MatmulStrategy::default(), dtype)
         .unwrap_or_else(|_unavailable| tiled_gemm(lhs, rhs, out))
 }
 
-/// Room for the product, its rows not padded, which Burn's matmul would do where a device likes it.
+/// Checks the operands of `lhs [b, m, k] × rhs [b, k, n]`, into `out [b, m, n]`.
+///
+/// # Panics
+///
+/// If a shape or dtype does not fit the others.
+pub(super) fn check(lhs: &CubeTensor, rhs: &CubeTensor, out: &CubeTensor) {
+    let [batch, m, k] = axes("gemm", "lhs", &lhs.shape());
+    let [rhs_batch, rhs_k, n] = axes("gemm", "rhs", &rhs.shape());
+    let fits = rhs_batch == batch && rhs_k == k && out.shape()[..] == [batch, m, n];
+    assert!(fits, "gemm: {:?} × {:?} does not fit {:?}", lhs.shape(), rhs.shape(), out.shape());
+    assert!(rhs.dtype == lhs.dtype && out.dtype == lhs.dtype, "gemm: operands must have the same dtype");
+}
+
+/// An uninitialised tensor for the product. Its rows are not padded, as Burn's matmul would pad them on some devices.
 pub(super) fn output(lhs: &CubeTensor, rhs: &CubeTensor) -> CubeTensor {
     let ([batch, m, _], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
     empty_like(lhs, Shape::new([batch, m, n]), lhs.dtype)
 }
 
-/// `operand [b, rows, cols]` with one matrix after the other in memory, copied if they lie side by side.
+/// `operand [b, rows, cols]` with one matrix after the other in memory, copied if they are interleaved.
 ///
-/// All but the simplest kernel of Burn's matmul would copy it as well, but the kernel is chosen before, by the strides that were
-/// given: for matrices that lie side by side, without a GPU's copy engine. A transposed operand stays one.
+/// All but the simplest kernel of Burn's matmul would copy it as well, but the kernel is chosen before, by the strides
+/// given: for interleaved matrices, one without a GPU's copy engine. A transposed operand stays one.
 fn batch_by_batch(operand: CubeTensor) -> CubeTensor {
     let [batch, row, col] = operand.meta.strides()[..] else { return operand };
     let one = operand.meta.shape()[0] <= 1;
@@ -50,9 +64,10 @@ fn batch_by_batch(operand: CubeTensor) -> CubeTensor {
     CubeBackend::float_swap_dims(transposed, 1, 2)
 }
 
-/// Our own product of `lhs [b, m, k]` and `rhs [b, k, n]`, at any strides, into `out [b, m, n]` if given.
+/// This crate's product of `lhs [b, m, k]` and `rhs [b, k, n]`, at any strides, into `out [b, m, n]` if given.
 pub(crate) fn tiled_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>) -> CubeTensor {
     let out = out.unwrap_or_else(|| output(&lhs, &rhs));
+    check(&lhs, &rhs, &out);
     plain(&lhs, &rhs, &out).run(lhs, rhs, &out);
     out
 }
@@ -84,7 +99,7 @@ pub(crate) struct Gemm {
     pub(crate) operands: [Operand; 2],
     pub(crate) fold: FoldSizesLaunch,
     pub(crate) batch: usize,
-    /// Rows, columns and terms of one batch.
+    /// Rows, columns and depth of one batch.
     pub(crate) sizes: [usize; 3],
     /// Columns of all batches together, of which the last may have fewer.
     pub(crate) all_cols: usize,
@@ -104,16 +119,16 @@ impl Gemm {
         let [m, n, k] = self.sizes;
         let client = out.client.clone();
         let units = self.batch * m.div_ceil(DIRECT_ROWS) * n.div_ceil(DIRECT_COLS);
-        let cube_dim = CubeDim::new(&client, units);
+        let (cube_count, cube_dim) = grid_of_units(&client, units);
         let address = address_type([&lhs, &rhs, out]);
-        let dtypes = [lhs.dtype, accumulator(lhs.dtype)].map(dtype_to_storage_type);
+        let dtypes = kernel_dtypes(lhs.dtype);
         // SAFETY: a unit reads `lhs` and `rhs` at the strides of their own layouts, at rows below `m`, columns below `n` and
-        // `all_cols`, terms below `k` and batches below `batch` (units beyond the last tile end at once), or through a
+        // `all_cols`, depths below `k` and batches below `batch` (units beyond the last tile end at once), or through a
         // fold at features below its `d_input` and stored weights below its width; it writes `out` within the same bounds.
         unsafe {
             direct_gemm_kernel::launch_unchecked(
                 &client,
-                calculate_cube_count_elemwise(&client, units, cube_dim),
+                cube_count,
                 cube_dim,
                 address,
                 1,
@@ -142,7 +157,7 @@ impl Gemm {
         let client = out.client.clone();
         let loading = |tensor, operand, [batch, along, depth]: [usize; 3], extents: &[usize]| match operand {
             Operand::Strided => Loading::of(tensor, batch, (extents, along), (k, depth)),
-            // What is read through a fold is scattered.
+            // Reads through a fold are scattered.
             _ => Loading { along_depth: depth == 1, vector: 1 },
         };
         let ([lhs_batch, lhs_row, lhs_col], [rhs_batch, rhs_row, rhs_col]) = (self.lhs_strides, self.rhs_strides);
@@ -150,14 +165,14 @@ impl Gemm {
         let rhs_loading = loading(&rhs, self.operands[1], [rhs_batch, rhs_col, rhs_row], &[n, self.all_cols]);
         let tile = tile([m, n], lhs_loading, rhs_loading, Limits::of(&client));
         let cubes = self.batch * m.div_ceil(tile.height()) * n.div_ceil(tile.width());
-        let cube_dim = CubeDim::new_1d(tile.units() as u32);
+        let (cube_count, cube_dim) = grid_of_cubes(&client, cubes, tile.units());
         let address = address_type([&lhs, &rhs, out]);
-        let dtypes = [lhs.dtype, accumulator(lhs.dtype)].map(dtype_to_storage_type);
-        // SAFETY: as `run_direct`, cubes in the place of units; vectors divide the extent they lie along and every stride.
+        let dtypes = kernel_dtypes(lhs.dtype);
+        // SAFETY: as `run_direct`, cubes instead of units; vectors divide the extent of their axis and every stride.
         unsafe {
             tiled_gemm_kernel::launch_unchecked(
                 &client,
-                calculate_cube_count_elemwise(&client, cubes * tile.units(), cube_dim),
+                cube_count,
                 cube_dim,
                 address,
                 tile.lhs.vector,
@@ -196,10 +211,10 @@ fn strides([batch, row, col]: [usize; 3]) -> StridesLaunch {
 const MAX_VECTOR: usize = 8;
 
 impl Loading {
-    /// For an operand whose rows or columns and whose terms have these extents and strides.
+    /// For an operand with these extents and strides along its rows or columns, and along the depth.
     ///
-    /// Vectors lie along the contiguous axis, if they divide its extents and keep aligned from one neighbour to the next on
-    /// every other axis; tensors themselves start aligned.
+    /// Vectors are along the contiguous axis, if they divide its extents and the strides of every other axis; tensors themselves
+    /// start aligned.
     pub(crate) fn of(
         tensor: &CubeTensor,
         batch_stride: usize,
@@ -218,7 +233,7 @@ impl Loading {
     }
 }
 
-/// Large tiles where there is much to share, flat or narrow ones for few rows or columns.
+/// Square tiles in general, flat or narrow ones for few rows or columns.
 fn tile([m, n]: [usize; 2], lhs: Loading, rhs: Loading, limits: Limits) -> Tile {
     let (units_m, units_n, rows, cols) = match (m, n) {
         _ if limits.processor => (1, PROCESSOR_UNITS, 8, 4),
@@ -234,7 +249,7 @@ mod tests {
     use super::*;
     use crate::cube::testing::{device, read, whole_numbers};
 
-    /// The kernel of the GPUs, which neither a software device nor a processor would choose.
+    /// Runs the tiled kernel where `run` would choose the direct one.
     fn compare(name: &str) {
         let device = device(name);
         // Square, flat and narrow tiles; only the last loads vectors on both sides.
@@ -251,13 +266,13 @@ mod tests {
 
     #[cfg(feature = "wgpu")]
     #[test]
-    fn the_tiled_product_is_the_direct_one_on_wgpu() {
+    fn tiled_kernel_matches_direct_on_wgpu() {
         compare("wgpu");
     }
 
     #[cfg(feature = "cpu")]
     #[test]
-    fn the_tiled_product_is_the_direct_one_on_a_processor() {
+    fn tiled_kernel_matches_direct_on_cpu() {
         compare("cpu");
     }
 }

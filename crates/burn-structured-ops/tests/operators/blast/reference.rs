@@ -17,12 +17,12 @@ pub struct Values {
 
 /// Expected values, and for each the sum of the absolute values of its terms.
 #[derive(Clone, Debug)]
-pub struct Oracle {
+pub struct Reference {
     pub values: Values,
     pub magnitudes: Values,
 }
 
-impl Oracle {
+impl Reference {
     pub fn of(case: &Case) -> Self {
         let absolute = |values: &[f64]| values.iter().map(|value| value.abs()).collect::<Vec<_>>();
         let magnitudes = Case {
@@ -93,10 +93,10 @@ fn compute(case: &Case) -> Values {
     Values { y, dx, du, ds, dv, dbias }
 }
 
-/// Asserts that the values of one run are within their bounds; gradients that were not asked for must be absent.
-pub fn check(what: &str, dtype: DType, sizes: Sizes, actual: &super::run::Outcome, oracle: &Oracle) {
+/// Asserts that the values of one run are within their bounds; gradients that are not tracked must be absent.
+pub fn check(what: &str, dtype: DType, sizes: Sizes, actual: &super::run::Outcome, reference: &Reference) {
     let Sizes { tokens, b1, b2, p, q, r } = sizes;
-    let (expected, magnitude) = (&oracle.values, &oracle.magnitudes);
+    let (expected, magnitude) = (&reference.values, &reference.magnitudes);
     let close = |name: &str, length, actual: &[f64], expected: &[f64], magnitude: &[f64]| {
         assert_close(&format!("{what}: {name}"), dtype, length, actual, expected, magnitude);
     };

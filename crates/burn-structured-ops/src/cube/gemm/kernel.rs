@@ -1,4 +1,4 @@
-//! The kernels: a cube that computes one tile of one batch's product, and a unit that computes a smaller one by itself.
+//! The GEMM kernels: tiled (a cube for each tile) and direct (a unit for each smaller tile, without shared memory).
 
 use super::fold::{FoldSizes, RotationKind, folded, unfolded};
 use cubecl::prelude::*;
@@ -16,7 +16,7 @@ pub(crate) enum Operand {
     Tied(RotationKind),
 }
 
-/// How a product is cut: fixed when the kernel is compiled.
+/// The tile of a cube: fixed when the kernel is compiled.
 ///
 /// A cube of `units_m × units_n` units computes a tile of `units_m · rows` by `units_n · cols`, each unit `rows × cols`
 /// elements that lie `units_m` and `units_n` apart, so that neighbouring units work on neighbouring columns.
@@ -26,13 +26,13 @@ pub(crate) struct Tile {
     pub(crate) units_n: usize,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
-    /// Terms of the sum that are in shared memory at a time.
+    /// Depth of a step through shared memory.
     pub(crate) depth: usize,
     pub(crate) lhs: Loading,
     pub(crate) rhs: Loading,
 }
 
-/// How an operand comes into shared memory.
+/// How an operand is loaded into shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Loading {
     /// Whether neighbouring units load along the summed axis, because it is the contiguous one.
@@ -110,7 +110,7 @@ pub(super) fn tiled_gemm_kernel<T: Float, A: Float, L: Size, R: Size>(
 
     let steps = k.div_ceil(depth);
     for step in 0..steps {
-        let first_term = step * depth;
+        let first_k = step * depth;
         load::<T, A, L>(
             lhs,
             &mut lhs_tile,
@@ -118,7 +118,7 @@ pub(super) fn tiled_gemm_kernel<T: Float, A: Float, L: Size, R: Size>(
             fold,
             batch,
             first_row,
-            first_term,
+            first_k,
             m,
             k,
             comptime!(operands[0]),
@@ -135,7 +135,7 @@ pub(super) fn tiled_gemm_kernel<T: Float, A: Float, L: Size, R: Size>(
             fold,
             batch,
             first_col,
-            first_term,
+            first_k,
             cols,
             k,
             comptime!(operands[1]),
@@ -166,7 +166,7 @@ pub(super) fn tiled_gemm_kernel<T: Float, A: Float, L: Size, R: Size>(
 
 /// The same product without shared memory: each unit computes `rows × cols` neighbouring elements out of the cache.
 ///
-/// For processors that pose as GPUs. There, a barrier between units costs more than sharing saves, and shared memory is
+/// For CPUs, and software GPUs that run on them. There, a barrier between units costs more than sharing saves, and shared memory is
 /// not to be relied on: the SPIR-V that CubeCL 0.11 emits for it is malformed where the device lacks
 /// `VK_KHR_workgroup_memory_explicit_layout`.
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -207,18 +207,18 @@ pub(super) fn direct_gemm_kernel<T: Float, A: Float, V: Size>(
     for i in 0..comptime!(rows * cols) {
         sums[i] = A::new(0.0);
     }
-    for term in 0..k {
+    for kk in 0..k {
         let mut row_values = Array::<A>::new(rows);
         #[unroll]
         for i in 0..rows {
             // Beyond the edge, the last row is computed again and not stored.
             let row = min(first_row + i, m - 1);
-            row_values[i] = element::<T, A, V>(lhs, lhs_strides, fold, batch, row, term, comptime!(operands[0]));
+            row_values[i] = element::<T, A, V>(lhs, lhs_strides, fold, batch, row, kk, comptime!(operands[0]));
         }
         #[unroll]
         for j in 0..cols {
             let col = min(first_col + j, end_col - 1);
-            let value = element::<T, A, V>(rhs, rhs_strides, fold, batch, term, col, comptime!(operands[1]));
+            let value = element::<T, A, V>(rhs, rhs_strides, fold, batch, kk, col, comptime!(operands[1]));
             #[unroll]
             for i in 0..rows {
                 sums[i * cols + j] += row_values[i] * value;
@@ -249,15 +249,15 @@ pub(crate) fn add_product<A: Float>(
     #[comptime] tile: Tile,
 ) {
     let (height, width) = comptime!((tile.height(), tile.width()));
-    for term in 0..comptime!(tile.depth) {
+    for kk in 0..comptime!(tile.depth) {
         let mut row_values = Array::<A>::new(comptime!(tile.rows));
         #[unroll]
         for i in 0..comptime!(tile.rows) {
-            row_values[i] = lhs_tile[term * height + unit_row + i * comptime!(tile.units_m)];
+            row_values[i] = lhs_tile[kk * height + unit_row + i * comptime!(tile.units_m)];
         }
         #[unroll]
         for j in 0..comptime!(tile.cols) {
-            let value = rhs_tile[term * width + unit_col + j * comptime!(tile.units_n)];
+            let value = rhs_tile[kk * width + unit_col + j * comptime!(tile.units_n)];
             #[unroll]
             for i in 0..comptime!(tile.rows) {
                 sums[i * comptime!(tile.cols) + j] += row_values[i] * value;
@@ -274,10 +274,10 @@ pub(crate) fn load_strided<T: Float, A: Float, N: Size>(
     strides: &Strides,
     batch: usize,
     first: usize,
-    first_term: usize,
+    first_k: usize,
     end: usize,
-    terms: usize,
-    #[comptime] terms_down: bool,
+    k: usize,
+    #[comptime] k_down: bool,
     #[comptime] extent: usize,
     #[comptime] depth: usize,
     #[comptime] units: usize,
@@ -291,11 +291,11 @@ pub(crate) fn load_strided<T: Float, A: Float, N: Size>(
         &unfolded,
         batch,
         first,
-        first_term,
+        first_k,
         end,
-        terms,
+        k,
         Operand::Strided,
-        terms_down,
+        k_down,
         extent,
         depth,
         units,
@@ -303,9 +303,9 @@ pub(crate) fn load_strided<T: Float, A: Float, N: Size>(
     );
 }
 
-/// Brings `extent × depth` elements into shared memory, `depth` slices of `extent` neighbours; zero beyond the matrix.
+/// Loads `extent × depth` elements into shared memory, `depth` slices of `extent` neighbours; zero beyond the matrix.
 ///
-/// The terms of the sums lie along the rows of the matrix if `terms_down`, else along its columns.
+/// The summed axis is the rows of the matrix if `k_down`, else its columns.
 #[cube]
 fn load<T: Float, A: Float, N: Size>(
     matrix: &Tensor<Vector<T, N>>,
@@ -314,11 +314,11 @@ fn load<T: Float, A: Float, N: Size>(
     fold: &FoldSizes,
     batch: usize,
     first: usize,
-    first_term: usize,
+    first_k: usize,
     end: usize,
-    terms: usize,
+    k: usize,
     #[comptime] operand: Operand,
-    #[comptime] terms_down: bool,
+    #[comptime] k_down: bool,
     #[comptime] extent: usize,
     #[comptime] depth: usize,
     #[comptime] units: usize,
@@ -329,22 +329,22 @@ fn load<T: Float, A: Float, N: Size>(
     for turn in 0..comptime!((extent * depth / loading.vector).div_ceil(units)) {
         let index = UNIT_POS as usize + turn * units;
         if index < comptime!(extent * depth / loading.vector) {
-            let (along, term) = if comptime!(loading.along_depth) {
+            let (along, kk) = if comptime!(loading.along_depth) {
                 let vectors = comptime!(depth / loading.vector);
                 (index / vectors, index % vectors * vector)
             } else {
                 let vectors = comptime!(extent / loading.vector);
                 (index % vectors * vector, index / vectors)
             };
-            let (position, position_term) = (first + along, first_term + term);
-            let inside = position < end && position_term < terms;
-            let (row, col) = if comptime!(terms_down) { (position_term, position) } else { (position, position_term) };
+            let (position, position_k) = (first + along, first_k + kk);
+            let inside = position < end && position_k < k;
+            let (row, col) = if comptime!(k_down) { (position_k, position) } else { (position, position_k) };
             if comptime!(loading.vector == 1) {
                 let mut value = A::new(0.0);
                 if inside {
                     value = element::<T, A, N>(matrix, strides, fold, batch, row, col, operand);
                 }
-                tile[term * extent + along] = value;
+                tile[kk * extent + along] = value;
             } else {
                 // Inside or outside as a whole, since the vector divides the matrix.
                 let mut values = Vector::<A, N>::new(A::new(0.0));
@@ -355,9 +355,9 @@ fn load<T: Float, A: Float, N: Size>(
                 #[unroll]
                 for i in 0..vector {
                     let position = if comptime!(loading.along_depth) {
-                        (term + i) * extent + along
+                        (kk + i) * extent + along
                     } else {
-                        term * extent + along + i
+                        kk * extent + along + i
                     };
                     tile[position] = values.extract(i);
                 }

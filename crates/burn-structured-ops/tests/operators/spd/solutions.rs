@@ -1,8 +1,8 @@
-//! Solutions and gradients by every path, for every size and layout.
+//! Solutions and gradients by every strategy, for every size and layout.
 
 use super::case::{Case, strategies};
+use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend};
 use crate::rounding::assert_close;
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
 use crate::tensors::{Layout, place, read};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -19,11 +19,11 @@ type Ad<B> = Autodiff<B, NoCheckpointing>;
 const SIZES: [[usize; 3]; 9] =
     [[1, 1, 1], [3, 7, 2], [2, 15, 1], [2, 16, 5], [5, 17, 33], [1, 127, 3], [2, 129, 65], [1, 263, 2], [70_000, 1, 1]];
 
-fn check<B: StructuredBackend>(subject: &Subject<B>, case: &Case, layout: Layout, strategy: SpdStrategy) {
+fn check<B: StructuredBackend>(backend: &TestBackend<B>, case: &Case, layout: Layout, strategy: SpdStrategy) {
     let Case { batch, n, k, dtype, .. } = *case;
-    let what = format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {batch} × {n} × {k}", subject.name);
+    let what = format!("{}, {dtype:?}, {layout:?}, {strategy:?}, {batch} × {n} × {k}", backend.name);
     let leaf = |values: &[f64], shape: &[usize]| -> FloatTensor<Ad<B>> {
-        let tensor = Ad::<B>::from_inner(place::<B>(values, shape, dtype, layout, &subject.device));
+        let tensor = Ad::<B>::from_inner(place::<B>(values, shape, dtype, layout, &backend.device));
         Ad::<B>::float_set_require_grad(tensor, true)
     };
     // Gradients with respect to the operand before it is repeated are sums over the repetitions, so there they are left out.
@@ -35,7 +35,7 @@ fn check<B: StructuredBackend>(subject: &Subject<B>, case: &Case, layout: Layout
     } else {
         (leaf(&case.a, &[batch, n, n]), leaf(&case.b, &[batch, n, k]))
     };
-    let g = Ad::<B>::from_inner(place::<B>(&case.g, &[batch, n, k], dtype, Layout::Contiguous, &subject.device));
+    let g = Ad::<B>::from_inner(place::<B>(&case.g, &[batch, n, k], dtype, Layout::Contiguous, &backend.device));
 
     let factor = Ad::<B>::spd_factor(a.clone(), strategy);
     let x = Ad::<B>::spd_solve(a.clone(), factor, b.clone(), strategy);
@@ -65,12 +65,12 @@ fn check<B: StructuredBackend>(subject: &Subject<B>, case: &Case, layout: Layout
 
 struct EverySize;
 
-impl Promise for EverySize {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        for dtype in subject.dtypes() {
+impl BackendTest for EverySize {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        for dtype in backend.dtypes() {
             for (index, sizes) in SIZES.into_iter().enumerate() {
-                for strategy in strategies(subject) {
-                    let worthwhile = match (subject.scope, strategy, dtype) {
+                for strategy in strategies(backend) {
+                    let worthwhile = match (backend.scope, strategy, dtype) {
                         // Its time is a few operations for every column, whatever the size.
                         (Scope::Native, SpdStrategy::Reference, _) => sizes[1] < 200,
                         (Scope::Native, ..) => true,
@@ -79,7 +79,7 @@ impl Promise for EverySize {
                         _ => false,
                     };
                     if worthwhile {
-                        check(subject, &Case::new(sizes, dtype), Layout::Contiguous, strategy);
+                        check(backend, &Case::new(sizes, dtype), Layout::Contiguous, strategy);
                     }
                 }
             }
@@ -94,55 +94,55 @@ fn every_size_is_solved() {
 
 struct EveryLayout;
 
-impl Promise for EveryLayout {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        for strategy in strategies(subject) {
+impl BackendTest for EveryLayout {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        for strategy in strategies(backend) {
             for layout in [Layout::Permuted, Layout::Sliced, Layout::Broadcast] {
                 let case = Case::new([3, 11, 4], DType::F32);
                 let case = if layout == Layout::Broadcast { case.repeat_first() } else { case };
-                check(subject, &case, layout, strategy);
+                check(backend, &case, layout, strategy);
             }
         }
     }
 }
 
 #[test]
-fn permuted_sliced_and_broadcast_operands_are_solved() {
+fn strided_operands_are_solved() {
     every_backend(&EveryLayout);
 }
 
 struct AutomaticGradient;
 
-impl Promise for AutomaticGradient {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
-        for (dtype, blast) in subject.products() {
+impl BackendTest for AutomaticGradient {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
+        for (dtype, blast) in backend.products() {
             let reliable = blast.contains(&BlastStrategy::Auto);
-            if dtype == DType::F32 && reliable && subject.scope != Scope::Native {
-                check(subject, &Case::new([2, 5, 3], dtype), Layout::Contiguous, SpdStrategy::Auto);
+            if dtype == DType::F32 && reliable && backend.scope != Scope::Native {
+                check(backend, &Case::new([2, 5, 3], dtype), Layout::Contiguous, SpdStrategy::Auto);
             }
         }
     }
 }
 
 #[test]
-fn the_gradient_by_the_matmul_of_burn_is_right_where_that_is() {
+fn auto_gradient_matches_the_definition() {
     every_backend(&AutomaticGradient);
 }
 
 struct ReferenceBody;
 
-impl Promise for ReferenceBody {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
+impl BackendTest for ReferenceBody {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
         let case = Case::new([2, 5, 3], DType::F32);
         let [a, b] = [(&case.a, 5), (&case.b, 3)]
-            .map(|(values, cols)| place::<B>(values, &[2, 5, cols], DType::F32, Layout::Contiguous, &subject.device));
+            .map(|(values, cols)| place::<B>(values, &[2, 5, cols], DType::F32, Layout::Contiguous, &backend.device));
         let factor = B::spd_factor(a.clone(), SpdStrategy::Reference);
         let x = read::<B>(B::spd_solve(a, factor, b, SpdStrategy::Reference));
-        case.assert_solution(&format!("{}: reference", subject.name), &x, &case.b);
+        case.assert_solution(&format!("{}: reference", backend.name), &x, &case.b);
     }
 }
 
 #[test]
-fn the_reference_body_runs_on_every_device() {
+fn reference_runs_on_every_device() {
     every_backend(&ReferenceBody);
 }

@@ -41,23 +41,23 @@ pub trait StructuredBackend: BlastBackend + BlockDiagonalBackend + DenseBackend 
 
 impl<B: BlastBackend + BlockDiagonalBackend + DenseBackend + SpdBackend + Ss1Backend> StructuredBackend for B {}
 
-/// One way to run: a backend and a device of it.
-pub struct Subject<B: StructuredBackend> {
+/// A backend and one of its devices.
+pub struct TestBackend<B: StructuredBackend> {
     pub name: String,
     pub device: B::Device,
     pub scope: Scope,
 }
 
-/// A promise about structured products, to be kept by every backend.
-pub trait Promise {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>);
+/// A test that runs on every backend.
+pub trait BackendTest {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>);
 }
 
-/// Checks a promise on every backend that is compiled in, or those named in `BURN_STRUCTURED_DEVICES` (`flex,vulkan`).
-pub fn every_backend(promise: &impl Promise) {
+/// Runs a test on every backend that is compiled in, or those named in `BURN_STRUCTURED_DEVICES` (`flex,vulkan`).
+pub fn every_backend(test: &impl BackendTest) {
     #[cfg(feature = "flex")]
     if chosen("flex") {
-        promise.check(&Subject::<burn::backend::Flex> {
+        test.check(&TestBackend::<burn::backend::Flex> {
             name: "flex".into(),
             device: Default::default(),
             scope: Scope::Native,
@@ -65,7 +65,7 @@ pub fn every_backend(promise: &impl Promise) {
     }
     #[cfg(feature = "ndarray")]
     if chosen("ndarray") {
-        promise.check(&Subject::<burn::backend::NdArray> {
+        test.check(&TestBackend::<burn::backend::NdArray> {
             name: "ndarray".into(),
             device: Default::default(),
             scope: Scope::Native,
@@ -74,13 +74,13 @@ pub fn every_backend(promise: &impl Promise) {
     #[cfg(feature = "cube")]
     for (name, device) in cube_devices().into_iter().filter(|(name, _)| chosen(name)) {
         let kernels = || {
-            promise.check(&Subject::<burn_cubecl::CubeBackend> {
+            test.check(&TestBackend::<burn_cubecl::CubeBackend> {
                 name: name.into(),
                 device: device.clone(),
                 scope: Scope::Kernels,
             });
             #[cfg(feature = "fusion")]
-            promise.check(&Subject::<burn_cubecl::Cube> {
+            test.check(&TestBackend::<burn_cubecl::Cube> {
                 name: format!("{name} with fusion"),
                 device: device.clone(),
                 scope: Scope::Fused,
@@ -90,7 +90,7 @@ pub fn every_backend(promise: &impl Promise) {
     }
 }
 
-/// The same devices as the public functions see them, for promises about those.
+/// The same devices as the public functions take them, for tests of those.
 pub fn public_devices() -> Vec<Device> {
     let name_here = |name: &'static str| if name == "cpu" { "cubecl-cpu" } else { name };
     let chosen = burn_structured_ops::device::names().into_iter().filter(|name| chosen(name_here(name)));
@@ -120,12 +120,12 @@ fn chosen(name: &str) -> bool {
     names.is_empty() || names.split(',').any(|chosen| chosen.trim() == name)
 }
 
-impl<B: StructuredBackend> Subject<B> {
-    /// The float types to try whole products in, with the strategies that take different paths there.
+impl<B: StructuredBackend> TestBackend<B> {
+    /// The float types to try whole products in, with the strategies that differ there.
     ///
     /// Where each product takes seconds, [`BlastCandidate::TiledGemm`] is left to the fixtures.
     ///
-    /// All but [`BlastCandidate::TiledGemm`] rest on the device's own batched matmul. That is Burn's to promise, not ours,
+    /// All but [`BlastCandidate::TiledGemm`] rest on the device's own batched matmul. That is Burn's to test, not ours,
     /// and some drivers fail it: SwiftShader returns zeros for a kernel that it cannot compile. What is left out is said.
     pub fn products(&self) -> Vec<(DType, Vec<BlastStrategy>)> {
         let strategies = |dtype: DType| {

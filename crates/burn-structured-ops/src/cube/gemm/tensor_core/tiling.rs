@@ -1,9 +1,9 @@
-//! How a product is cut into tiles for the matrix instructions, and when it cannot be.
+//! Tile sizes of the tensor-core GEMM.
 
-/// Rows, columns and terms of one matrix instruction, whose operands are of 16 bits and whose sums are of 32.
+/// Rows, columns and depth of one matrix instruction, whose operands are of 16 bits and whose sums are of 32.
 pub(crate) const TILE_ROWS: usize = 16;
 pub(crate) const TILE_COLS: usize = 8;
-pub(crate) const TILE_TERMS: usize = 16;
+pub(crate) const TILE_K: usize = 16;
 /// Units that execute it together.
 pub(crate) const PLANE: usize = 32;
 /// Steps that are in shared memory at a time: the one that is multiplied, the one after it and the one that is being stored.
@@ -17,26 +17,25 @@ const ELEMENT: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Contiguous {
     /// The summed one.
-    Terms,
+    Depth,
     /// The other: rows of the left operand, columns of the right.
     Across,
 }
 
-/// How a cube is cut: fixed when the kernel is compiled.
+/// The tile of a cube: fixed when the kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Cut {
+pub(super) struct Tiling {
     pub(super) planes_m: usize,
     pub(super) planes_n: usize,
     /// Tiles of a plane down the rows.
     pub(super) rows: usize,
     /// Tiles of a plane along the columns, an even number.
     pub(super) cols: usize,
-    /// Terms of the sums that go through shared memory in one step: 32 or 64. With more of them, what is read has longer to
-    /// arrive, and takes more registers until then.
+    /// Depth of a step through shared memory: 32 or 64. A deeper step hides more latency and takes more registers.
     pub(super) depth: usize,
 }
 
-impl Cut {
+impl Tiling {
     pub(super) fn units(&self) -> usize {
         self.planes_m * self.planes_n * PLANE
     }
@@ -59,7 +58,7 @@ impl Cut {
         Side { extent: self.width(), depth: self.depth, units: self.units(), contiguous }
     }
 
-    /// Columns of shared memory in which a plane lays out its results, with a gap so that rows begin at different banks.
+    /// Columns of shared memory for a plane's results, padded so that rows begin at different banks.
     pub(super) fn pitch(&self) -> usize {
         self.cols * TILE_COLS + VECTOR
     }
@@ -71,12 +70,12 @@ impl Cut {
     }
 }
 
-/// What a cube has of one operand in one step: so much of its rows or columns, by so many terms.
+/// The part of one operand that a cube loads in one step: a range of its rows or columns, by a step of the depth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Side {
     pub(super) extent: usize,
     pub(super) depth: usize,
-    /// Units that bring it into shared memory.
+    /// Units that load it into shared memory.
     pub(super) units: usize,
     pub(super) contiguous: Contiguous,
 }
@@ -93,15 +92,15 @@ impl Side {
     }
 }
 
-/// The tiles there are, the largest first; each was the fastest of several on an H100 for some number of tokens.
-pub(super) const CUTS: [Cut; 3] = [
-    Cut { planes_m: 2, planes_n: 4, rows: 4, cols: 8, depth: 32 },
-    Cut { planes_m: 2, planes_n: 4, rows: 4, cols: 4, depth: 64 },
-    Cut { planes_m: 2, planes_n: 2, rows: 2, cols: 4, depth: 32 },
+/// The tilings, the largest first; each was the fastest of several on an H100 for some number of tokens.
+pub(super) const TILINGS: [Tiling; 3] = [
+    Tiling { planes_m: 2, planes_n: 4, rows: 4, cols: 8, depth: 32 },
+    Tiling { planes_m: 2, planes_n: 4, rows: 4, cols: 4, depth: 64 },
+    Tiling { planes_m: 2, planes_n: 2, rows: 2, cols: 4, depth: 32 },
 ];
 
 /// The smallest of them.
-const SMALLEST: Cut = CUTS[CUTS.len() - 1];
+const SMALLEST: Tiling = TILINGS[TILINGS.len() - 1];
 
 /// Units and bytes of shared memory that a cube needs at least.
 pub(crate) fn needs() -> (usize, usize) {
@@ -111,15 +110,15 @@ pub(crate) fn needs() -> (usize, usize) {
 /// Elements of a tile's product that take as long as loading a row or column of it.
 const LOADING: usize = 32;
 
-/// The cut of `batch` products of `m × n` that takes a device of so many multiprocessors the least time.
-pub(super) fn cut(batch: usize, m: usize, n: usize, multiprocessors: usize, shared_memory: usize) -> Cut {
+/// The tiling of `batch` products of `m × n` that takes a device of so many multiprocessors the least time.
+pub(super) fn choose_tiling(batch: usize, m: usize, n: usize, multiprocessors: usize, shared_memory: usize) -> Tiling {
     // Rounds of one cube each, by what a round takes. A smaller tile loads more for each product.
-    let time = |cut: &Cut| {
-        let (height, width) = (cut.height(), cut.width());
+    let time = |tiling: &Tiling| {
+        let (height, width) = (tiling.height(), tiling.width());
         let rounds = (batch * m.div_ceil(height) * n.div_ceil(width)).div_ceil(multiprocessors);
         rounds * (height * width + LOADING * (height + width))
     };
-    let fits = CUTS.into_iter().filter(|cut| cut.shared() <= shared_memory);
+    let fits = TILINGS.into_iter().filter(|tiling| tiling.shared() <= shared_memory);
     fits.min_by_key(time).unwrap_or(SMALLEST)
 }
 
@@ -131,25 +130,25 @@ mod tests {
     const SHARED: usize = 227 * 1024;
 
     #[test]
-    fn units_share_out_what_they_bring() {
-        for cut in CUTS {
-            for contiguous in [Contiguous::Terms, Contiguous::Across] {
-                for side in [cut.lhs(contiguous), cut.rhs(contiguous)] {
+    fn units_load_equal_shares() {
+        for tiling in TILINGS {
+            for contiguous in [Contiguous::Depth, Contiguous::Across] {
+                for side in [tiling.lhs(contiguous), tiling.rhs(contiguous)] {
                     assert_eq!(side.each() * side.units, side.vectors(), "{side:?}");
-                    // What the places in shared memory count on.
+                    // The swizzle in shared memory relies on it.
                     assert!(side.extent.is_multiple_of(8 * VECTOR) && 8 % (side.depth / VECTOR) == 0, "{side:?}");
                 }
             }
             // Right tiles come in pairs, and every part of a step has its share of left tiles to load.
-            assert!(cut.cols.is_multiple_of(2) && (TILE_ROWS * cut.cols).is_multiple_of(PLANE), "{cut:?}");
+            assert!(tiling.cols.is_multiple_of(2) && (TILE_ROWS * tiling.cols).is_multiple_of(PLANE), "{tiling:?}");
         }
     }
 
     #[test]
-    fn the_cuts_are_those_that_were_measured_to_be_the_fastest() {
+    fn tiling_is_the_fastest_measured() {
         let of = |batch, m, n| {
-            let cut = cut(batch, m, n, 132, SHARED);
-            [cut.height(), cut.width()]
+            let tiling = choose_tiling(batch, m, n, 132, SHARED);
+            [tiling.height(), tiling.width()]
         };
         assert_eq!(of(4, 4096, 1016), [128, 256]);
         assert_eq!(of(16, 4096, 992), [128, 256]);
@@ -160,10 +159,10 @@ mod tests {
     }
 
     #[test]
-    fn small_shared_memory_gets_small_tiles() {
+    fn tiling_fits_shared_memory() {
         for kilobytes in [48, 64, 99, 227] {
-            let cut = cut(4, 4096, 1016, 40, kilobytes * 1024);
-            assert!(cut.shared() <= kilobytes * 1024, "{kilobytes}: {cut:?}");
+            let tiling = choose_tiling(4, 4096, 1016, 40, kilobytes * 1024);
+            assert!(tiling.shared() <= kilobytes * 1024, "{kilobytes}: {tiling:?}");
         }
     }
 }

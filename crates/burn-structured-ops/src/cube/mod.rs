@@ -1,12 +1,16 @@
-//! What the launch code of every operation on CubeCL devices shares.
+//! Launch helpers and GEMMs for CubeCL devices, shared by all operations.
 
-use crate::gemm::tensor_core::has_tensor_cores;
+use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Shape};
+use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::client::Client;
-use burn_cubecl::cubecl::prelude::AddressType;
+use burn_cubecl::cubecl::ir::ElemType;
+use burn_cubecl::cubecl::prelude::{AddressType, CubeCount, CubeDim};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
+use gemm::tensor_core::has_tensor_cores;
 
+pub(crate) mod gemm;
 #[cfg(all(test, any(feature = "wgpu", feature = "cpu", feature = "cuda")))]
 pub(crate) mod testing;
 
@@ -18,13 +22,29 @@ pub(crate) fn accumulator(dtype: DType) -> DType {
     }
 }
 
+/// `dtype`, and the type in which its products are summed, as kernels are instantiated with them.
+pub(crate) fn kernel_dtypes(dtype: DType) -> [ElemType; 2] {
+    [dtype, accumulator(dtype)].map(dtype_to_storage_type)
+}
+
+/// A grid of `cubes` cubes with `units` units each. It may have more cubes, which kernels end at once.
+pub(crate) fn grid_of_cubes(client: &Client, cubes: usize, units: usize) -> (CubeCount, CubeDim) {
+    let cube_dim = CubeDim::new_1d(units as u32);
+    (calculate_cube_count_elemwise(client, cubes * units, cube_dim), cube_dim)
+}
+
+/// A grid of `units` units that work by themselves. It may have more units, which kernels end at once.
+pub(crate) fn grid_of_units(client: &Client, units: usize) -> (CubeCount, CubeDim) {
+    let cube_dim = CubeDim::new(client, units);
+    (calculate_cube_count_elemwise(client, units, cube_dim), cube_dim)
+}
+
 /// The index type that reaches every element of `tensors`.
 pub(crate) fn address_type<const N: usize>(tensors: [&CubeTensor; N]) -> AddressType {
     tensors.into_iter().map(CubeTensor::required_address_type).max().unwrap_or_default()
 }
 
-/// An uninitialised, contiguous tensor on the device of `tensor`: what is allocated without asking for that may have its rows
-/// padded, as on CUDA.
+/// An uninitialised, contiguous tensor on the device of `tensor`. By default rows may be padded, as on CUDA.
 pub(crate) fn empty_like(tensor: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     empty_device_contiguous_dtype(tensor.client.clone(), tensor.device.clone(), shape, dtype)
 }
@@ -34,7 +54,7 @@ pub(crate) fn multiprocessors(client: &Client) -> usize {
     client.properties().hardware.num_streaming_multiprocessors.unwrap_or(1).max(1) as usize
 }
 
-/// What a device allows a kernel to ask for.
+/// The limits of a device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Units that a cube can have.
@@ -45,11 +65,11 @@ pub(crate) struct Limits {
     pub(crate) gpu: bool,
     /// Whether it is CubeCL's CPU.
     pub(crate) processor: bool,
-    /// The types of which it multiplies tiles.
+    /// The types that its tensor cores support.
     pub(crate) tensor_cores: TensorCores,
 }
 
-/// The types of half precision that a device has tensor cores for, as far as kernels can fill their registers themselves.
+/// The half-precision types that a device has tensor cores for, with registers that kernels can load themselves.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TensorCores {
     pub(crate) f16: bool,
@@ -57,8 +77,8 @@ pub(crate) struct TensorCores {
 }
 
 impl TensorCores {
-    /// Whether they multiply `dtype`.
-    pub(crate) fn multiply(self, dtype: DType) -> bool {
+    /// Whether they multiply tiles of `dtype`.
+    pub(crate) fn support(self, dtype: DType) -> bool {
         match dtype {
             DType::F16 => self.f16,
             DType::BF16 => self.bf16,
@@ -67,11 +87,11 @@ impl TensorCores {
     }
 }
 
-/// Units that a cube shares its work between on a processor, where its kernel has barriers. Each is a thread there that spins at
-/// every barrier: with more of them than cores, until the scheduler takes the core away from it.
+/// Units of a cube on a CPU, for kernels with barriers. Each unit is a thread that spins at every barrier, and with more threads
+/// than cores it spins until the scheduler preempts it.
 pub(crate) const PROCESSOR_UNITS: usize = 2;
 
-/// Planes of fewer units than this are a processor's vectors, on which each unit works by itself.
+/// Smaller planes are the vectors of a CPU.
 const SMALLEST_GPU_PLANE: u32 = 8;
 
 impl Limits {
@@ -79,8 +99,8 @@ impl Limits {
         let hardware = &client.properties().hardware;
         let processor = hardware.num_cpu_cores.is_some();
         Self {
-            // The processor reports its threads, but any number of units may share one, and where there are barriers it starts
-            // as many threads as a cube has units.
+            // A CPU reports its threads, but any number of units may share one, and for a kernel with barriers it starts as many
+            // threads as a cube has units.
             units: if processor { usize::MAX } else { hardware.max_units_per_cube as usize },
             shared_memory: hardware.max_shared_memory_size,
             gpu: hardware.plane_size_max >= SMALLEST_GPU_PLANE,

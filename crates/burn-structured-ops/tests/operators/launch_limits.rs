@@ -1,6 +1,6 @@
 //! Launches of more cubes than one axis of a GPU's grid holds: 65,535 on most.
 
-use crate::subjects::{Promise, Scope, StructuredBackend, Subject, every_backend};
+use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend};
 use crate::tensors::{Layout, place, read};
 use burn::tensor::DType;
 use burn_structured_ops::BlastStrategy;
@@ -14,14 +14,14 @@ const UNITS: usize = 256;
 
 struct ManyCubes;
 
-impl Promise for ManyCubes {
-    fn check<B: StructuredBackend>(&self, subject: &Subject<B>) {
+impl BackendTest for ManyCubes {
+    fn check<B: StructuredBackend>(&self, backend: &TestBackend<B>) {
         // CubeCL's CPU runs cubes one after the other, milliseconds each, and has no such limit.
-        if subject.scope != Scope::Kernels || subject.is_processor() {
+        if backend.scope != Scope::Kernels || backend.is_processor() {
             return;
         }
         let of = |values: &[f64], shape: &[usize]| {
-            place::<B>(values, shape, DType::F32, Layout::Contiguous, &subject.device)
+            place::<B>(values, shape, DType::F32, Layout::Contiguous, &backend.device)
         };
         // A cube of the tiled GEMM for every block.
         let x: Vec<f64> = (0..CUBES).map(|at| (at % 61) as f64).collect();
@@ -32,7 +32,7 @@ impl Promise for ManyCubes {
             BlastStrategy::Candidate(BlastCandidate::TiledGemm),
         );
         for (at, z) in read::<B>(z).into_iter().enumerate() {
-            assert_eq!(z, x[at] * factor[at], "{}: block {at}", subject.name);
+            assert_eq!(z, x[at] * factor[at], "{}: block {at}", backend.name);
         }
         // A unit of the fold for every element.
         let (width, shift) = (16, 3);
@@ -44,12 +44,12 @@ impl Promise for ManyCubes {
         for (at, a) in read::<B>(a).into_iter().enumerate() {
             let (token, q) = (at / width, at % width);
             let x = &x[token * 2 * width..][..2 * width];
-            assert_eq!(a, x[q] + x[width + (q + shift) % width], "{}: token {token}, weight {q}", subject.name);
+            assert_eq!(a, x[q] + x[width + (q + shift) % width], "{}: token {token}, weight {q}", backend.name);
         }
     }
 }
 
 #[test]
-fn more_cubes_than_an_axis_holds_are_launched() {
+fn launches_may_exceed_one_grid_axis() {
     every_backend(&ManyCubes);
 }

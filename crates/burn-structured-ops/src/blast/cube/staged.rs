@@ -1,10 +1,12 @@
-//! The batched GEMMs on either side of the coupling, by Burn's matmul or our own.
+//! The stages around the coupling as batched GEMMs, Burn's or this crate's.
 
 use crate::Bias;
-use crate::blast::{BlastCandidate, BlastStrategy, reference};
+use crate::blast::BlastCandidate::{Autotuned, TensorCore, TiledGemm};
+use crate::blast::BlastStrategy::{Auto, Candidate};
+use crate::blast::{BlastStrategy, reference};
 use crate::cube::empty_like;
-use crate::gemm::tensor_core::{on_tensor_cores, tensor_core_gemm};
-use crate::gemm::{burn_gemm, tiled_gemm};
+use crate::cube::gemm::tensor_core::{on_tensor_cores, tensor_core_gemm};
+use crate::cube::gemm::{burn_gemm, tiled_gemm};
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::Shape;
@@ -30,7 +32,7 @@ pub(super) fn expand(
         tensor_core_gemm(t, factor, bias, Some(by_block));
         return y;
     }
-    plain_gemm(t, factor, Some(by_block), strategy);
+    portable_gemm(t, factor, Some(by_block), strategy);
     bias.add_to(y)
 }
 
@@ -53,28 +55,22 @@ pub(super) fn factor_gradient(x: CubeTensor, z: CubeTensor, strategy: BlastStrat
     gemm(by_block, z, strategy)
 }
 
-/// Whether `strategy` gives a product of these operands to our own kernel for tensor cores.
+/// Whether `strategy` multiplies these operands on tensor cores.
 fn to_tensor_cores(lhs: &CubeTensor, rhs: &CubeTensor, strategy: BlastStrategy) -> bool {
-    let wanted = matches!(
-        strategy,
-        BlastStrategy::Candidate(BlastCandidate::TensorCore)
-            | BlastStrategy::Auto
-            | BlastStrategy::Candidate(BlastCandidate::Autotuned)
-    );
-    wanted && on_tensor_cores(lhs, rhs)
+    matches!(strategy, Auto | Candidate(TensorCore | Autotuned)) && on_tensor_cores(lhs, rhs)
 }
 
 fn gemm(lhs: CubeTensor, rhs: CubeTensor, strategy: BlastStrategy) -> CubeTensor {
     if to_tensor_cores(&lhs, &rhs, strategy) {
         return tensor_core_gemm(lhs, rhs, Bias::None, None);
     }
-    plain_gemm(lhs, rhs, None, strategy)
+    portable_gemm(lhs, rhs, None, strategy)
 }
 
 /// A product by the GEMMs for every device.
-fn plain_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>, strategy: BlastStrategy) -> CubeTensor {
+fn portable_gemm(lhs: CubeTensor, rhs: CubeTensor, out: Option<CubeTensor>, strategy: BlastStrategy) -> CubeTensor {
     match strategy {
-        BlastStrategy::Candidate(BlastCandidate::TiledGemm) => tiled_gemm(lhs, rhs, out),
+        Candidate(TiledGemm) => tiled_gemm(lhs, rhs, out),
         _ => burn_gemm(lhs, rhs, out),
     }
 }
