@@ -1,6 +1,7 @@
 //! The block-diagonal layer: groups of features that do not meet.
 
 use crate::approximation::{Approximation, parameter, read_weight};
+use crate::blocks::divisors;
 use crate::error::check_dimensions;
 use crate::initializer::{Imitated, dense_default};
 use crate::{Blocks, Cost, Factor, StructureError};
@@ -112,11 +113,9 @@ impl BlockDiagonalLinearConfig {
             BlockCount::Ratio(ratio) if !(ratio > 0.0 && ratio <= 1.0) => {
                 Err(StructureError::RatioOutOfRange { ratio })
             }
-            BlockCount::Ratio(ratio) => (1..=d_input.min(d_output))
-                .find(|blocks| {
-                    let divides = d_input.is_multiple_of(*blocks) && d_output.is_multiple_of(*blocks);
-                    divides && 1.0 / *blocks as f64 <= ratio
-                })
+            BlockCount::Ratio(ratio) => divisors(d_input.min(d_output))
+                .into_iter()
+                .find(|blocks| d_input.max(d_output).is_multiple_of(*blocks) && 1.0 / *blocks as f64 <= ratio)
                 .ok_or(StructureError::NoBlockCount { ratio, d_output, d_input }),
         }
     }

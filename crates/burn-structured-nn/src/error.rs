@@ -75,6 +75,30 @@ pub enum StructureError {
         /// The setting.
         name: &'static str,
     },
+    /// A setting is above what the dimensions of the layer allow.
+    #[error("{name} = {value} is above {limit}, the most that d_output = {d_output} and d_input = {d_input} allow")]
+    SettingTooLarge {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// The largest value.
+        limit: usize,
+        /// Rows of the matrix.
+        d_output: usize,
+        /// Columns of the matrix.
+        d_input: usize,
+    },
+    /// The dense matrix is larger than memory can be.
+    #[error("d_output = {d_output} by d_input = {d_input} has more than {limit} entries; use a smaller layer")]
+    TooManyEntries {
+        /// Rows of the matrix.
+        d_output: usize,
+        /// Columns of the matrix.
+        d_input: usize,
+        /// The most entries of a matrix in f64.
+        limit: usize,
+    },
     /// More blocks would share their weights than there are.
     #[error(
         "reduction {reduction} is above the number of input blocks: d_input = {d_input} in blocks of {block_k} makes \
@@ -174,12 +198,19 @@ fn list(counts: &[usize]) -> String {
     if counts.len() == 2 { counts.join(" and ") } else { counts.join(", ") }
 }
 
-/// `Err` if a dimension is zero.
+/// The most entries a dense matrix can have: an allocation is at most `isize::MAX` bytes. Every structure has at most a small
+/// multiple of the dense weights, which therefore cannot overflow.
+const MAX_ENTRIES: usize = isize::MAX as usize / size_of::<f64>();
+
+/// `Err` if a dimension is zero, or if the dense matrix could not be stored.
 pub(crate) fn check_dimensions(d_input: usize, d_output: usize) -> Result<(), StructureError> {
     for (name, size) in [("d_input", d_input), ("d_output", d_output)] {
         if size == 0 {
             return Err(StructureError::EmptyDimension { name });
         }
     }
-    Ok(())
+    match d_input.checked_mul(d_output) {
+        Some(entries) if entries <= MAX_ENTRIES => Ok(()),
+        _ => Err(StructureError::TooManyEntries { d_output, d_input, limit: MAX_ENTRIES }),
+    }
 }

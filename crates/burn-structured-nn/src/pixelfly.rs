@@ -178,7 +178,7 @@ impl PixelflyLinearConfig {
         let rank = self.rank.resolve(RankBudget {
             d_input,
             d_output,
-            fixed: levels * d_output * (d_input / blocks),
+            fixed: levels * (d_output / blocks) * d_input,
             params_per_rank: d_input + d_output,
             hint: ", a smaller stride or more blocks",
             max: d_input.min(d_output),

@@ -288,6 +288,38 @@ mod tests {
     }
 
     #[test]
+    fn extreme_settings_are_errors() {
+        let device = Device::flex();
+        for text in [
+            "ss1:c=1,k=1000000000000",
+            "ss1:c=1,n=1000000000000",
+            "ss1:c=1000000000000",
+            "blast:b=1000000000000",
+            "blast:r=1000000000000",
+            "blast:b=16,r=16",
+            "low-rank:r=1000000000000",
+            "monarch:b=1000000000000",
+            "monarch:b=1,r=1000000000000",
+            "block-diagonal:b=1000000000000",
+            "pixelfly:b=1000000000000",
+            "pixelfly:b=4,stride=1099511627776",
+            "pixelfly:b=4,r=1000000000000",
+            "gaudi:r=1000000000000",
+            "btt:b=1000000000000",
+            "btt:r=1000000000000",
+            "kronecker:b=1000000000000",
+            "kronecker:r=1000000000000",
+        ] {
+            let config = StructuredLinearConfig::new(16, 16, text.parse().unwrap());
+            assert!(config.try_init(&device).is_err(), "{text}");
+        }
+        for name in Structure::NAMES {
+            let config = StructuredLinearConfig::new(usize::MAX, 2, name.parse().unwrap());
+            assert!(matches!(config.try_init(&device), Err(StructureError::TooManyEntries { .. })), "{name}");
+        }
+    }
+
+    #[test]
     fn an_empty_dense_layer_is_an_error_too() {
         assert!(StructuredLinearConfig::new(0, 4, Structure::Dense).try_init(&Device::flex()).is_err());
     }

@@ -134,8 +134,9 @@ impl BlastLinearConfig {
             fixed: 0,
             params_per_rank: self.d_output + self.d_input + b1 * b2,
             hint: ", or fewer blocks",
-            // Blocks of full rank, embedded as in the paper's §2: each takes its own components, cyclically shared.
-            max: b1.max(b2) * (self.d_output / b1).min(self.d_input / b2),
+            // Couplings of 1 make every matrix at the rank of the matrix. So does one component for each entry of a block, with
+            // the entry as its coupling. Either bounds the weights by three times the dense ones.
+            max: self.d_input.min(self.d_output).min(self.d_output / b1 * (self.d_input / b2)),
         })?;
         Ok(([b1, b2], rank))
     }
@@ -340,6 +341,17 @@ mod tests {
             config.try_init(&device()).unwrap_err(),
             StructureError::RankTooLarge { rank: 9, max: 8, d_output: 8, d_input: 8 }
         );
+    }
+
+    #[test]
+    fn couplings_are_at_most_the_dense_weights() {
+        // Rank 1 and blocks of one entry are any matrix; this was 64³ couplings.
+        let config = BlastLinearConfig::new(64, 64).with_blocks(Blocks::Square(64));
+        let error = config.clone().with_rank(Rank::Fixed(64)).try_init(&device()).unwrap_err();
+        assert!(matches!(error, StructureError::RankTooLarge { max: 1, .. }), "{error}");
+        let weight = Tensor::<2>::random([64, 64], Distribution::Default, &device());
+        let found = config.with_rank(Rank::Fixed(1)).from_dense(weight, None).unwrap();
+        assert!(found.relative_error < 1e-3, "{}", found.relative_error);
     }
 
     #[test]

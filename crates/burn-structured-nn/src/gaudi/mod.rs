@@ -97,9 +97,10 @@ impl GaudiLinearConfig {
     pub fn try_init(&self, device: &Device) -> Result<GaudiLinear, StructureError> {
         let (d_input, d_output, rank) = (self.d_input, self.d_output, self.resolve()?);
         let factors = match Imitated::of(&self.initializer, d_input, d_output)? {
-            // An entry is covered by `width²` of the components, on average.
+            // An entry is covered by `width²` of the components, on average; a window covers one feature at least.
             Imitated::Variance(variance) => {
-                FactorInitializers::with_variance(variance, rank as f64 * self.width.powi(2))
+                let covered = [d_input, d_output].map(|features| self.width.max(1.0 / features as f64));
+                FactorInitializers::with_variance(variance, rank as f64 * covered[0] * covered[1])
             }
             _ => FactorInitializers::imitating(&self.initializer, d_input, d_output, rank)?,
         };
@@ -377,6 +378,12 @@ mod tests {
         let grads = layer.to_dense().powf_scalar(2.0).sum().backward();
         let gradient: Vec<f32> = layer.input_width.grad(&grads).unwrap().into_data().iter().collect();
         assert!(gradient.iter().all(|gradient| *gradient != 0.0), "{gradient:?}");
+    }
+
+    #[test]
+    fn the_narrowest_window_has_finite_weights() {
+        let layer = GaudiLinearConfig::new(8, 8).with_width(f64::MIN_POSITIVE).init(&device());
+        assert!(layer.v.val().into_data().iter::<f32>().all(f32::is_finite));
     }
 
     #[test]
