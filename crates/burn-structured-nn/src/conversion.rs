@@ -49,7 +49,7 @@ impl LowRankLinear {
     ///
     /// # Errors
     ///
-    /// If a dimension does not split into the blocks asked for.
+    /// If a dimension does not split into the blocks.
     pub fn to_blast(&self, blocks: Blocks) -> Result<BlastLinear, StructureError> {
         let (d_input, d_output, rank) = (self.d_input(), self.d_output(), self.rank());
         let (b1, b2) = blocks.resolve(d_input, d_output)?;

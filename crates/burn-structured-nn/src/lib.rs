@@ -29,6 +29,7 @@ mod btt;
 mod conversion;
 mod cost;
 mod dense;
+mod display;
 mod error;
 mod factor;
 mod gaudi;
@@ -43,6 +44,7 @@ mod ss1;
 mod structure;
 mod structured;
 mod svd;
+mod two_factor;
 
 pub use approximation::Approximation;
 pub use blast::{BlastLinear, BlastLinearConfig};

@@ -1,13 +1,14 @@
 //! The Pixelfly layer: a few blocks of each row, chosen like the strokes of a butterfly, and a low-rank rest.
 
 use crate::approximation::{Approximation, parameter, read_weight};
+use crate::display::layer_display;
 use crate::error::check_dimensions;
-use crate::initializer::{FactorInitializers, Imitated, dense_default};
+use crate::initializer::{FactorInitializers, TargetDistribution, dense_default};
 use crate::rank::RankBudget;
 use crate::svd::{self, Truncated};
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::pixelfly::{pixelfly_blocks, pixelfly_linear, pixelfly_to_dense};
@@ -78,15 +79,15 @@ impl PixelflyLinearConfig {
     ///
     /// # Errors
     ///
-    /// If a dimension is zero or does not split into the blocks asked for, if the stride is no power of two that divides
+    /// If a dimension is zero or does not split into the blocks, if the stride is no power of two that divides
     /// them, if the rank is zero or above `min(d_input, d_output)`, if the ratio is outside `(0, 1]` or leaves no room for
     /// rank 1 beside the blocks, or if the initializer has a mean.
     pub fn try_init(&self, device: &Device) -> Result<PixelflyLinear, StructureError> {
         let (d_input, d_output, blocks) = (self.d_input, self.d_output, self.blocks);
         let (levels, rank) = self.resolve()?;
-        let entries = Imitated::of(&self.initializer, d_input, d_output)?;
+        let entries = TargetDistribution::of(&self.initializer, d_input, d_output)?;
         let (w, factors) = match entries {
-            Imitated::Variance(variance) => {
+            TargetDistribution::Variance(variance) => {
                 let kept = levels as f64 / blocks as f64;
                 (entries.sparse(0.5 / kept), FactorInitializers::with_variance(0.5 * variance, rank as f64))
             }
@@ -254,22 +255,7 @@ impl PixelflyLinear {
     }
 }
 
-impl ModuleDisplay for PixelflyLinear {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        content
-            .add("d_input", &self.d_input())
-            .add("d_output", &self.d_output())
-            .add("blocks", &self.blocks())
-            .add("stride", &self.stride())
-            .add("rank", &self.rank())
-            .add("bias", &self.bias.is_some())
-            .optional()
-    }
-}
+layer_display!(PixelflyLinear, layer => { "blocks": layer.blocks(), "stride": layer.stride(), "rank": layer.rank() });
 
 #[cfg(test)]
 mod tests {

@@ -15,15 +15,15 @@ pub enum Rank {
     Ratio(f64),
 }
 
-/// What ranks chosen here are multiples of, the best first, if it costs no more than [`GIVEN_UP`].
+/// What ranks chosen here are multiples of, the best first, if it costs no more than [`ALIGN_TOLERANCE`].
 const MULTIPLES: [usize; 2] = [16, 8];
 /// The share of a rank that may be given up for a multiple.
-const GIVEN_UP: f64 = 0.02;
+const ALIGN_TOLERANCE: f64 = 0.02;
 
 /// The nearest rank below that hardware reads well, if there is one near enough.
 fn aligned(rank: usize) -> usize {
     let mut below = MULTIPLES.into_iter().map(|multiple| rank - rank % multiple);
-    below.find(|below| (rank - below) as f64 <= GIVEN_UP * rank as f64).unwrap_or(rank)
+    below.find(|below| (rank - below) as f64 <= ALIGN_TOLERANCE * rank as f64).unwrap_or(rank)
 }
 
 /// What a rank is measured against.

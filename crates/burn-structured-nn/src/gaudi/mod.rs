@@ -5,10 +5,11 @@ mod windowed;
 pub use windowed::WindowedLinear;
 
 use crate::approximation::{Approximation, parameter};
-use crate::initializer::{FactorInitializers, Imitated, dense_default};
+use crate::display::layer_display;
+use crate::initializer::{FactorInitializers, TargetDistribution, dense_default};
 use crate::{Cost, Factor, LowRankLinear, LowRankLinearConfig, Rank, StructureError};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{DType, Device, Tensor, TensorData, assert_shape};
 use burn_structured_ops::gaudi::{gaudi_basis, gaudi_mask, window_mask};
@@ -96,9 +97,9 @@ impl GaudiLinearConfig {
     /// above 0, or if the initializer has a mean.
     pub fn try_init(&self, device: &Device) -> Result<GaudiLinear, StructureError> {
         let (d_input, d_output, rank) = (self.d_input, self.d_output, self.resolve()?);
-        let factors = match Imitated::of(&self.initializer, d_input, d_output)? {
+        let factors = match TargetDistribution::of(&self.initializer, d_input, d_output)? {
             // An entry is covered by `width²` of the components, on average; a window covers one feature at least.
-            Imitated::Variance(variance) => {
+            TargetDistribution::Variance(variance) => {
                 let covered = [d_input, d_output].map(|features| self.width.max(1.0 / features as f64));
                 FactorInitializers::with_variance(variance, rank as f64 * covered[0] * covered[1])
             }
@@ -291,20 +292,7 @@ impl GaudiLinear {
     }
 }
 
-impl ModuleDisplay for GaudiLinear {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        content
-            .add("d_input", &self.d_input())
-            .add("d_output", &self.d_output())
-            .add("rank", &self.rank())
-            .add("bias", &self.bias.is_some())
-            .optional()
-    }
-}
+layer_display!(GaudiLinear, layer => { "rank": layer.rank() });
 
 #[cfg(test)]
 mod tests {

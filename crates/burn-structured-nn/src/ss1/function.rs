@@ -21,7 +21,7 @@ pub enum Ss1Hash {
         /// The granularity of the rotations.
         vec: u32,
     },
-    /// A rotation of its own, to any position, for every block and every block of output rows, with signs if asked for.
+    /// A rotation of its own, to any position, for every block and every block of output rows, with signs if given.
     ///
     /// The rank is nearly full, with signs full (a random 128×128 layer of `K = N = 16` and `c` = 2, 4, 8 has rank 124, 121,
     /// 120, with signs 128); each block of output rows needs a sketch of its own.
@@ -31,6 +31,17 @@ pub enum Ss1Hash {
         /// Whether blocks have random signs as well.
         signs: bool,
     },
+}
+
+impl Ss1Hash {
+    pub(super) fn describe(self) -> String {
+        match self {
+            Self::Additive { .. } => "additive",
+            Self::Independent { signs: true, .. } => "independent, signed",
+            Self::Independent { signs: false, .. } => "independent",
+        }
+        .into()
+    }
 }
 
 impl Default for Ss1Hash {

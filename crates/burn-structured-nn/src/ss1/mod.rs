@@ -6,10 +6,11 @@ mod saved;
 pub use function::Ss1Hash;
 
 use crate::approximation::{Approximation, parameter, read_weight};
+use crate::display::layer_display;
 use crate::initializer::dense_default;
 use crate::{Cost, Factor, StructureError};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::ss1::{Fold, Ss1Strategy, ss1_from_dense, ss1_linear_with, ss1_to_dense};
@@ -129,7 +130,7 @@ impl Ss1LinearConfig {
         Ok(Self::layer(function, parameter(z), bias.map(parameter), &device))
     }
 
-    /// Which weights of the layer are one: what a projection of one's own needs, for [`from_stored`](Self::from_stored).
+    /// Which weights of the layer are one: for callers that compute the stored weights themselves, for [`from_stored`](Self::from_stored).
     ///
     /// # Errors
     ///
@@ -244,27 +245,7 @@ impl Ss1Linear {
     }
 }
 
-impl ModuleDisplay for Ss1Linear {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let function = self.function();
-        let hash = match function.hash {
-            Ss1Hash::Additive { .. } => "additive",
-            Ss1Hash::Independent { signs: true, .. } => "independent, signed",
-            Ss1Hash::Independent { signs: false, .. } => "independent",
-        };
-        content
-            .add("d_input", &function.d_input)
-            .add("d_output", &self.d_output())
-            .add("reduction", &function.reduction)
-            .add("hash", &hash.to_string())
-            .add("bias", &self.bias.is_some())
-            .optional()
-    }
-}
+layer_display!(Ss1Linear, layer => { "reduction": layer.reduction(), "hash": layer.function().hash.describe() });
 
 #[cfg(test)]
 mod tests {
@@ -281,17 +262,6 @@ mod tests {
 
     fn config(hash: Ss1Hash) -> Ss1LinearConfig {
         Ss1LinearConfig::new(40, 12).with_reduction(2).with_block_k(8).with_block_n(4).with_hash(hash)
-    }
-
-    #[test]
-    fn forward_is_the_product_with_to_dense() {
-        let device = device();
-        for hash in [Ss1Hash::default(), INDEPENDENT] {
-            let layer = config(hash).init(&device);
-            let x = Tensor::<2>::random([7, 40], Distribution::Normal(0.0, 1.0), &device);
-            let dense = x.clone().matmul(layer.to_dense().transpose()) + layer.bias.as_ref().unwrap().val().unsqueeze();
-            layer.forward(x).into_data().assert_approx_eq::<f32>(&dense.into_data(), Tolerance::absolute(1e-5));
-        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! From a dense weight to BLAST factors.
+//! Factorization of a dense weight into BLAST factors, on the host.
 //!
 //! Two structures that BLAST contains exactly have closed-form optima, low rank and blocks of low rank; the nearer of the
 //! two is then improved by alternating least squares: with two of `u`, `s`, `v` held, the third is a linear problem. The
@@ -77,7 +77,7 @@ impl Factors {
 }
 
 /// BLAST factors near `values [d_output, d_input]`.
-pub(super) fn approximate(
+pub(super) fn factorize(
     values: &[f64],
     [d_output, d_input]: [usize; 2],
     grid: [usize; 2],
