@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn no_blocks_at_all_are_refused() {
+    fn zero_blocks_are_an_error() {
         assert!(Blocks::Square(0).resolve(4, 4).is_err());
     }
 

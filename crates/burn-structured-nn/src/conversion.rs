@@ -19,7 +19,7 @@ fn embed(right: Tensor<3>, left: Tensor<3>, bias: Option<Param<Tensor<1>>>) -> B
     let right = right.reshape([b2, t, b1, q]);
     let left = left.reshape([b1, p, b2, t]);
     let like = (left.device(), left.dtype());
-    // For each block, its component of every class c: that of the block it meets there, or nothing.
+    // For each block, its component of every class c: that of the other block of the class, or zeros.
     let classes = |blocks: usize, others: usize, of: &dyn Fn(usize, usize) -> Tensor<2>, size: usize| {
         let block = |index: usize| {
             let columns = (0..period).map(|class| {

@@ -108,7 +108,7 @@ impl GaudiLinearConfig {
         let v = factors.v.init([d_input, rank], device);
         let ut = factors.u.init([rank, d_output], device);
         let bias = self.bias.then(|| self.initializer.init_with([d_output], Some(d_input), Some(d_output), device));
-        // Every window of the input meets windows all over the output: a stride coprime to the rank orders the latter.
+        // Input windows are paired with windows all over the output: a stride coprime to the rank orders the latter.
         let spread = |step: usize| (0..rank).map(move |k| (k * step % rank) as f64 / rank as f64);
         let stride = (1..=rank).filter(|step| gcd(*step, rank) == 1).min_by_key(|step| step.abs_diff(rank.isqrt()));
         let locations = [spread(1).collect(), spread(stride.unwrap_or(1)).collect()];

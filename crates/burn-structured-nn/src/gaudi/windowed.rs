@@ -16,7 +16,7 @@ const PIECES: usize = 8;
 ///
 /// Components with neighbouring input windows form a group, which reads the features from the first to the last of its
 /// windows; the output is cut into tiles, each of which adds the components that reach into it. Both are dense products of
-/// just these sizes, and [`cost`](Self::cost) counts them. What lies in such a product but outside of a window is stored as
+/// just these sizes, and [`cost`](Self::cost) counts them. What is in such a product but outside of a window is stored as
 /// zero, and can be trained like any other weight.
 ///
 /// The windows are not part of a record: save the [`GaudiLinear`], and freeze it after loading.
