@@ -5,7 +5,7 @@ use crate::display::{grid, layer_display};
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, dense_default};
 use crate::rank::RankBudget;
-use crate::svd::{self, Truncated};
+use crate::svd::{self, Balanced};
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
 use burn::module::{Module, Param};
@@ -99,7 +99,7 @@ impl KroneckerLinearConfig {
         let blocks = Mat::from_fn(m1 * n1, m2 * n2, |block, entry| {
             values[(block / n1 * m2 + entry / n2) * d_input + block % n1 * n2 + entry % n2]
         });
-        let Truncated { left, right } = svd::truncated(blocks.as_ref(), terms)?;
+        let Balanced { left, right } = svd::balanced(blocks.as_ref(), terms)?;
         let (device, dtype) = (weight.device(), weight.dtype());
         let factor = |factor: &Mat<f64>, [rows, columns]: [usize; 2]| {
             let size = rows * columns;

@@ -43,7 +43,8 @@ mod rank;
 mod ss1;
 mod structure;
 mod structured;
-mod svd;
+#[doc(hidden)]
+pub mod svd;
 mod two_factor;
 
 pub use approximation::Approximation;

@@ -88,7 +88,7 @@ impl LowRankLinearConfig {
     ) -> Result<Approximation<LowRankLinear>, StructureError> {
         let (d_input, d_output, rank) = (self.d_input, self.d_output, self.resolve()?);
         let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
-        let nearest = svd::truncated(svd::matrix(&values, d_output, d_input), rank)?;
+        let nearest = svd::balanced(svd::matrix(&values, d_output, d_input), rank)?;
         let [v, ut] = nearest.to_tensors(&weight.device(), weight.dtype());
         let layer = LowRankLinear { v: parameter(v), ut: parameter(ut), bias: bias.map(parameter) };
         let dense = layer.to_dense();

@@ -5,7 +5,7 @@ use crate::display::layer_display;
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, TargetDistribution, dense_default};
 use crate::rank::RankBudget;
-use crate::svd::{self, Truncated};
+use crate::svd::{self, Balanced};
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
 use burn::module::{Module, Param};
@@ -126,15 +126,15 @@ impl PixelflyLinearConfig {
         let outside =
             |matrix: &Mat<f64>| Mat::from_fn(d_output, d_input, |i, j| if kept(i, j) { 0.0 } else { matrix[(i, j)] });
         // The low-rank part of the whole weight, or of what the blocks leave of it.
-        let mut best: Option<(f64, Truncated)> = None;
+        let mut best: Option<(f64, Balanced)> = None;
         for first in [&dense, &outside(&dense)] {
-            let mut low_rank = svd::truncated(first.as_ref(), rank)?;
+            let mut low_rank = svd::balanced(first.as_ref(), rank)?;
             let mut error = f64::INFINITY;
             for _ in 0..ALTERNATIONS {
                 let product = &low_rank.left * low_rank.right.transpose();
                 let missed = outside(&(&dense - &product)).norm_l2();
                 if best.as_ref().is_none_or(|(least, _)| missed < *least) {
-                    best = Some((missed, Truncated { left: low_rank.left.clone(), right: low_rank.right.clone() }));
+                    best = Some((missed, Balanced { left: low_rank.left.clone(), right: low_rank.right.clone() }));
                 }
                 if missed <= 1e-14 * dense.norm_l2() || missed > (1.0 - LEAST_IMPROVEMENT) * error {
                     break;
@@ -143,7 +143,7 @@ impl PixelflyLinearConfig {
                 // With the blocks fitted to what the low-rank part leaves, it may be anything within them.
                 let target =
                     Mat::from_fn(d_output, d_input, |i, j| if kept(i, j) { product[(i, j)] } else { dense[(i, j)] });
-                low_rank = svd::truncated(target.as_ref(), rank)?;
+                low_rank = svd::balanced(target.as_ref(), rank)?;
             }
         }
         let Some((_, low_rank)) = best else {
@@ -272,7 +272,7 @@ mod tests {
         let w = parameter(layer.w.val().ones_like());
         let row: Vec<f32> =
             PixelflyLinear { w, ..layer }.to_dense().slice([15..16, 0..16]).into_data().iter().collect();
-        // Row 15 lies in block 5, which meets blocks 5, 5 xor 1 = 4 and 5 xor 2 = 7.
+        // Row 15 lies in block 5, which a butterfly connects with blocks 5, 5 xor 1 = 4 and 5 xor 2 = 7.
         let expected: Vec<f32> = (0..16).map(|column| f32::from([4, 5, 7].contains(&(column / 2)))).collect();
         assert_eq!(row, expected);
     }

@@ -6,7 +6,7 @@
 
 use crate::StructureError;
 use crate::block_low_rank::BlockLowRank;
-use crate::svd::{Truncated, matrix, tensor, truncated};
+use crate::svd::{Balanced, balanced, matrix, tensor};
 use burn::tensor::{DType, Device, Tensor};
 use burn_structured_ops::block_diagonal::Order;
 use faer::linalg::solvers::Solve;
@@ -112,7 +112,7 @@ impl Problem<'_> {
     /// The truncated decomposition of the whole matrix, with couplings of 1.
     fn low_rank(&self, rank: usize) -> Result<Factors, StructureError> {
         let [b1, b2] = self.grid;
-        let Truncated { left, right } = truncated(self.dense, rank)?;
+        let Balanced { left, right } = balanced(self.dense, rank)?;
         let pieces = |whole: &Mat<f64>, count: usize| {
             let size = whole.nrows() / count;
             (0..count).map(|index| whole.subrows(index * size, size).to_owned()).collect()
