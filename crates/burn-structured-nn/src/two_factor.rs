@@ -5,8 +5,8 @@
 macro_rules! two_factor_layer {
     ($Layer:ident, $Config:ident, $order:expr) => {
         impl $Config {
-            /// The layer nearest to a dense `weight [d_output, d_input]`: a truncated singular value decomposition of each block, which
-            /// is the least-squares optimum, with `bias` as it is.
+            /// The layer nearest to a dense `weight [d_output, d_input]`: a truncated singular value decomposition of each block,
+            /// the least-squares optimum, with `bias` as it is.
             ///
             /// # Errors
             ///
