@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device, Tensor};
 use burn_structured::ops::device;
 
-/// The devices of this build whose own matmul is right: SwiftShader, for one, returns zeros for Burn's.
+/// The devices of this build on which Burn's own matmul is right; on SwiftShader it returns zeros.
 pub fn devices() -> Vec<(&'static str, Device)> {
     let chosen = std::env::var("BURN_STRUCTURED_DEVICES").unwrap_or_default();
     let wanted = |name: &&str| chosen.is_empty() || chosen.split(',').any(|other| other.trim() == *name);
@@ -23,7 +23,7 @@ fn matmul_is_right(name: &str, device: &Device) -> bool {
 
 /// How far a sine or cosine of a device may be off, beyond its roundoff.
 ///
-/// WGSL and Vulkan promise 2⁻¹¹ for arguments within ±π, and SwiftShader takes them at their word.
+/// WGSL and Vulkan promise 2⁻¹¹ for arguments within ±π, and SwiftShader is no more accurate.
 pub fn trigonometry(name: &str) -> f64 {
     match name {
         "wgpu" | "webgpu" | "vulkan" => 2f64.powi(-11),

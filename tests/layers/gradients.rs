@@ -52,9 +52,9 @@ fn gradients_are_finite_differences() {
             let values_of_x: Vec<f64> = input.to_data().iter::<f64>().collect();
             for (index, actual) in dx.iter().enumerate() {
                 let at = |step: f64| {
-                    let mut moved = values_of_x.clone();
-                    moved[index] += step;
-                    let data = TensorData::new(moved, [TOKENS, D_INPUT]);
+                    let mut changed = values_of_x.clone();
+                    changed[index] += step;
+                    let data = TensorData::new(changed, [TOKENS, D_INPUT]);
                     scalar(loss(&plain, Tensor::from_data(data, (&device, DType::F64))))
                 };
                 close(&format!("x[{index}]"), *actual, at(step), at(-step));

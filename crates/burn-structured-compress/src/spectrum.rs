@@ -6,7 +6,7 @@
 use crate::CompressError;
 use crate::calibrate::Moment;
 use crate::project::{Problem, read};
-use crate::svd::{Truncated, truncated, truncated_in};
+use crate::svd::{Truncated, randomized, truncated_in};
 use burn::tensor::Tensor;
 
 /// The singular value decomposition of a dense weight, in the metric of its inputs if they are known: the error of the best
@@ -47,7 +47,7 @@ impl Spectrum {
         let shape = weight.dims();
         let rank = rank.min(shape[0]).min(shape[1]);
         let found = match moment {
-            None => truncated(read(weight)?.as_ref(), rank, 0)?,
+            None => randomized(read(weight)?.as_ref(), rank, 0)?,
             Some(moment) => {
                 let Problem { weight, moment, .. } = Problem::new(weight, moment, shape)?;
                 truncated_in(weight.as_ref(), moment.as_ref(), rank, 0)?
@@ -69,6 +69,6 @@ impl Spectrum {
     /// `‖W − Ŵ‖ / ‖W‖`, in the metric, of the best `Ŵ` of this rank: what the singular values beyond it are together, relative
     /// to all.
     pub fn relative_error(&self, rank: usize) -> f64 {
-        self.found.missed(rank)
+        self.found.truncation_error(rank)
     }
 }

@@ -1,11 +1,13 @@
-//! The block-diagonal layer: groups of features that do not meet.
+//! The block-diagonal layer: independent groups of features.
 
 use crate::approximation::{Approximation, parameter, read_weight};
+use crate::blocks::divisors;
+use crate::display::layer_display;
 use crate::error::check_dimensions;
-use crate::initializer::{Imitated, dense_default};
+use crate::initializer::{TargetDistribution, dense_default};
 use crate::{Blocks, Cost, Factor, StructureError};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::block_diagonal::{Orders, block_diagonal_linear, block_diagonal_to_dense};
@@ -66,11 +68,11 @@ impl BlockDiagonalLinearConfig {
     ///
     /// # Errors
     ///
-    /// If a dimension is zero or does not split into the blocks asked for, if the ratio is outside `(0, 1]` or no number of
+    /// If a dimension is zero or does not split into the blocks, if the ratio is outside `(0, 1]` or no number of
     /// blocks meets it, or if the initializer has a mean.
     pub fn try_init(&self, device: &Device) -> Result<BlockDiagonalLinear, StructureError> {
         let (d_input, d_output, blocks) = (self.d_input, self.d_output, self.resolve()?);
-        let entries = Imitated::of(&self.initializer, d_input, d_output)?.sparse(blocks as f64);
+        let entries = TargetDistribution::of(&self.initializer, d_input, d_output)?.sparse(blocks as f64);
         Ok(BlockDiagonalLinear {
             w: entries.init([blocks, d_output / blocks, d_input / blocks], device),
             bias: self.bias.then(|| self.initializer.init_with([d_output], Some(d_input), Some(d_output), device)),
@@ -112,11 +114,9 @@ impl BlockDiagonalLinearConfig {
             BlockCount::Ratio(ratio) if !(ratio > 0.0 && ratio <= 1.0) => {
                 Err(StructureError::RatioOutOfRange { ratio })
             }
-            BlockCount::Ratio(ratio) => (1..=d_input.min(d_output))
-                .find(|blocks| {
-                    let divides = d_input.is_multiple_of(*blocks) && d_output.is_multiple_of(*blocks);
-                    divides && 1.0 / *blocks as f64 <= ratio
-                })
+            BlockCount::Ratio(ratio) => divisors(d_input.min(d_output))
+                .into_iter()
+                .find(|blocks| d_input.max(d_output).is_multiple_of(*blocks) && 1.0 / *blocks as f64 <= ratio)
                 .ok_or(StructureError::NoBlockCount { ratio, d_output, d_input }),
         }
     }
@@ -175,20 +175,7 @@ impl BlockDiagonalLinear {
     }
 }
 
-impl ModuleDisplay for BlockDiagonalLinear {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        content
-            .add("d_input", &self.d_input())
-            .add("d_output", &self.d_output())
-            .add("blocks", &self.blocks())
-            .add("bias", &self.bias.is_some())
-            .optional()
-    }
-}
+layer_display!(BlockDiagonalLinear, layer => { "blocks": layer.blocks() });
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! The nearest matrix whose blocks have low rank: what Monarch, block tensor-trains and BLAST start from.
 
 use crate::rank::RankBudget;
-use crate::svd::{Truncated, matrix, tensor, truncated};
+use crate::svd::{Balanced, balanced, matrix, tensor};
 use crate::{Rank, StructureError};
 use burn::tensor::{DType, Device, Tensor};
 use burn_structured_ops::block_diagonal::Order;
@@ -13,7 +13,7 @@ pub(crate) struct BlockLowRank {
     pub grid: [usize; 2],
     /// Rank of each block.
     pub rank: usize,
-    blocks: Vec<Truncated>,
+    blocks: Vec<Balanced>,
 }
 
 /// The grid and the rank of a matrix `[d_output, d_input]` of `blocks (b1, b2)`: a rank costs `b1 d_input + b2 d_output`
@@ -55,13 +55,13 @@ impl BlockLowRank {
                 };
                 dense[(row, j * q + column)]
             });
-            truncated(block.as_ref(), rank)
+            balanced(block.as_ref(), rank)
         });
         Ok(Self { grid: [b1, b2], rank, blocks: blocks.collect::<Result<_, _>>()? })
     }
 
     /// The factors of block `(i, j)`.
-    pub fn block(&self, i: usize, j: usize) -> &Truncated {
+    pub fn block(&self, i: usize, j: usize) -> &Balanced {
         &self.blocks[i * self.grid[1] + j]
     }
 

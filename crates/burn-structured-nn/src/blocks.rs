@@ -40,8 +40,7 @@ impl Blocks {
     pub(crate) fn resolve_square_root(self, d_input: usize, d_output: usize) -> Result<(usize, usize), StructureError> {
         self.resolve_with(d_input, d_output, |size| {
             let root = size.isqrt();
-            let divisors = (1..=size).filter(|count| size.is_multiple_of(*count));
-            divisors.min_by_key(|count| count.abs_diff(root)).unwrap_or(1)
+            divisors(size).into_iter().min_by_key(|count| count.abs_diff(root)).unwrap_or(1)
         })
     }
 
@@ -77,11 +76,20 @@ impl Blocks {
     }
 }
 
+/// All divisors of `size`, ascending, in as many steps as its square root.
+pub(crate) fn divisors(size: usize) -> Vec<usize> {
+    let mut divisors: Vec<usize> = (1..=size.isqrt()).filter(|count| size.is_multiple_of(*count)).collect();
+    let above = divisors.iter().rev().map(|count| size / count).filter(|count| *count > size.isqrt());
+    divisors.extend(above.collect::<Vec<_>>());
+    divisors
+}
+
 /// The divisors of `size` just below and just above `blocks`.
 fn nearest_divisors(size: usize, blocks: usize) -> Vec<usize> {
-    let below = (1..=blocks.min(size)).rev().find(|count| size.is_multiple_of(*count));
-    let above = (blocks + 1..=size).find(|count| size.is_multiple_of(*count));
-    below.into_iter().chain(above).collect()
+    let divisors = divisors(size);
+    let below = divisors.iter().rev().find(|count| **count <= blocks);
+    let above = divisors.iter().find(|count| **count > blocks);
+    below.into_iter().chain(above).copied().collect()
 }
 
 #[cfg(test)]
@@ -101,7 +109,18 @@ mod tests {
     }
 
     #[test]
-    fn no_blocks_at_all_are_refused() {
+    fn extreme_block_counts_are_errors() {
+        for blocks in [usize::MAX, 1_000_000_000_000] {
+            assert!(Blocks::Square(blocks).resolve(768, 3072).is_err());
+        }
+        // A search through all counts up to the size would take minutes.
+        assert!(Blocks::Grid { output: 1, input: 1 << 39 }.resolve((1 << 40) + 1, 1).is_err());
+        assert_eq!(divisors(36), [1, 2, 3, 4, 6, 9, 12, 18, 36]);
+        assert_eq!(divisors(12), [1, 2, 3, 4, 6, 12]);
+    }
+
+    #[test]
+    fn zero_blocks_are_an_error() {
         assert!(Blocks::Square(0).resolve(4, 4).is_err());
     }
 

@@ -4,9 +4,10 @@ use crate::approximation::{Approximation, parameter, read_weight};
 use crate::block_low_rank::{self, BlockLowRank};
 use crate::error::check_dimensions;
 use crate::initializer::dense_default;
+use crate::two_factor::two_factor_layer;
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::block_diagonal::Order;
@@ -48,7 +49,7 @@ pub struct BttLinearConfig {
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct BttLinear {
-    /// Blocks of the right factor, which the input meets first: `[b2, t b1, d_input / b2]`.
+    /// Blocks of the right factor, which multiplies the input: `[b2, t b1, d_input / b2]`.
     pub right: Param<Tensor<3>>,
     /// Blocks of the left factor: `[b1, d_output / b1, t b2]`.
     pub left: Param<Tensor<3>>,
@@ -70,7 +71,7 @@ impl BttLinearConfig {
     ///
     /// # Errors
     ///
-    /// If a dimension is zero or does not split into the blocks asked for, if the rank is zero or above what the blocks need,
+    /// If a dimension is zero or does not split into the blocks, if the rank is zero or above what the blocks need,
     /// if the ratio is outside `(0, 1]` or leaves no room for rank 1.
     pub fn try_init(&self, device: &Device) -> Result<BttLinear, StructureError> {
         let (d_input, d_output) = (self.d_input, self.d_output);
@@ -89,27 +90,6 @@ impl BttLinearConfig {
         })
     }
 
-    /// The layer nearest to a dense `weight [d_output, d_input]`: a truncated singular value decomposition of each block, which
-    /// is the least-squares optimum, with `bias` as it is.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
-    pub fn from_dense(
-        &self,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Result<Approximation<BttLinear>, StructureError> {
-        let (d_input, d_output) = (self.d_input, self.d_output);
-        let (grid, rank) = self.resolve()?;
-        let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
-        let nearest = BlockLowRank::nearest(&values, [d_output, d_input], grid, rank, Order::Grouped)?;
-        let [right, left] = nearest.factors([d_output, d_input], &weight.device(), weight.dtype());
-        let layer = BttLinear { right: parameter(right), left: parameter(left), bias: bias.map(parameter) };
-        let dense = layer.to_dense();
-        Ok(Approximation::measured(layer, dense, weight))
-    }
-
     /// The block grid `[b1, b2]` and the rank of a block that the configuration comes to.
     ///
     /// # Errors
@@ -122,82 +102,7 @@ impl BttLinearConfig {
     }
 }
 
-impl BttLinear {
-    /// Applies the forward pass on the input tensor.
-    ///
-    /// # Shapes
-    ///
-    /// - input: `[.., d_input]`
-    /// - output: `[.., d_output]`
-    ///
-    /// # Panics
-    ///
-    /// Panics if the last axis of `input` is not `d_input`.
-    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        let d_input = self.d_input();
-        assert_shape!(input, [.., d_input]);
-        let bias = self.bias.as_ref().map(|bias| bias.val());
-        monarch_linear(input, self.right.val(), self.left.val(), bias, Order::Grouped)
-    }
-
-    /// The dense weight `[d_output, d_input]` that this layer multiplies by.
-    pub fn to_dense(&self) -> Tensor<2> {
-        monarch_to_dense(self.right.val(), self.left.val(), Order::Grouped)
-    }
-
-    /// Parameters, FLOPs and bytes, beside those of the dense layer.
-    pub fn cost(&self) -> Cost {
-        let weights = self.right.shape().num_elements() + self.left.shape().num_elements();
-        let bytes = self.left.val().dtype().size();
-        Cost::of_weights(weights, self.d_input(), self.d_output(), self.bias.is_some(), bytes)
-    }
-
-    /// The factors, each with the learning rate that suits it.
-    pub fn factors(&self) -> Vec<Factor> {
-        let d_input = self.d_input();
-        let ([_, _, right], [_, _, left]) = (self.right.shape().dims(), self.left.shape().dims());
-        vec![Factor::new("right", &self.right, d_input, right), Factor::new("left", &self.left, d_input, left)]
-    }
-
-    /// The size of the input features.
-    pub fn d_input(&self) -> usize {
-        let [b2, _, q] = self.right.shape().dims();
-        b2 * q
-    }
-
-    /// The size of the output features.
-    pub fn d_output(&self) -> usize {
-        let [b1, p, _] = self.left.shape().dims();
-        b1 * p
-    }
-
-    /// The block grid `[b1, b2]`.
-    pub fn blocks(&self) -> [usize; 2] {
-        [self.left.shape()[0], self.right.shape()[0]]
-    }
-
-    /// The rank of a block.
-    pub fn rank(&self) -> usize {
-        self.right.shape()[1] / self.left.shape()[0]
-    }
-}
-
-impl ModuleDisplay for BttLinear {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let [b1, b2] = self.blocks();
-        content
-            .add("d_input", &self.d_input())
-            .add("d_output", &self.d_output())
-            .add("blocks", &format!("{b1}x{b2}"))
-            .add("rank", &self.rank())
-            .add("bias", &self.bias.is_some())
-            .optional()
-    }
-}
+two_factor_layer!(BttLinear, BttLinearConfig, Order::Grouped);
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ fn embed(right: Tensor<3>, left: Tensor<3>, bias: Option<Param<Tensor<1>>>) -> B
     let right = right.reshape([b2, t, b1, q]);
     let left = left.reshape([b1, p, b2, t]);
     let like = (left.device(), left.dtype());
-    // For each block, its component of every class c: that of the block it meets there, or nothing.
+    // For each block, its component of every class c: that of the other block of the class, or zeros.
     let classes = |blocks: usize, others: usize, of: &dyn Fn(usize, usize) -> Tensor<2>, size: usize| {
         let block = |index: usize| {
             let columns = (0..period).map(|class| {
@@ -49,7 +49,7 @@ impl LowRankLinear {
     ///
     /// # Errors
     ///
-    /// If a dimension does not split into the blocks asked for.
+    /// If a dimension does not split into the blocks.
     pub fn to_blast(&self, blocks: Blocks) -> Result<BlastLinear, StructureError> {
         let (d_input, d_output, rank) = (self.d_input(), self.d_output(), self.rank());
         let (b1, b2) = blocks.resolve(d_input, d_output)?;

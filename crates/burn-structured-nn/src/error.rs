@@ -23,7 +23,7 @@ pub enum StructureError {
         name: &'static str,
         /// Its value.
         size: usize,
-        /// The number of blocks asked for.
+        /// The number of blocks given.
         blocks: usize,
         /// The divisors of `size` just below and above, ascending.
         nearest: Vec<usize>,
@@ -40,7 +40,7 @@ pub enum StructureError {
          use a rank up to {max}"
     )]
     RankTooLarge {
-        /// The rank asked for.
+        /// The rank given.
         rank: usize,
         /// The largest useful rank.
         max: usize,
@@ -52,7 +52,7 @@ pub enum StructureError {
     /// The parameter ratio is not a share of the dense parameters.
     #[error("the parameter ratio is {ratio}; it is a share of the dense layer's parameters, above 0 and at most 1")]
     RatioOutOfRange {
-        /// The ratio asked for.
+        /// The ratio given.
         ratio: f64,
     },
     /// Not even rank 1 fits into the budget.
@@ -62,7 +62,7 @@ pub enum StructureError {
         (smallest * 1e4).ceil() / 1e4
     )]
     RatioTooSmall {
-        /// The ratio asked for.
+        /// The ratio given.
         ratio: f64,
         /// The share of the dense parameters that rank 1 takes.
         smallest: f64,
@@ -75,13 +75,37 @@ pub enum StructureError {
         /// The setting.
         name: &'static str,
     },
+    /// A setting is above what the dimensions of the layer allow.
+    #[error("{name} = {value} is above {limit}, the most that d_output = {d_output} and d_input = {d_input} allow")]
+    SettingTooLarge {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// The largest value.
+        limit: usize,
+        /// Rows of the matrix.
+        d_output: usize,
+        /// Columns of the matrix.
+        d_input: usize,
+    },
+    /// The dense matrix is larger than memory can be.
+    #[error("d_output = {d_output} by d_input = {d_input} has more than {limit} entries; use a smaller layer")]
+    TooManyEntries {
+        /// Rows of the matrix.
+        d_output: usize,
+        /// Columns of the matrix.
+        d_input: usize,
+        /// The most entries of a matrix in f64.
+        limit: usize,
+    },
     /// More blocks would share their weights than there are.
     #[error(
         "reduction {reduction} is above the number of input blocks: d_input = {d_input} in blocks of {block_k} makes \
          {blocks} blocks; use a reduction up to {blocks}, or a smaller block_k"
     )]
     ReductionTooLarge {
-        /// The reduction asked for.
+        /// The reduction given.
         reduction: usize,
         /// The number of input blocks.
         blocks: usize,
@@ -96,7 +120,7 @@ pub enum StructureError {
          weights; use a higher ratio"
     )]
     NoBlockCount {
-        /// The ratio asked for.
+        /// The ratio given.
         ratio: f64,
         /// Rows of the matrix.
         d_output: usize,
@@ -106,7 +130,7 @@ pub enum StructureError {
     /// The largest stride of a butterfly does not fit its blocks.
     #[error("stride {stride} is no power of two that divides the {blocks} blocks; use {}", list(fitting))]
     Stride {
-        /// The stride asked for.
+        /// The stride given.
         stride: usize,
         /// The number of blocks.
         blocks: usize,
@@ -116,13 +140,13 @@ pub enum StructureError {
     /// A window is wider than the layer, or not there at all.
     #[error("the window width is {width}; it is a share of the features, above 0 and at most 1")]
     WidthOutOfRange {
-        /// The width asked for.
+        /// The width given.
         width: f64,
     },
     /// The Gaussian that smooths a mask has no width.
     #[error("sigma is {sigma}; it is a number of harmonics above 0, and `None` for masks that are not smoothed")]
     SigmaOutOfRange {
-        /// The width asked for.
+        /// The width given.
         sigma: f64,
     },
     /// A dense weight or bias has another shape than the layer.
@@ -164,7 +188,7 @@ pub enum StructureError {
         "factors cannot imitate {initializer:?}: their product has mean 0; use an initializer without a mean, or a constant"
     )]
     InitializerWithMean {
-        /// The initializer asked for.
+        /// The initializer given.
         initializer: Initializer,
     },
 }
@@ -174,12 +198,19 @@ fn list(counts: &[usize]) -> String {
     if counts.len() == 2 { counts.join(" and ") } else { counts.join(", ") }
 }
 
-/// `Err` if a dimension is zero.
+/// The most entries a dense matrix can have: an allocation is at most `isize::MAX` bytes. Every structure has at most a small
+/// multiple of the dense weights, which therefore cannot overflow.
+const MAX_ENTRIES: usize = isize::MAX as usize / size_of::<f64>();
+
+/// `Err` if a dimension is zero, or if the dense matrix could not be stored.
 pub(crate) fn check_dimensions(d_input: usize, d_output: usize) -> Result<(), StructureError> {
     for (name, size) in [("d_input", d_input), ("d_output", d_output)] {
         if size == 0 {
             return Err(StructureError::EmptyDimension { name });
         }
     }
-    Ok(())
+    match d_input.checked_mul(d_output) {
+        Some(entries) if entries <= MAX_ENTRIES => Ok(()),
+        _ => Err(StructureError::TooManyEntries { d_output, d_input, limit: MAX_ENTRIES }),
+    }
 }

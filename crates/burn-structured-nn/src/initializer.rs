@@ -27,12 +27,14 @@ impl FactorInitializers {
         d_output: usize,
         rank: usize,
     ) -> Result<Self, StructureError> {
-        Ok(match Imitated::of(dense, d_input, d_output)? {
+        Ok(match TargetDistribution::of(dense, d_input, d_output)? {
             // An exact product: every entry is r · 1 · (value / r) · 1.
-            Imitated::Constant(value) => Self::constant(value, rank),
+            TargetDistribution::Constant(value) => Self::constant(value, rank),
             // One zero factor is enough, and leaves it a gradient to grow by.
-            Imitated::Zeros => Self { u: Initializer::Zeros, ..Self::with_variance(1.0 / d_input as f64, rank as f64) },
-            Imitated::Variance(variance) => Self::with_variance(variance, rank as f64),
+            TargetDistribution::Zeros => {
+                Self { u: Initializer::Zeros, ..Self::with_variance(1.0 / d_input as f64, rank as f64) }
+            }
+            TargetDistribution::Variance(variance) => Self::with_variance(variance, rank as f64),
         })
     }
 
@@ -50,7 +52,7 @@ impl FactorInitializers {
 
 /// What there is to imitate in a dense initializer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Imitated {
+pub(crate) enum TargetDistribution {
     /// Every entry is this, and not 0.
     Constant(f64),
     /// Every entry is 0.
@@ -59,7 +61,7 @@ pub(crate) enum Imitated {
     Variance(f64),
 }
 
-impl Imitated {
+impl TargetDistribution {
     /// The entries of a dense `[d_output, d_input]` weight drawn from `dense`.
     pub fn of(dense: &Initializer, d_input: usize, d_output: usize) -> Result<Self, StructureError> {
         Ok(match dense {
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn orthogonal_blocks_are_orthogonal_and_of_the_size_asked_for() {
+    fn orthogonal_blocks_are_orthogonal_and_of_the_given_size() {
         let device = Device::flex();
         device.seed(3);
         for [size, rank] in [[12, 5], [5, 12], [7, 7]] {

@@ -1,13 +1,14 @@
 //! The Kronecker layer: a few small matrices, each multiple of which fills a block.
 
 use crate::approximation::{Approximation, parameter, read_weight};
+use crate::display::{grid, layer_display};
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, dense_default};
 use crate::rank::RankBudget;
-use crate::svd::{self, Truncated};
+use crate::svd::{self, Balanced};
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::kronecker::{kronecker_linear, kronecker_to_dense};
@@ -66,7 +67,7 @@ impl KroneckerLinearConfig {
     ///
     /// # Errors
     ///
-    /// If a dimension is zero or does not split into the blocks asked for, if the number of terms is zero or above what any
+    /// If a dimension is zero or does not split into the blocks, if the number of terms is zero or above what any
     /// matrix needs, if the ratio is outside `(0, 1]` or leaves no room for one term, or if the initializer has a mean.
     pub fn try_init(&self, device: &Device) -> Result<KroneckerLinear, StructureError> {
         let (d_input, d_output) = (self.d_input, self.d_output);
@@ -98,7 +99,7 @@ impl KroneckerLinearConfig {
         let blocks = Mat::from_fn(m1 * n1, m2 * n2, |block, entry| {
             values[(block / n1 * m2 + entry / n2) * d_input + block % n1 * n2 + entry % n2]
         });
-        let Truncated { left, right } = svd::truncated(blocks.as_ref(), terms)?;
+        let Balanced { left, right } = svd::balanced(blocks.as_ref(), terms)?;
         let (device, dtype) = (weight.device(), weight.dtype());
         let factor = |factor: &Mat<f64>, [rows, columns]: [usize; 2]| {
             let size = rows * columns;
@@ -190,22 +191,7 @@ impl KroneckerLinear {
     }
 }
 
-impl ModuleDisplay for KroneckerLinear {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let [m1, n1] = self.blocks();
-        content
-            .add("d_input", &self.d_input())
-            .add("d_output", &self.d_output())
-            .add("blocks", &format!("{m1}x{n1}"))
-            .add("rank", &self.rank())
-            .add("bias", &self.bias.is_some())
-            .optional()
-    }
-}
+layer_display!(KroneckerLinear, layer => { "blocks": grid(layer.blocks()), "rank": layer.rank() });
 
 #[cfg(test)]
 mod tests {

@@ -29,6 +29,7 @@ mod btt;
 mod conversion;
 mod cost;
 mod dense;
+mod display;
 mod error;
 mod factor;
 mod gaudi;
@@ -42,7 +43,9 @@ mod rank;
 mod ss1;
 mod structure;
 mod structured;
-mod svd;
+#[doc(hidden)]
+pub mod svd;
+mod two_factor;
 
 pub use approximation::Approximation;
 pub use blast::{BlastLinear, BlastLinearConfig};

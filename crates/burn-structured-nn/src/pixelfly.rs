@@ -1,13 +1,14 @@
 //! The Pixelfly layer: a few blocks of each row, chosen like the strokes of a butterfly, and a low-rank rest.
 
 use crate::approximation::{Approximation, parameter, read_weight};
+use crate::display::layer_display;
 use crate::error::check_dimensions;
-use crate::initializer::{FactorInitializers, Imitated, dense_default};
+use crate::initializer::{FactorInitializers, TargetDistribution, dense_default};
 use crate::rank::RankBudget;
-use crate::svd::{self, Truncated};
+use crate::svd::{self, Balanced};
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::pixelfly::{pixelfly_blocks, pixelfly_linear, pixelfly_to_dense};
@@ -78,15 +79,15 @@ impl PixelflyLinearConfig {
     ///
     /// # Errors
     ///
-    /// If a dimension is zero or does not split into the blocks asked for, if the stride is no power of two that divides
+    /// If a dimension is zero or does not split into the blocks, if the stride is no power of two that divides
     /// them, if the rank is zero or above `min(d_input, d_output)`, if the ratio is outside `(0, 1]` or leaves no room for
     /// rank 1 beside the blocks, or if the initializer has a mean.
     pub fn try_init(&self, device: &Device) -> Result<PixelflyLinear, StructureError> {
         let (d_input, d_output, blocks) = (self.d_input, self.d_output, self.blocks);
         let (levels, rank) = self.resolve()?;
-        let entries = Imitated::of(&self.initializer, d_input, d_output)?;
+        let entries = TargetDistribution::of(&self.initializer, d_input, d_output)?;
         let (w, factors) = match entries {
-            Imitated::Variance(variance) => {
+            TargetDistribution::Variance(variance) => {
                 let kept = levels as f64 / blocks as f64;
                 (entries.sparse(0.5 / kept), FactorInitializers::with_variance(0.5 * variance, rank as f64))
             }
@@ -125,15 +126,15 @@ impl PixelflyLinearConfig {
         let outside =
             |matrix: &Mat<f64>| Mat::from_fn(d_output, d_input, |i, j| if kept(i, j) { 0.0 } else { matrix[(i, j)] });
         // The low-rank part of the whole weight, or of what the blocks leave of it.
-        let mut best: Option<(f64, Truncated)> = None;
+        let mut best: Option<(f64, Balanced)> = None;
         for first in [&dense, &outside(&dense)] {
-            let mut low_rank = svd::truncated(first.as_ref(), rank)?;
+            let mut low_rank = svd::balanced(first.as_ref(), rank)?;
             let mut error = f64::INFINITY;
             for _ in 0..ALTERNATIONS {
                 let product = &low_rank.left * low_rank.right.transpose();
                 let missed = outside(&(&dense - &product)).norm_l2();
                 if best.as_ref().is_none_or(|(least, _)| missed < *least) {
-                    best = Some((missed, Truncated { left: low_rank.left.clone(), right: low_rank.right.clone() }));
+                    best = Some((missed, Balanced { left: low_rank.left.clone(), right: low_rank.right.clone() }));
                 }
                 if missed <= 1e-14 * dense.norm_l2() || missed > (1.0 - LEAST_IMPROVEMENT) * error {
                     break;
@@ -142,7 +143,7 @@ impl PixelflyLinearConfig {
                 // With the blocks fitted to what the low-rank part leaves, it may be anything within them.
                 let target =
                     Mat::from_fn(d_output, d_input, |i, j| if kept(i, j) { product[(i, j)] } else { dense[(i, j)] });
-                low_rank = svd::truncated(target.as_ref(), rank)?;
+                low_rank = svd::balanced(target.as_ref(), rank)?;
             }
         }
         let Some((_, low_rank)) = best else {
@@ -178,7 +179,7 @@ impl PixelflyLinearConfig {
         let rank = self.rank.resolve(RankBudget {
             d_input,
             d_output,
-            fixed: levels * d_output * (d_input / blocks),
+            fixed: levels * (d_output / blocks) * d_input,
             params_per_rank: d_input + d_output,
             hint: ", a smaller stride or more blocks",
             max: d_input.min(d_output),
@@ -254,22 +255,7 @@ impl PixelflyLinear {
     }
 }
 
-impl ModuleDisplay for PixelflyLinear {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        content
-            .add("d_input", &self.d_input())
-            .add("d_output", &self.d_output())
-            .add("blocks", &self.blocks())
-            .add("stride", &self.stride())
-            .add("rank", &self.rank())
-            .add("bias", &self.bias.is_some())
-            .optional()
-    }
-}
+layer_display!(PixelflyLinear, layer => { "blocks": layer.blocks(), "stride": layer.stride(), "rank": layer.rank() });
 
 #[cfg(test)]
 mod tests {
@@ -286,7 +272,7 @@ mod tests {
         let w = parameter(layer.w.val().ones_like());
         let row: Vec<f32> =
             PixelflyLinear { w, ..layer }.to_dense().slice([15..16, 0..16]).into_data().iter().collect();
-        // Row 15 lies in block 5, which meets blocks 5, 5 xor 1 = 4 and 5 xor 2 = 7.
+        // Row 15 lies in block 5, which a butterfly connects with blocks 5, 5 xor 1 = 4 and 5 xor 2 = 7.
         let expected: Vec<f32> = (0..16).map(|column| f32::from([4, 5, 7].contains(&(column / 2)))).collect();
         assert_eq!(row, expected);
     }

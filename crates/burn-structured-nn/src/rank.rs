@@ -15,15 +15,15 @@ pub enum Rank {
     Ratio(f64),
 }
 
-/// What ranks chosen here are multiples of, the best first, if it costs no more than [`GIVEN_UP`].
+/// What ranks chosen here are multiples of, the best first, if it costs no more than [`ALIGN_TOLERANCE`].
 const MULTIPLES: [usize; 2] = [16, 8];
-/// The share of a rank that may be given up for a multiple.
-const GIVEN_UP: f64 = 0.02;
+/// The largest relative reduction of a rank for the sake of a multiple.
+const ALIGN_TOLERANCE: f64 = 0.02;
 
 /// The nearest rank below that hardware reads well, if there is one near enough.
 fn aligned(rank: usize) -> usize {
     let mut below = MULTIPLES.into_iter().map(|multiple| rank - rank % multiple);
-    below.find(|below| (rank - below) as f64 <= GIVEN_UP * rank as f64).unwrap_or(rank)
+    below.find(|below| (rank - below) as f64 <= ALIGN_TOLERANCE * rank as f64).unwrap_or(rank)
 }
 
 /// What a rank is measured against.
@@ -82,13 +82,13 @@ mod tests {
     }
 
     #[test]
-    fn a_rank_is_a_multiple_where_that_costs_next_to_nothing() {
+    fn ratio_ranks_are_multiples_within_the_tolerance() {
         let budget = RankBudget { d_input: 768, d_output: 3072, params_per_rank: 1, max: 4096, ..BUDGET };
         let highest = |rank: usize| Rank::Ratio(rank as f64 / (768.0 * 3072.0)).resolve(budget);
         for (rank, chosen) in [(305, 304), (1022, 1008), (496, 496), (511, 504), (152, 152), (153, 152), (288, 288)] {
             assert_eq!(highest(rank), Ok(chosen));
         }
-        // Too much would be given up.
+        // The next multiple is below the tolerance.
         for rank in [1, 7, 15, 17, 150, 303] {
             assert_eq!(highest(rank), Ok(rank));
         }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_structure_takes_anyway_is_not_left_for_the_rank() {
+    fn fixed_parameters_reduce_the_rank() {
         let budget = RankBudget { fixed: 64, ..BUDGET };
         assert_eq!(Rank::Ratio(0.5).resolve(budget), Ok(2));
         assert_eq!(
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_that_are_nothing_or_more_than_everything_are_refused() {
+    fn ranks_of_zero_or_above_the_maximum_are_errors() {
         assert_eq!(Rank::Fixed(0).resolve(BUDGET), Err(StructureError::ZeroRank { max: 16 }));
         let error = Rank::Fixed(17).resolve(BUDGET).unwrap_err();
         assert_eq!(
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_outside_the_unit_interval_are_refused() {
+    fn ratios_outside_the_unit_interval_are_errors() {
         for ratio in [0.0, -0.5, 1.01, f64::NAN, f64::INFINITY] {
             assert!(
                 matches!(Rank::Ratio(ratio).resolve(BUDGET), Err(StructureError::RatioOutOfRange { .. })),

@@ -267,14 +267,27 @@ mod tests {
     use burn::tensor::{Distribution, Tolerance};
 
     #[test]
-    fn every_structure_multiplies_by_its_dense_weight() {
+    fn forward_is_the_product_with_to_dense() {
         let device = Device::flex();
-        for text in Structure::NAMES.map(|name| if name == "pixelfly" { "pixelfly:b=4,stride=2,r=2" } else { name }) {
-            let config = StructuredLinearConfig::new(16, 24, text.replace("ss1", "ss1:k=4").parse().unwrap());
-            let config = config.with_bias(false);
-            let layer = config.init(&device);
-            let x = Tensor::<2>::random([5, 16], Distribution::Normal(0.0, 1.0), &device);
-            let expected = x.clone().matmul(layer.to_dense().transpose()).into_data();
+        for text in [
+            "dense",
+            "blast",
+            "blast:b=2x4,r=5",
+            "low-rank:r=5",
+            "ss1:k=4",
+            "ss1:c=2,k=3,n=7,hash=independent",
+            "monarch",
+            "block-diagonal",
+            "pixelfly:b=4,stride=2,r=2",
+            "gaudi",
+            "btt",
+            "kronecker",
+        ] {
+            let layer = StructuredLinearConfig::new(16, 24, text.parse().unwrap()).init(&device);
+            let x = Tensor::<3>::random([2, 5, 16], Distribution::Normal(0.0, 1.0), &device);
+            let bias = layer.forward(Tensor::<3>::zeros([1, 1, 16], &device));
+            assert!(bias.clone().abs().sum().into_scalar::<f32>() > 0.0, "{text}");
+            let expected = (x.clone().matmul(layer.to_dense().transpose().unsqueeze()) + bias).into_data();
             layer.forward(x).into_data().assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
             assert_eq!(layer.cost().params, layer.num_params(), "{text}");
         }
@@ -285,6 +298,38 @@ mod tests {
         let layer = StructuredLinearConfig::new(8, 12, Structure::Dense).init(&Device::flex());
         assert_eq!(layer.cost().params_ratio(), 1.0);
         assert_eq!(layer.cost().flops_ratio(), 1.0);
+    }
+
+    #[test]
+    fn extreme_settings_are_errors() {
+        let device = Device::flex();
+        for text in [
+            "ss1:c=1,k=1000000000000",
+            "ss1:c=1,n=1000000000000",
+            "ss1:c=1000000000000",
+            "blast:b=1000000000000",
+            "blast:r=1000000000000",
+            "blast:b=16,r=16",
+            "low-rank:r=1000000000000",
+            "monarch:b=1000000000000",
+            "monarch:b=1,r=1000000000000",
+            "block-diagonal:b=1000000000000",
+            "pixelfly:b=1000000000000",
+            "pixelfly:b=4,stride=1099511627776",
+            "pixelfly:b=4,r=1000000000000",
+            "gaudi:r=1000000000000",
+            "btt:b=1000000000000",
+            "btt:r=1000000000000",
+            "kronecker:b=1000000000000",
+            "kronecker:r=1000000000000",
+        ] {
+            let config = StructuredLinearConfig::new(16, 16, text.parse().unwrap());
+            assert!(config.try_init(&device).is_err(), "{text}");
+        }
+        for name in Structure::NAMES {
+            let config = StructuredLinearConfig::new(usize::MAX, 2, name.parse().unwrap());
+            assert!(matches!(config.try_init(&device), Err(StructureError::TooManyEntries { .. })), "{name}");
+        }
     }
 
     #[test]

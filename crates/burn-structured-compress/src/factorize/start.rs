@@ -162,7 +162,7 @@ fn low_rank(
     let (m, n) = (dense.nrows(), dense.ncols());
     let known = rank.min(m).min(n);
     let found = match moment {
-        None => svd::truncated(dense, known, seed)?,
+        None => svd::randomized(dense, known, seed)?,
         Some(moment) => svd::truncated_in(dense, moment, known, seed)?,
     };
     Ok(LowRank::of(&found, 1.0, [m, n], rank, seed))
@@ -189,7 +189,7 @@ impl LowRank {
             }
             entries
         };
-        let exact = found.missed(rank) <= 1e-6;
+        let exact = found.truncation_error(rank) <= 1e-6;
         // Beside an exact matrix they are in the way: one of each pair is 0 until it is needed.
         let u = factor(&found.left, m, if exact { 0.0 } else { small });
         Self { u, v: factor(&found.right, n, small), exact }

@@ -1,14 +1,15 @@
 //! The BLAST layer.
 
-mod projection;
+mod factorization;
 
 use crate::approximation::{Approximation, parameter, read_weight};
+use crate::display::{grid, layer_display};
 use crate::error::check_dimensions;
-use crate::initializer::{FactorInitializers, Imitated, dense_default, orthogonal_blocks, signs};
+use crate::initializer::{FactorInitializers, TargetDistribution, dense_default, orthogonal_blocks, signs};
 use crate::rank::RankBudget;
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::blast::blast_to_dense;
@@ -71,14 +72,14 @@ impl BlastLinearConfig {
     ///
     /// # Errors
     ///
-    /// If a dimension is zero or does not split into the blocks asked for, if the rank is zero or above what any matrix
+    /// If a dimension is zero or does not split into the blocks, if the rank is zero or above what any matrix
     /// of this shape needs, if the ratio is outside `(0, 1]` or leaves no room for rank 1, or if the initializer has a mean.
     pub fn try_init(&self, device: &Device) -> Result<BlastLinear, StructureError> {
         let (d_input, d_output) = (self.d_input, self.d_output);
         let ([b1, b2], rank) = self.resolve()?;
         let (u, s, v) = ([b1, d_output / b1, rank], [b1, b2, rank], [b2, d_input / b2, rank]);
-        let (u, s, v) = match Imitated::of(&self.initializer, d_input, d_output)? {
-            Imitated::Variance(variance) => {
+        let (u, s, v) = match TargetDistribution::of(&self.initializer, d_input, d_output)? {
+            TargetDistribution::Variance(variance) => {
                 let std = (variance / rank as f64).powf(0.25);
                 (orthogonal_blocks(u, std, device), signs(s, device), orthogonal_blocks(v, std, device))
             }
@@ -113,7 +114,7 @@ impl BlastLinearConfig {
         let (d_input, d_output) = (self.d_input, self.d_output);
         let (grid, rank) = self.resolve()?;
         let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
-        let factors = projection::approximate(&values, [d_output, d_input], grid, rank)?;
+        let factors = factorization::factorize(&values, [d_output, d_input], grid, rank)?;
         let [u, s, v] = factors.into_tensors(&weight.device(), weight.dtype());
         let layer = BlastLinear { u: parameter(u), s: parameter(s), v: parameter(v), bias: bias.map(parameter) };
         let dense = layer.to_dense();
@@ -134,8 +135,9 @@ impl BlastLinearConfig {
             fixed: 0,
             params_per_rank: self.d_output + self.d_input + b1 * b2,
             hint: ", or fewer blocks",
-            // Blocks of full rank, embedded as in the paper's §2: each takes its own components, cyclically shared.
-            max: b1.max(b2) * (self.d_output / b1).min(self.d_input / b2),
+            // Couplings of 1 make every matrix at the rank of the matrix. So does one component for each entry of a block, with
+            // the entry as its coupling. Either bounds the weights by three times the dense ones.
+            max: self.d_input.min(self.d_output).min(self.d_output / b1 * (self.d_input / b2)),
         })?;
         Ok(([b1, b2], rank))
     }
@@ -215,22 +217,7 @@ impl BlastLinear {
     }
 }
 
-impl ModuleDisplay for BlastLinear {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let [b1, b2] = self.blocks();
-        content
-            .add("d_input", &self.d_input())
-            .add("d_output", &self.d_output())
-            .add("blocks", &format!("{b1}x{b2}"))
-            .add("rank", &self.rank())
-            .add("bias", &self.bias.is_some())
-            .optional()
-    }
-}
+layer_display!(BlastLinear, layer => { "blocks": grid(layer.blocks()), "rank": layer.rank() });
 
 #[cfg(test)]
 mod tests {
@@ -250,19 +237,6 @@ mod tests {
         let device = device();
         let layer = BlastLinearConfig::new(8, 4).with_rank(Rank::Fixed(2)).init(&device);
         let _ = layer.forward(Tensor::<2>::zeros([1, 6], &device));
-    }
-
-    #[test]
-    fn forward_is_the_product_with_to_dense() {
-        let device = device();
-        let layer = BlastLinearConfig::new(12, 20)
-            .with_blocks(Blocks::Grid { output: 2, input: 3 })
-            .with_rank(Rank::Fixed(5))
-            .init(&device);
-        let x = Tensor::<3>::random([2, 7, 12], Distribution::Normal(0.0, 1.0), &device);
-        let dense =
-            x.clone().matmul(layer.to_dense().transpose().unsqueeze()) + layer.bias.as_ref().unwrap().val().unsqueeze();
-        layer.forward(x).into_data().assert_approx_eq::<f32>(&dense.into_data(), Tolerance::absolute(1e-5));
     }
 
     #[test]
@@ -340,6 +314,17 @@ mod tests {
             config.try_init(&device()).unwrap_err(),
             StructureError::RankTooLarge { rank: 9, max: 8, d_output: 8, d_input: 8 }
         );
+    }
+
+    #[test]
+    fn couplings_are_at_most_the_dense_weights() {
+        // Rank 1 and blocks of one entry are any matrix; this was 64³ couplings.
+        let config = BlastLinearConfig::new(64, 64).with_blocks(Blocks::Square(64));
+        let error = config.clone().with_rank(Rank::Fixed(64)).try_init(&device()).unwrap_err();
+        assert!(matches!(error, StructureError::RankTooLarge { max: 1, .. }), "{error}");
+        let weight = Tensor::<2>::random([64, 64], Distribution::Default, &device());
+        let found = config.with_rank(Rank::Fixed(1)).from_dense(weight, None).unwrap();
+        assert!(found.relative_error < 1e-3, "{}", found.relative_error);
     }
 
     #[test]

@@ -5,10 +5,11 @@ mod windowed;
 pub use windowed::WindowedLinear;
 
 use crate::approximation::{Approximation, parameter};
-use crate::initializer::{FactorInitializers, Imitated, dense_default};
+use crate::display::layer_display;
+use crate::initializer::{FactorInitializers, TargetDistribution, dense_default};
 use crate::{Cost, Factor, LowRankLinear, LowRankLinearConfig, Rank, StructureError};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{DType, Device, Tensor, TensorData, assert_shape};
 use burn_structured_ops::gaudi::{gaudi_basis, gaudi_mask, window_mask};
@@ -96,17 +97,18 @@ impl GaudiLinearConfig {
     /// above 0, or if the initializer has a mean.
     pub fn try_init(&self, device: &Device) -> Result<GaudiLinear, StructureError> {
         let (d_input, d_output, rank) = (self.d_input, self.d_output, self.resolve()?);
-        let factors = match Imitated::of(&self.initializer, d_input, d_output)? {
-            // An entry is covered by `width²` of the components, on average.
-            Imitated::Variance(variance) => {
-                FactorInitializers::with_variance(variance, rank as f64 * self.width.powi(2))
+        let factors = match TargetDistribution::of(&self.initializer, d_input, d_output)? {
+            // An entry is covered by `width²` of the components, on average; a window covers one feature at least.
+            TargetDistribution::Variance(variance) => {
+                let covered = [d_input, d_output].map(|features| self.width.max(1.0 / features as f64));
+                FactorInitializers::with_variance(variance, rank as f64 * covered[0] * covered[1])
             }
             _ => FactorInitializers::imitating(&self.initializer, d_input, d_output, rank)?,
         };
         let v = factors.v.init([d_input, rank], device);
         let ut = factors.u.init([rank, d_output], device);
         let bias = self.bias.then(|| self.initializer.init_with([d_output], Some(d_input), Some(d_output), device));
-        // Every window of the input meets windows all over the output: a stride coprime to the rank orders the latter.
+        // Input windows are paired with windows all over the output: a stride coprime to the rank orders the latter.
         let spread = |step: usize| (0..rank).map(move |k| (k * step % rank) as f64 / rank as f64);
         let stride = (1..=rank).filter(|step| gcd(*step, rank) == 1).min_by_key(|step| step.abs_diff(rank.isqrt()));
         let locations = [spread(1).collect(), spread(stride.unwrap_or(1)).collect()];
@@ -290,20 +292,7 @@ impl GaudiLinear {
     }
 }
 
-impl ModuleDisplay for GaudiLinear {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        content
-            .add("d_input", &self.d_input())
-            .add("d_output", &self.d_output())
-            .add("rank", &self.rank())
-            .add("bias", &self.bias.is_some())
-            .optional()
-    }
-}
+layer_display!(GaudiLinear, layer => { "rank": layer.rank() });
 
 #[cfg(test)]
 mod tests {
@@ -377,6 +366,12 @@ mod tests {
         let grads = layer.to_dense().powf_scalar(2.0).sum().backward();
         let gradient: Vec<f32> = layer.input_width.grad(&grads).unwrap().into_data().iter().collect();
         assert!(gradient.iter().all(|gradient| *gradient != 0.0), "{gradient:?}");
+    }
+
+    #[test]
+    fn the_narrowest_window_has_finite_weights() {
+        let layer = GaudiLinearConfig::new(8, 8).with_width(f64::MIN_POSITIVE).init(&device());
+        assert!(layer.v.val().into_data().iter::<f32>().all(f32::is_finite));
     }
 
     #[test]

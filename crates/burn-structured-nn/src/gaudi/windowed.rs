@@ -2,8 +2,9 @@
 
 use super::GaudiLinear;
 use crate::approximation::parameter;
+use crate::display::layer_display;
 use crate::{Cost, Factor};
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, assert_shape};
 use burn_structured_ops::gaudi::window_mask;
 use std::ops::Range;
@@ -15,7 +16,7 @@ const PIECES: usize = 8;
 ///
 /// Components with neighbouring input windows form a group, which reads the features from the first to the last of its
 /// windows; the output is cut into tiles, each of which adds the components that reach into it. Both are dense products of
-/// just these sizes, and [`cost`](Self::cost) counts them. What lies in such a product but outside of a window is stored as
+/// just these sizes, and [`cost`](Self::cost) counts them. What is in such a product but outside of a window is stored as
 /// zero, and can be trained like any other weight.
 ///
 /// The windows are not part of a record: save the [`GaudiLinear`], and freeze it after loading.
@@ -188,18 +189,4 @@ impl WindowedLinear {
     }
 }
 
-impl ModuleDisplay for WindowedLinear {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        content
-            .add("d_input", &self.d_input)
-            .add("d_output", &self.d_output())
-            .add("groups", &self.v.len())
-            .add("tiles", &self.ut.len())
-            .add("bias", &self.bias.is_some())
-            .optional()
-    }
-}
+layer_display!(WindowedLinear, layer => { "groups": layer.v.len(), "tiles": layer.ut.len() });

@@ -1,9 +1,10 @@
 //! What an SS1 layer computes apart from its weights: the hash, the numbers it is saved as, and the authors' layout.
 
+use crate::StructureError;
+use crate::error::check_dimensions;
 use burn::tensor::{Tensor, TensorData};
 use burn_structured_ops::ss1::{Fold, Rotations};
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, PoisonError, RwLock};
 
 /// Where the rotations of an SS1 layer come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +21,7 @@ pub enum Ss1Hash {
         /// The granularity of the rotations.
         vec: u32,
     },
-    /// A rotation of its own, to any position, for every block and every block of output rows, with signs if asked for.
+    /// A rotation of its own, to any position, for every block and every block of output rows, with signs if given.
     ///
     /// The rank is nearly full, with signs full (a random 128×128 layer of `K = N = 16` and `c` = 2, 4, 8 has rank 124, 121,
     /// 120, with signs 128); each block of output rows needs a sketch of its own.
@@ -30,6 +31,17 @@ pub enum Ss1Hash {
         /// Whether blocks have random signs as well.
         signs: bool,
     },
+}
+
+impl Ss1Hash {
+    pub(super) fn describe(self) -> String {
+        match self {
+            Self::Additive { .. } => "additive",
+            Self::Independent { signs: true, .. } => "independent, signed",
+            Self::Independent { signs: false, .. } => "independent",
+        }
+        .into()
+    }
 }
 
 impl Default for Ss1Hash {
@@ -48,27 +60,47 @@ pub(super) struct Function {
     pub(super) hash: Ss1Hash,
 }
 
-/// The function of a layer and its clones, which a load may change.
-#[derive(Clone, Debug)]
-pub(super) struct Shared(Arc<RwLock<Function>>);
+/// The largest side of a layer: sizes are saved, and positions computed, in 32 bits.
+const MAX_SIDE: usize = i32::MAX as usize / 2;
 
-impl Shared {
-    pub(super) fn new(function: Function) -> Self {
-        Self(Arc::new(RwLock::new(function)))
-    }
-
-    pub(super) fn get(&self) -> Function {
-        *self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn set(&self, function: Function) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = function;
-    }
-}
+/// Rows that share their rotations by default, which may be more than a small layer has.
+pub(super) const DEFAULT_BLOCK_N: usize = 64;
 
 impl Function {
     /// `[kind, d_input, c, K, N]` and five 32-bit numbers in halves, which fit every integer type.
     pub(super) const LEN: usize = 15;
+
+    /// `Err` if a setting is zero, or above what a layer of `d_output` features has.
+    pub(super) fn check(&self, d_output: usize) -> Result<(), StructureError> {
+        let Self { d_input, reduction, block_k, block_n, .. } = *self;
+        check_dimensions(d_input, d_output)?;
+        for (name, value) in [("reduction", reduction), ("block_k", block_k), ("block_n", block_n)] {
+            if value == 0 {
+                return Err(StructureError::ZeroSetting { name });
+            }
+        }
+        let block_n_limit = d_output.max(DEFAULT_BLOCK_N);
+        for (name, value, limit) in [
+            ("d_input", d_input, MAX_SIDE),
+            ("d_output", d_output, MAX_SIDE),
+            ("block_k", block_k, d_input),
+            ("block_n", block_n, block_n_limit),
+        ] {
+            if value > limit {
+                return Err(StructureError::SettingTooLarge { name, value, limit, d_output, d_input });
+            }
+        }
+        let blocks = d_input.div_ceil(block_k);
+        if reduction > blocks {
+            return Err(StructureError::ReductionTooLarge { reduction, blocks, d_input, block_k });
+        }
+        Ok(())
+    }
+
+    /// Whether stored weights `[width, d_output]` are those of a layer of this function.
+    pub(super) fn fits(&self, width: usize, d_output: usize) -> bool {
+        self.check(d_output).is_ok() && self.fold(d_output).width() == width
+    }
 
     pub(super) fn fold(&self, d_output: usize) -> Fold {
         let Self { d_input, reduction, block_k, block_n, hash } = *self;
@@ -82,6 +114,7 @@ impl Function {
         Fold { d_input, reduction, block_k, block_n: block_n.min(d_output), rotations }
     }
 
+    /// As 32-bit integers; [`check`](Self::check) bounds the sizes.
     pub(super) fn to_numbers(self) -> Vec<i32> {
         let (kind, numbers) = match self.hash {
             Ss1Hash::Additive { constants: [r3, r2, r1, r0], vec } => (0, [r3, r2, r1, r0, vec]),
@@ -124,13 +157,14 @@ pub(super) fn rotate(weight: Tensor<2>, function: Function, undo: bool) -> Tenso
     };
     let [m, width] = weight.dims();
     let k = function.block_k;
-    let [r3, r2, r1, r0] = constants.map(u64::from);
+    // The product of three 32-bit numbers.
+    let [r3, r2, r1, r0] = constants.map(u128::from);
     let mut indices = Vec::with_capacity(m * width);
     for o in 0..m {
         for position in 0..width {
             let (group, q) = (position / k, position % k);
-            let row_block = (o / function.block_n) as u64;
-            let shift = (r3 + r2 * row_block + r1 * (group as u64 + 1) + r0) * u64::from(vec) % k as u64;
+            let row_block = (o / function.block_n) as u128;
+            let shift = (r3 + r2 * row_block + r1 * (group as u128 + 1) + r0) * u128::from(vec) % k as u128;
             let shift = shift as usize;
             let source = if undo { (q + k - shift) % k } else { (q + shift) % k };
             indices.push((group * k + source) as i32);

@@ -1,19 +1,21 @@
 //! The SS1 layer: weights of a row are shared by blocks of input features, each block at its own rotation.
 
 mod function;
+mod saved;
 
 pub use function::Ss1Hash;
 
 use crate::approximation::{Approximation, parameter, read_weight};
-use crate::error::check_dimensions;
+use crate::display::layer_display;
 use crate::initializer::dense_default;
 use crate::{Cost, Factor, StructureError};
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param, ParamId};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
-use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
+use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::ss1::{Fold, Ss1Strategy, ss1_from_dense, ss1_linear_with, ss1_to_dense};
-use function::{Function, Shared, rotate};
+use function::{DEFAULT_BLOCK_N, Function, rotate};
+use saved::SavedFunction;
 
 /// Configuration to create a [`Ss1Linear`] layer using the [init function](Ss1LinearConfig::init).
 #[derive(Config, Debug)]
@@ -29,7 +31,7 @@ pub struct Ss1LinearConfig {
     #[config(default = 16)]
     pub block_k: usize,
     /// Output rows that share their rotations, `B_N`.
-    #[config(default = 64)]
+    #[config(default = "DEFAULT_BLOCK_N")]
     pub block_n: usize,
     /// Where the rotations come from.
     #[config(default = "Ss1Hash::default()")]
@@ -50,8 +52,8 @@ pub struct Ss1LinearConfig {
 /// first block, which makes the sketch of the additive hash the same for all rows; [`rotated`](Self::rotated) and
 /// [`Ss1LinearConfig::from_rotated`] convert from and to the authors' layout.
 ///
-/// The hash is part of what the layer computes. It is saved with the weights, and loading weights brings their hash along
-/// (for all clones of the layer).
+/// The hash is part of what the layer computes. It is saved with the weights, and loading weights loads their hash. Burn's
+/// records check shapes only: the first use of a layer panics if the loaded hash does not fit the loaded weights.
 ///
 /// Should be created with [`Ss1LinearConfig`].
 #[derive(Module, Debug)]
@@ -61,10 +63,8 @@ pub struct Ss1Linear {
     pub z: Param<Tensor<2>>,
     /// Vector of size `d_output`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// The [`Ss1Hash`] and the block sizes, as integers.
-    pub hash: Param<Tensor<1, Int>>,
-    #[module(skip)]
-    function: Shared,
+    /// The [`Ss1Hash`] and the block sizes.
+    hash: SavedFunction,
 }
 
 impl Ss1LinearConfig {
@@ -81,7 +81,8 @@ impl Ss1LinearConfig {
     ///
     /// # Errors
     ///
-    /// If a dimension, a block size or the reduction is zero, or if the reduction is above the number of input blocks.
+    /// If a dimension, a block size or the reduction is zero, if `block_k` is above `d_input` or `block_n` above `d_output` (and
+    /// its default, 64), or if the reduction is above the number of input blocks.
     pub fn try_init(&self, device: &Device) -> Result<Ss1Linear, StructureError> {
         let function = self.function()?;
         let width = function.fold(self.d_output).width();
@@ -129,7 +130,7 @@ impl Ss1LinearConfig {
         Ok(Self::layer(function, parameter(z), bias.map(parameter), &device))
     }
 
-    /// Which weights of the layer are one: what a projection of one's own needs, for [`from_stored`](Self::from_stored).
+    /// Which weights of the layer are one: for callers that compute the stored weights themselves, for [`from_stored`](Self::from_stored).
     ///
     /// # Errors
     ///
@@ -156,35 +157,14 @@ impl Ss1LinearConfig {
     }
 
     fn layer(function: Function, z: Param<Tensor<2>>, bias: Option<Param<Tensor<1>>>, device: &Device) -> Ss1Linear {
-        let numbers = TensorData::new(function.to_numbers(), [Function::LEN]);
-        let shared = Shared::new(function);
-        let loaded = shared.clone();
-        let hash = Param::initialized(ParamId::new(), Tensor::from_data(numbers, device)).load_mapper(
-            move |hash: Tensor<1, Int>| {
-                let numbers: Vec<i64> = hash.to_data().iter::<i64>().collect();
-                match Function::from_numbers(&numbers) {
-                    Some(function) => loaded.set(function),
-                    None => panic!("Ss1Linear: the loaded `hash` {numbers:?} describes no SS1 layer"),
-                }
-                hash
-            },
-        );
-        Ss1Linear { z, bias, hash, function: shared }
+        Ss1Linear { z, bias, hash: SavedFunction::new(function, device) }
     }
 
     fn function(&self) -> Result<Function, StructureError> {
-        check_dimensions(self.d_input, self.d_output)?;
-        let Self { d_input, reduction, block_k, block_n, hash, .. } = *self;
-        for (name, value) in [("reduction", reduction), ("block_k", block_k), ("block_n", block_n)] {
-            if value == 0 {
-                return Err(StructureError::ZeroSetting { name });
-            }
-        }
-        let blocks = d_input.div_ceil(block_k);
-        if reduction > blocks {
-            return Err(StructureError::ReductionTooLarge { reduction, blocks, d_input, block_k });
-        }
-        Ok(Function { d_input, reduction, block_k, block_n, hash })
+        let Self { d_input, d_output, reduction, block_k, block_n, hash, .. } = *self;
+        let function = Function { d_input, reduction, block_k, block_n, hash };
+        function.check(d_output)?;
+        Ok(function)
     }
 }
 
@@ -221,7 +201,7 @@ impl Ss1Linear {
 
     /// The stored weights `[d_output, w]` in the authors' layout, every group rotated for its block of rows.
     pub fn rotated(&self) -> Tensor<2> {
-        rotate(self.z.val().transpose(), self.function.get(), false)
+        rotate(self.z.val().transpose(), self.function(), false)
     }
 
     /// Parameters, FLOPs (the additions of the sketches among them) and bytes, beside those of the dense layer.
@@ -242,7 +222,7 @@ impl Ss1Linear {
 
     /// The size of the input features.
     pub fn d_input(&self) -> usize {
-        self.function.get().d_input
+        self.function().d_input
     }
 
     /// The size of the output features.
@@ -252,35 +232,20 @@ impl Ss1Linear {
 
     /// How many input blocks share their weights.
     pub fn reduction(&self) -> usize {
-        self.function.get().reduction
+        self.function().reduction
     }
 
     fn fold(&self) -> Fold {
-        self.function.get().fold(self.d_output())
+        self.function().fold(self.d_output())
+    }
+
+    fn function(&self) -> Function {
+        let [width, d_output] = self.z.shape().dims();
+        self.hash.get(width, d_output)
     }
 }
 
-impl ModuleDisplay for Ss1Linear {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        let function = self.function.get();
-        let hash = match function.hash {
-            Ss1Hash::Additive { .. } => "additive",
-            Ss1Hash::Independent { signs: true, .. } => "independent, signed",
-            Ss1Hash::Independent { signs: false, .. } => "independent",
-        };
-        content
-            .add("d_input", &function.d_input)
-            .add("d_output", &self.d_output())
-            .add("reduction", &function.reduction)
-            .add("hash", &hash.to_string())
-            .add("bias", &self.bias.is_some())
-            .optional()
-    }
-}
+layer_display!(Ss1Linear, layer => { "reduction": layer.reduction(), "hash": layer.function().hash.describe() });
 
 #[cfg(test)]
 mod tests {
@@ -297,17 +262,6 @@ mod tests {
 
     fn config(hash: Ss1Hash) -> Ss1LinearConfig {
         Ss1LinearConfig::new(40, 12).with_reduction(2).with_block_k(8).with_block_n(4).with_hash(hash)
-    }
-
-    #[test]
-    fn forward_is_the_product_with_to_dense() {
-        let device = device();
-        for hash in [Ss1Hash::default(), INDEPENDENT] {
-            let layer = config(hash).init(&device);
-            let x = Tensor::<2>::random([7, 40], Distribution::Normal(0.0, 1.0), &device);
-            let dense = x.clone().matmul(layer.to_dense().transpose()) + layer.bias.as_ref().unwrap().val().unsqueeze();
-            layer.forward(x).into_data().assert_approx_eq::<f32>(&dense.into_data(), Tolerance::absolute(1e-5));
-        }
     }
 
     #[test]
@@ -336,6 +290,73 @@ mod tests {
         let again = config.from_rotated(layer.rotated(), None).unwrap();
         assert_eq!(again.z.val().into_data(), layer.z.val().into_data());
         assert_ne!(layer.rotated().transpose().into_data(), layer.z.val().into_data());
+    }
+
+    #[test]
+    fn loading_into_a_clone_leaves_the_original() {
+        let device = device();
+        let original = config(Ss1Hash::default()).init(&device);
+        let before = original.to_dense().into_data();
+        let record = config(INDEPENDENT).init(&device).into_record();
+        let loaded = original.clone().load_record(record);
+        original.to_dense().into_data().assert_eq(&before, true);
+        assert_eq!(loaded.function().hash, INDEPENDENT);
+    }
+
+    #[test]
+    fn settings_above_the_dimensions_are_errors() {
+        let device = device();
+        let large = 1_000_000_000_000;
+        let config = config(INDEPENDENT).with_reduction(1);
+        for (config, name) in [
+            (config.clone().with_block_k(large), "block_k"),
+            (config.clone().with_block_k(41), "block_k"),
+            // Saved in 32 bits, this was block_n = 4.
+            (config.clone().with_block_n(1 << 32 | 4), "block_n"),
+            (config.clone().with_block_n(65), "block_n"),
+            (config.clone().with_reduction(large), "reduction"),
+        ] {
+            let error = config.try_init(&device).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+            assert!(config.fold().is_err(), "{error}");
+        }
+        let wide = Ss1LinearConfig::new(1 << 33, 1).try_init(&device).unwrap_err().to_string();
+        assert!(wide.contains("d_input = 8589934592 is above"), "{wide}");
+    }
+
+    #[test]
+    #[should_panic(expected = "Ss1Linear: the loaded `hash` [0, 0, 0")]
+    fn a_damaged_hash_is_named_at_first_use() {
+        struct Zeros;
+        impl burn::module::ModuleMapper for Zeros {
+            fn map_int<const D: usize>(
+                &mut self,
+                param: Param<Tensor<D, burn::tensor::Int>>,
+            ) -> Param<Tensor<D, burn::tensor::Int>> {
+                let (id, zeros) = (param.id, param.val().zeros_like());
+                param.transform_for_load(zeros, id)
+            }
+        }
+        // Loading itself, which Burn expects to succeed, does not panic.
+        let layer = config(INDEPENDENT).init(&device()).map(&mut Zeros);
+        let _ = layer.forward(Tensor::<2>::zeros([1, 40], &device()));
+    }
+
+    #[test]
+    #[should_panic(expected = "describes no layer with weights [24, 12]")]
+    fn the_hash_of_another_layer_is_named_at_first_use() {
+        let device = device();
+        let other = Ss1LinearConfig::new(80, 12).with_reduction(2).with_block_k(8).init(&device);
+        let layer = Ss1Linear { hash: other.hash, ..config(INDEPENDENT).init(&device) };
+        let _ = layer.to_dense();
+    }
+
+    #[test]
+    fn constants_of_32_bits_do_not_overflow() {
+        let config = config(Ss1Hash::Additive { constants: [u32::MAX; 4], vec: u32::MAX });
+        let layer = config.init(&device());
+        let again = config.from_rotated(layer.rotated(), None).unwrap();
+        assert_eq!(again.z.val().into_data(), layer.z.val().into_data());
     }
 
     #[test]

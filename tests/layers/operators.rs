@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_structured::nn::StructuredLinear;
 
-/// How the input lies in memory.
+/// The memory layout of the input.
 #[derive(Clone, Copy, Debug)]
 enum Layout {
     Contiguous,
@@ -87,7 +87,7 @@ fn check<const D: usize>(what: &str, entry: &Entry, layer: &StructuredLinear, x:
 }
 
 #[test]
-fn every_layer_is_the_product_with_its_dense_weight() {
+fn forward_is_the_product_with_to_dense() {
     for (name, device) in devices() {
         for dtype in dtypes(name) {
             for entry in &TABLE {
@@ -108,7 +108,7 @@ fn every_layer_is_the_product_with_its_dense_weight() {
 
 /// No reshape stands between such an input and the kernels.
 #[test]
-fn an_input_of_two_axes_is_read_as_it_lies() {
+fn input_of_two_axes_is_read_in_place() {
     for (name, device) in devices() {
         let draw = |shape: [usize; 2]| draw(shape, &device, DType::F32);
         for entry in &TABLE {
@@ -131,24 +131,24 @@ fn an_input_of_two_axes_is_read_as_it_lies() {
 
 /// With fusion, the products run between element-wise operations that a device may merge.
 #[test]
-fn products_mix_with_element_wise_operations() {
+fn forward_mixes_with_element_wise_operations() {
     for (name, device) in devices() {
         for entry in &TABLE {
             let layer = entry.layer(&device);
             let x = input(5, Layout::Contiguous, &device, DType::F32);
             let mixed = layer.forward(x.clone() * 2.0 - 1.0) + 0.5;
-            let apart = layer.forward(Tensor::<3>::from_data((x * 2.0 - 1.0).into_data(), &device));
-            let apart: Vec<f32> = apart.into_data().iter::<f32>().map(|value| value + 0.5).collect();
+            let separate = layer.forward(Tensor::<3>::from_data((x * 2.0 - 1.0).into_data(), &device));
+            let separate: Vec<f32> = separate.into_data().iter::<f32>().map(|value| value + 0.5).collect();
             let mixed: Vec<f32> = mixed.into_data().iter::<f32>().collect();
-            for (mixed, apart) in mixed.iter().zip(&apart) {
-                assert!((mixed - apart).abs() < 1e-5, "{name}, {}: {mixed} and {apart}", entry.structure);
+            for (mixed, separate) in mixed.iter().zip(&separate) {
+                assert!((mixed - separate).abs() < 1e-5, "{name}, {}: {mixed} and {separate}", entry.structure);
             }
         }
     }
 }
 
 #[test]
-fn every_layer_adds_its_bias() {
+fn forward_adds_bias() {
     for entry in &TABLE {
         let layer = entry.layer(&Device::flex());
         let zero = Tensor::<2>::zeros([1, D_INPUT], &Device::flex());
@@ -159,7 +159,7 @@ fn every_layer_adds_its_bias() {
 }
 
 #[test]
-fn costs_are_those_of_the_formulas() {
+fn cost_follows_the_formulas() {
     for entry in &TABLE {
         let layer = entry.layer(&Device::flex());
         let cost = layer.cost();
@@ -172,7 +172,7 @@ fn costs_are_those_of_the_formulas() {
 }
 
 #[test]
-fn outputs_vary_as_those_of_a_dense_layer() {
+fn init_keeps_the_output_variance() {
     let device = Device::flex();
     device.seed(3);
     let (d_input, d_output, draws) = (96, 64, 60);

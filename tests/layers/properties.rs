@@ -1,5 +1,5 @@
-//! Drawn shapes and settings, valid and not: whatever can be built keeps the promises, whatever cannot is an error, and
-//! nothing panics.
+//! Random shapes and settings, valid and not: what can be built is a correct layer, what cannot is an error, and nothing
+//! panics.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -50,7 +50,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn layers_keep_their_promises_or_are_refused(
+    fn random_layers_are_correct_or_errors(
         structure in structure(),
         d_input in side(),
         d_output in side(),
@@ -85,11 +85,11 @@ proptest! {
     }
 
     #[test]
-    fn text_forms_are_read_back(structure in structure()) {
+    fn text_forms_round_trip(structure in structure()) {
         let text = structure.to_string();
         match text.parse::<Structure>() {
             Ok(read) => prop_assert_eq!(read.to_string(), text),
-            // What the text form refuses, no layer can be built from either, whatever its sides.
+            // What the text form does not parse is an error of `try_init` as well, for any sides.
             Err(_) => {
                 let config = StructuredLinearConfig::new(144, 144, structure);
                 prop_assert!(config.try_init(&Device::flex()).is_err(), "{}", text);

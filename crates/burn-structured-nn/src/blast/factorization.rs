@@ -1,4 +1,4 @@
-//! From a dense weight to BLAST factors.
+//! Factorization of a dense weight into BLAST factors, on the host.
 //!
 //! Two structures that BLAST contains exactly have closed-form optima, low rank and blocks of low rank; the nearer of the
 //! two is then improved by alternating least squares: with two of `u`, `s`, `v` held, the third is a linear problem. The
@@ -6,7 +6,7 @@
 
 use crate::StructureError;
 use crate::block_low_rank::BlockLowRank;
-use crate::svd::{Truncated, matrix, tensor, truncated};
+use crate::svd::{Balanced, balanced, matrix, tensor};
 use burn::tensor::{DType, Device, Tensor};
 use burn_structured_ops::block_diagonal::Order;
 use faer::linalg::solvers::Solve;
@@ -77,7 +77,7 @@ impl Factors {
 }
 
 /// BLAST factors near `values [d_output, d_input]`.
-pub(super) fn approximate(
+pub(super) fn factorize(
     values: &[f64],
     [d_output, d_input]: [usize; 2],
     grid: [usize; 2],
@@ -112,7 +112,7 @@ impl Problem<'_> {
     /// The truncated decomposition of the whole matrix, with couplings of 1.
     fn low_rank(&self, rank: usize) -> Result<Factors, StructureError> {
         let [b1, b2] = self.grid;
-        let Truncated { left, right } = truncated(self.dense, rank)?;
+        let Balanced { left, right } = balanced(self.dense, rank)?;
         let pieces = |whole: &Mat<f64>, count: usize| {
             let size = whole.nrows() / count;
             (0..count).map(|index| whole.subrows(index * size, size).to_owned()).collect()

@@ -1,0 +1,95 @@
+//! What Monarch and block tensor-train layers share: all but the order of rows, the default blocks and the initialization.
+
+/// The layer of two block-diagonal factors, `right [b2, t b1, q]` and `left [b1, p, t b2]`, whose blocks of rank `t` have the rows
+/// that `$order` gives them: Monarch strided ones, the block tensor-train neighbours.
+macro_rules! two_factor_layer {
+    ($Layer:ident, $Config:ident, $order:expr) => {
+        impl $Config {
+            /// The layer nearest to a dense `weight [d_output, d_input]`: a truncated singular value decomposition of each block,
+            /// the least-squares optimum, with `bias` as it is.
+            ///
+            /// # Errors
+            ///
+            /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
+            pub fn from_dense(
+                &self,
+                weight: Tensor<2>,
+                bias: Option<Tensor<1>>,
+            ) -> Result<Approximation<$Layer>, StructureError> {
+                let (d_input, d_output) = (self.d_input, self.d_output);
+                let (grid, rank) = self.resolve()?;
+                let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
+                let nearest = BlockLowRank::nearest(&values, [d_output, d_input], grid, rank, $order)?;
+                let [right, left] = nearest.factors([d_output, d_input], &weight.device(), weight.dtype());
+                let layer = $Layer { right: parameter(right), left: parameter(left), bias: bias.map(parameter) };
+                let dense = layer.to_dense();
+                Ok(Approximation::measured(layer, dense, weight))
+            }
+        }
+
+        impl $Layer {
+            /// Applies the forward pass on the input tensor.
+            ///
+            /// # Shapes
+            ///
+            /// - input: `[.., d_input]`
+            /// - output: `[.., d_output]`
+            ///
+            /// # Panics
+            ///
+            /// Panics if the last axis of `input` is not `d_input`.
+            pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+                let d_input = self.d_input();
+                assert_shape!(input, [.., d_input]);
+                let bias = self.bias.as_ref().map(|bias| bias.val());
+                monarch_linear(input, self.right.val(), self.left.val(), bias, $order)
+            }
+
+            /// The dense weight `[d_output, d_input]` that this layer multiplies by.
+            pub fn to_dense(&self) -> Tensor<2> {
+                monarch_to_dense(self.right.val(), self.left.val(), $order)
+            }
+
+            /// Parameters, FLOPs and bytes, beside those of the dense layer.
+            pub fn cost(&self) -> Cost {
+                let weights = self.right.shape().num_elements() + self.left.shape().num_elements();
+                let bytes = self.left.val().dtype().size();
+                Cost::of_weights(weights, self.d_input(), self.d_output(), self.bias.is_some(), bytes)
+            }
+
+            /// The factors, each with the learning rate that suits it.
+            pub fn factors(&self) -> Vec<Factor> {
+                let d_input = self.d_input();
+                let ([_, _, right], [_, _, left]) = (self.right.shape().dims(), self.left.shape().dims());
+                vec![Factor::new("right", &self.right, d_input, right), Factor::new("left", &self.left, d_input, left)]
+            }
+
+            /// The size of the input features.
+            pub fn d_input(&self) -> usize {
+                let [b2, _, q] = self.right.shape().dims();
+                b2 * q
+            }
+
+            /// The size of the output features.
+            pub fn d_output(&self) -> usize {
+                let [b1, p, _] = self.left.shape().dims();
+                b1 * p
+            }
+
+            /// The block grid `[b1, b2]`.
+            pub fn blocks(&self) -> [usize; 2] {
+                [self.left.shape()[0], self.right.shape()[0]]
+            }
+
+            /// The rank of a block.
+            pub fn rank(&self) -> usize {
+                self.right.shape()[1] / self.left.shape()[0]
+            }
+        }
+
+        crate::display::layer_display!($Layer, layer => {
+            "blocks": crate::display::grid(layer.blocks()), "rank": layer.rank()
+        });
+    };
+}
+pub(crate) use two_factor_layer;
