@@ -6,7 +6,7 @@ use crate::{CompressError, Spectrum, project};
 use burn::tensor::Tensor;
 use burn_structured_nn::{
     Approximation, BlastLinear, LowRankLinearConfig, MonarchLinearConfig, Ss1Hash, Ss1LinearConfig, Structure,
-    StructuredLinear, StructuredLinearConfig,
+    StructureError, StructuredLinear, StructuredLinearConfig,
 };
 use std::sync::Arc;
 
@@ -55,6 +55,7 @@ pub(crate) fn approximate_from(
     factorizer: &FactorizerConfig,
 ) -> Result<Approximation<StructuredLinear>, CompressError> {
     let [d_output, d_input] = weight.dims();
+    check_bias(bias.as_ref(), d_output)?;
     match (structure, moment) {
         (Structure::Blast { blocks, rank }, _) => {
             let config = factorizer.clone().with_blocks(blocks).with_rank(rank);
@@ -94,5 +95,15 @@ pub(crate) fn approximate_from(
                 Some(moment) => project::measured(found.layer, StructuredLinear::to_dense, &weight, moment),
             }
         }
+    }
+}
+
+/// `Err` unless the bias is `[d_output]`.
+pub(crate) fn check_bias(bias: Option<&Tensor<1>>, d_output: usize) -> Result<(), StructureError> {
+    match bias {
+        Some(bias) if bias.dims() != [d_output] => {
+            Err(StructureError::WeightShape { name: "bias", actual: bias.dims().to_vec(), expected: vec![d_output] })
+        }
+        _ => Ok(()),
     }
 }

@@ -36,6 +36,12 @@ pub enum CompressError {
         /// What it may be.
         range: &'static str,
     },
+    /// Starting factors with entries that are no numbers.
+    #[error("the starting factor {name} has entries that are NaN or infinite")]
+    StartNotFinite {
+        /// `u`, `s` or `v`.
+        name: &'static str,
+    },
     /// A dense weight has another shape than the layer.
     #[error("the weight has shape {actual:?}, but the layer needs {expected:?}")]
     WeightShape {
@@ -137,7 +143,9 @@ pub enum CompressError {
         reason: String,
     },
     /// A curve of errors is of no use.
-    #[error("curve {layer} has no points, an error or a sensitivity that is no number; measure the layer again")]
+    #[error(
+        "curve {layer} has no points, or an error or a sensitivity that is negative or not finite; measure the layer again"
+    )]
     Curve {
         /// Which one.
         layer: usize,
@@ -184,4 +192,16 @@ pub enum CompressError {
         /// Why.
         reason: String,
     },
+}
+
+/// `Err` unless the setting is a finite number of at least 0.
+pub(crate) fn check_not_negative(name: &'static str, value: f64) -> Result<(), CompressError> {
+    let range = "use a finite number of 0 or more";
+    if value.is_finite() && value >= 0.0 { Ok(()) } else { Err(CompressError::Setting { name, value, range }) }
+}
+
+/// `Err` unless the setting is a finite number above 0.
+pub(crate) fn check_positive(name: &'static str, value: f64) -> Result<(), CompressError> {
+    let range = "use a finite number above 0";
+    if value.is_finite() && value > 0.0 { Ok(()) } else { Err(CompressError::Setting { name, value, range }) }
 }

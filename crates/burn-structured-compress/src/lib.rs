@@ -15,6 +15,7 @@ pub mod budget;
 pub mod calibrate;
 mod error;
 pub mod factorize;
+mod file;
 pub mod project;
 pub mod report;
 mod spectrum;

@@ -45,6 +45,9 @@ impl Spectrum {
     /// The decomposition up to a rank, which for large matrices takes less time.
     pub(crate) fn up_to(rank: usize, weight: &Tensor<2>, moment: Option<&Moment>) -> Result<Self, CompressError> {
         let shape = weight.dims();
+        if shape.contains(&0) {
+            return Err(CompressError::NoMatrix);
+        }
         let rank = rank.min(shape[0]).min(shape[1]);
         let found = match moment {
             None => truncated(read(weight)?.as_ref(), rank, 0)?,

@@ -29,14 +29,17 @@ pub fn allocate(curves: &[LayerCurve], budget: usize) -> Result<Allocation, Comp
     }
     for (layer, curve) in curves.iter().enumerate() {
         let valid = |point: &CurvePoint| point.squared_error.is_finite() && point.squared_error >= 0.0;
-        let senseless = curve.sensitivity.is_nan() || curve.sensitivity < 0.0;
-        if curve.points.is_empty() || !curve.points.iter().all(valid) || senseless {
+        let weighted = curve.sensitivity.is_finite() && curve.sensitivity >= 0.0;
+        if curve.points.is_empty() || !curve.points.iter().all(valid) || !weighted {
             return Err(CompressError::Curve { layer });
         }
     }
     let mut choices: Vec<usize> = curves.iter().map(|curve| fewest(&curve.points)).collect();
+    // What overflows is beyond every budget.
     let params = |choices: &[usize]| {
-        curves.iter().zip(choices).map(|(curve, choice)| curve.layers * curve.points[*choice].params).sum::<usize>()
+        let of_curve =
+            |(curve, choice): (&LayerCurve, &usize)| curve.layers.saturating_mul(curve.points[*choice].params);
+        curves.iter().zip(choices).map(of_curve).fold(0, usize::saturating_add)
     };
     let fewest = params(&choices);
     if fewest > budget {
@@ -95,7 +98,7 @@ struct Step {
 impl Step {
     fn between(curve: &LayerCurve, from: usize, to: usize) -> Self {
         let (from, to) = (&curve.points[from], &curve.points[to]);
-        let params = curve.layers * to.params.saturating_sub(from.params);
+        let params = curve.layers.saturating_mul(to.params.saturating_sub(from.params));
         Self { params, gain: weight(curve) * (from.squared_error - to.squared_error) }
     }
 

@@ -52,13 +52,11 @@ impl Calibrator {
         for (layer, moment) in moments {
             // Layers of other models are not ours to name.
             if let Some(name) = name(layer) {
-                self.add_moment(name, moment)?;
+                self.add_moment(&name, moment).map_err(|source| of_layer(&name, source))?;
             }
         }
         match error {
-            Some((layer, reason)) => {
-                Err(CompressError::Layer { name: name(layer).unwrap_or_default(), source: Box::new(reason) })
-            }
+            Some((layer, reason)) => Err(of_layer(&name(layer).unwrap_or_default(), reason)),
             None => Ok(result),
         }
     }
@@ -69,20 +67,21 @@ impl Calibrator {
     ///
     /// If the layer had other features before, or an input is not finite.
     pub fn observe<const D: usize>(&mut self, name: &str, input: Tensor<D>) -> Result<(), CompressError> {
-        let features = input.dims()[D - 1];
-        let moment = self.moments.entry(name.to_string()).or_insert_with(|| Moment::new(features));
-        let added = moment.add(input.reshape([-1, features as i32]));
-        added.map_err(|source| CompressError::Layer { name: name.to_string(), source: Box::new(source) })
+        let dims = input.dims();
+        let (features, tokens) = (dims[D - 1], dims[..D - 1].iter().product::<usize>());
+        let mut moment = Moment::new(features);
+        let added = moment.add(input.reshape([tokens, features]));
+        added.and_then(|()| self.add_moment(name, moment)).map_err(|source| of_layer(name, source))
     }
 
-    fn add_moment(&mut self, name: String, moment: Moment) -> Result<(), CompressError> {
-        match self.moments.get_mut(&name) {
-            None => drop(self.moments.insert(name, moment)),
-            Some(known) => known
-                .merge(&moment)
-                .map_err(|source| CompressError::Layer { name: name.clone(), source: Box::new(source) })?,
+    fn add_moment(&mut self, name: &str, moment: Moment) -> Result<(), CompressError> {
+        match self.moments.get_mut(name) {
+            Some(known) => known.merge(&moment),
+            None => {
+                self.moments.insert(name.to_string(), moment);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// The moment of a layer, if it was applied.
@@ -113,6 +112,10 @@ impl Calibrator {
     pub fn load(path: &Path) -> Result<Self, CompressError> {
         Ok(Self { moments: file::load(path)? })
     }
+}
+
+fn of_layer(name: &str, source: CompressError) -> CompressError {
+    CompressError::Layer { name: name.to_string(), source: Box::new(source) }
 }
 
 #[cfg(test)]

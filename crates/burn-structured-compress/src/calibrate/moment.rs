@@ -54,31 +54,27 @@ impl Moment {
             let sums = some.clone().transpose().matmul(some).into_data();
             products.iter_mut().zip(sums.iter::<f64>()).for_each(|(product, sum)| *product += sum);
         }
-        // An input that is no number spoils its own square.
-        let diagonal = products.iter().step_by(features + 1);
-        if let Some(feature) = diagonal.clone().position(|square| !square.is_finite()) {
-            return Err(CompressError::InputNotFinite { feature });
-        }
-        for (sum, product) in self.sum.iter_mut().zip(products) {
-            *sum += product;
-        }
-        self.tokens += tokens as u64;
-        Ok(())
+        self.merge(&Self { features, tokens: tokens as u64, sum: products })
     }
 
     /// Adds what another moment has seen.
     ///
     /// # Errors
     ///
-    /// If it is of other features.
+    /// If it is of other features, or a sum of squares is not finite; the moment is then as it was.
     pub fn merge(&mut self, other: &Self) -> Result<(), CompressError> {
         if other.features != self.features {
             return Err(CompressError::InputFeatures { actual: other.features, expected: self.features });
         }
+        // No product is larger than the squares: an input that is not finite is seen in its own.
+        let mut squares = self.sum.iter().zip(&other.sum).step_by(self.features + 1);
+        if let Some(feature) = squares.position(|(sum, other)| !(sum + other).is_finite()) {
+            return Err(CompressError::InputNotFinite { feature });
+        }
         for (sum, other) in self.sum.iter_mut().zip(&other.sum) {
             *sum += other;
         }
-        self.tokens += other.tokens;
+        self.tokens = self.tokens.saturating_add(other.tokens);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use super::metric::Metric;
 use super::run::{Observer, Run};
 use super::{BlastFactors, Factorization, Method, Problem, Progress, Start, Stepper};
 use crate::CompressError;
+use crate::error::check_not_negative;
 use burn::config::Config;
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_structured_nn::{BlastLinearConfig, Blocks, Rank};
@@ -80,8 +81,10 @@ impl<'a> Factorizer<'a> {
     #[must_use]
     pub fn with_moment<const D: usize>(mut self, moment: Tensor<D>) -> Self {
         let dims = moment.dims();
-        let n = dims[D - 1];
-        self.moment = Some(moment.reshape([-1, dims[D - 2] as i32, n as i32]));
+        // A vector is a moment of one row, which is an error for the factorization to report.
+        let [rows, columns] = if D < 2 { [1, dims[0]] } else { [dims[D - 2], dims[D - 1]] };
+        let moments = dims[..D.saturating_sub(2)].iter().product();
+        self.moment = Some(moment.reshape([moments, rows, columns]));
         self
     }
 
@@ -137,14 +140,9 @@ impl<'a> Factorizer<'a> {
             return Err(CompressError::NoMatrix);
         }
         let config = &self.config;
-        let at_least_zero = "use 0 or more";
-        let settings = [("tolerance", config.tolerance), ("least_improvement", config.least_improvement)];
-        let timed = config.seconds.map(|seconds| ("seconds", seconds));
-        for (name, value) in settings.into_iter().chain(timed) {
-            if !value.is_finite() || value < 0.0 {
-                return Err(CompressError::Setting { name, value, range: at_least_zero });
-            }
-        }
+        check_not_negative("tolerance", config.tolerance)?;
+        check_not_negative("least_improvement", config.least_improvement)?;
+        check_not_negative("seconds", config.seconds.unwrap_or(0.0))?;
         if config.patience == Some(0) {
             return Err(CompressError::Setting { name: "patience", value: 0.0, range: "use 1 or more, or none" });
         }
@@ -157,6 +155,9 @@ impl<'a> Factorizer<'a> {
         let [moments, rows, columns] = moment.dims();
         if [rows, columns] != [n, n] || (moments != 1 && moments != k) {
             return Err(CompressError::MomentShape { actual: moment.dims(), matrices: k, features: n });
+        }
+        if !moment.clone().is_finite().all().into_scalar::<bool>() {
+            return Err(CompressError::Moment);
         }
         let moment = moment.clone().to_device(&target.device()).cast(target.dtype()).expand([k, n, n]);
         Ok(Some(Metric::new(moment, grid[1])?))

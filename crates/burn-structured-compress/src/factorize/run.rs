@@ -6,7 +6,7 @@
 use super::{BlastFactors, Clock, Ended, Factorization, FactorizerConfig, Problem, State, Stepper, TracePoint};
 use crate::CompressError;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What an observer is told at every step.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +108,7 @@ impl Run<'_, '_> {
             Some(Ended::Interrupted)
         } else if point.step == steps {
             Some(Ended::Steps)
-        } else if seconds.is_some_and(|seconds| self.began.elapsed() >= Duration::from_secs_f64(seconds)) {
+        } else if seconds.is_some_and(|seconds| point.seconds >= seconds) {
             Some(Ended::Time)
         } else {
             None

@@ -4,6 +4,7 @@
 //! transformer the error after 60 steps from the truncated singular value decomposition is lower than after 300 random ones.
 
 use super::{BlastFactors, Problem};
+use crate::error::{check_not_negative, check_positive};
 use crate::{CompressError, Spectrum, svd};
 use burn::tensor::{Tensor, TensorData};
 use faer::{Mat, MatRef};
@@ -49,6 +50,11 @@ impl Start {
         scale: &Tensor<1>,
         seed: u64,
     ) -> Result<BlastFactors, CompressError> {
+        match self {
+            Self::Spectral { noise } | Self::Decomposed { noise, .. } => check_not_negative("noise", *noise)?,
+            Self::Random { scale } => check_positive("scale", *scale)?,
+            Self::Given(_) => {}
+        }
         let [k, m, n] = problem.dims();
         let ([b1, b2], r) = (problem.grid, problem.rank);
         let [u, s, v] = [[k, b1, m / b1, r], [k, b1, b2, r], [k, b2, n / b2, r]];
@@ -80,6 +86,9 @@ impl Start {
                 for (name, factor, expected) in shapes {
                     if factor.dims() != expected {
                         return Err(CompressError::StartShape { name, actual: factor.dims(), expected });
+                    }
+                    if !factor.clone().is_finite().all().into_scalar::<bool>() {
+                        return Err(CompressError::StartNotFinite { name });
                     }
                 }
                 let here = |factor: &Tensor<4>| factor.clone().to_device(&problem.device()).cast(problem.dtype());

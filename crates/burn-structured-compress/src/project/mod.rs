@@ -74,6 +74,9 @@ impl Problem {
         if moment.features() != n {
             return Err(CompressError::InputFeatures { actual: moment.features(), expected: n });
         }
+        if !moment.sum().iter().all(|product| product.is_finite()) {
+            return Err(CompressError::Moment);
+        }
         let tokens = moment.tokens().max(1) as f64;
         Ok(Self {
             weight: read(weight)?,

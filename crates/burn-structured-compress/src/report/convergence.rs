@@ -2,6 +2,7 @@
 
 use crate::CompressError;
 use crate::factorize::TracePoint;
+use crate::file::replace;
 use plotters::prelude::*;
 use std::path::Path;
 
@@ -47,13 +48,16 @@ pub fn plot_convergence(panels: &[Panel], path: &Path) -> Result<(), CompressErr
     if panels.iter().all(|panel| panel.curves.iter().all(|curve| curve.trace.is_empty())) {
         return Err(error("there are no runs".into()));
     }
+    for panel in panels {
+        let finite = |point: &TracePoint| point.seconds.is_finite() && point.mean_error().is_finite();
+        if let Some(curve) = panel.curves.iter().find(|curve| !curve.trace.iter().all(finite)) {
+            return Err(error(format!("{}, {}: an error or a time is not finite", panel.title, curve.name)));
+        }
+    }
     let mut svg = String::new();
     let size = (PANEL.0 * panels.len() as u32, PANEL.1 * 2);
     draw(panels, SVGBackend::with_string(&mut svg, size)).map_err(error)?;
-    let partial = path.with_extension("part");
-    std::fs::write(&partial, svg)
-        .and_then(|()| std::fs::rename(&partial, path))
-        .map_err(|reason| error(reason.to_string()))
+    replace(path, svg.as_bytes()).map_err(|reason| error(reason.to_string()))
 }
 
 fn draw<B: DrawingBackend>(panels: &[Panel], backend: B) -> Result<(), String> {

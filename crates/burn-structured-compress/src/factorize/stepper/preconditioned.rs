@@ -2,6 +2,7 @@
 
 use super::{Clock, Stepper, solved};
 use crate::CompressError;
+use crate::error::{check_not_negative, check_positive};
 use crate::factorize::problem::Quadratic;
 use crate::factorize::{Problem, Schedule, State};
 
@@ -29,6 +30,8 @@ impl Stepper for PrecGd {
     }
 
     fn step(&mut self, problem: &Problem, state: State, clock: Clock<'_>) -> Result<State, CompressError> {
+        check_positive("step_scale", self.step_scale)?;
+        check_not_negative("damping", self.damping)?;
         let rate = self.schedule.rate(clock) * self.step_scale;
         let rule = |quadratic: Quadratic| {
             let damping = quadratic.residual() * self.damping;

@@ -90,6 +90,10 @@ impl Stepper for Relaxed {
     }
 
     fn step(&mut self, problem: &Problem, state: State, clock: Clock<'_>) -> Result<State, CompressError> {
+        if !(self.first > 0.0 && self.first < 2.0) {
+            let range = "use more than 0 and less than 2";
+            return Err(CompressError::Setting { name: "relaxation", value: self.first, range });
+        }
         let epsilon = problem.dtype().finfo().map_or(0.0, |info| info.epsilon);
         if self.paces.is_empty() {
             self.paces.extend(clock.errors.iter().map(|error| Pace {
