@@ -39,7 +39,7 @@ pub(crate) struct Truncated {
 impl Truncated {
     /// What the singular values beyond the first `rank` are together, relative to all of them. Not known below 1e-8 where only
     /// the largest were found.
-    pub fn missed(&self, rank: usize) -> f64 {
+    pub fn truncation_error(&self, rank: usize) -> f64 {
         let square = |values: &[f64]| values.iter().map(|value| value.powi(2)).sum::<f64>();
         let (kept, beyond) = self.values.split_at(rank.min(self.values.len()));
         let unknown = if self.complete { 0.0 } else { (self.total - square(kept) - square(beyond)).max(0.0) };

@@ -1,4 +1,4 @@
-//! Gathering the moments of a whole model.
+//! The second moments of all layers of a model.
 
 use super::{Moment, file};
 use crate::CompressError;
@@ -17,7 +17,7 @@ pub struct Calibrator {
 }
 
 impl Calibrator {
-    /// Without inputs yet.
+    /// A calibrator without inputs.
     pub fn new() -> Self {
         Self::default()
     }
@@ -50,7 +50,7 @@ impl Calibrator {
         let paths = layer_paths(model);
         let name = |layer: ParamId| paths.get(&layer).cloned();
         for (layer, moment) in moments {
-            // Layers of other models are not ours to name.
+            // Layers of other models have no name here.
             if let Some(name) = name(layer) {
                 self.add_moment(&name, moment).map_err(|source| of_layer(&name, source))?;
             }
@@ -108,7 +108,7 @@ impl Calibrator {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, is damaged, or is no file of moments of a version that is known.
+    /// If the file cannot be read, or is not a valid file of moments of a known version.
     pub fn load(path: &Path) -> Result<Self, CompressError> {
         Ok(Self { moments: file::load(path)? })
     }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn every_layer_is_seen_under_its_name() {
+    fn record_names_every_layer() {
         let device = Device::flex();
         let model = Mlp::new(&device);
         let mut calibrator = Calibrator::new();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_that_is_no_number_names_the_layer() {
+    fn record_names_the_layer_of_a_nan_input() {
         let device = Device::flex();
         let model = Mlp::new(&device);
         let batch = Tensor::<3>::full([1, 1, 6], f32::NAN, &device);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_survive_a_file() {
+    fn load_returns_what_was_saved() {
         let device = Device::flex();
         let mut calibrator = Calibrator::new();
         calibrator.observe("a", Tensor::<2>::from_data([[1.0, 2.0], [3.0, -4.0]], &device)).unwrap();

@@ -1,4 +1,4 @@
-//! The file that moments are kept in.
+//! The file format of moments: safetensors, with the numbers of inputs in the metadata.
 
 use super::Moment;
 use crate::CompressError;

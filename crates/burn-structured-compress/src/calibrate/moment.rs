@@ -3,7 +3,7 @@
 use crate::CompressError;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-/// Inputs whose products are summed on the device: few enough for f32.
+/// Inputs whose products are summed on the device in f32: few enough for its precision.
 const AT_ONCE: usize = 1024;
 
 /// `C = E[x xᵀ]` of inputs `x [n]`: a running sum in f64, on the host.
@@ -17,12 +17,12 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Of no inputs of `features` yet.
+    /// The moment of no inputs, `features` wide.
     pub fn new(features: usize) -> Self {
         Self { features, tokens: 0, sum: vec![0.0; features * features] }
     }
 
-    /// A moment as it was saved, or gathered elsewhere: the sum of `x xᵀ` over `tokens` inputs, row by row.
+    /// A moment from its parts: the sum of `x xᵀ` over `tokens` inputs, row by row.
     ///
     /// # Panics
     ///
@@ -37,7 +37,7 @@ impl Moment {
     ///
     /// # Errors
     ///
-    /// If there are other features than before, or an input is not finite; the moment is then as it was.
+    /// If there are other features than before, or an input is not finite; the moment is then unchanged.
     pub fn add(&mut self, inputs: Tensor<2>) -> Result<(), CompressError> {
         let [tokens, features] = inputs.dims();
         if features != self.features {
@@ -57,11 +57,11 @@ impl Moment {
         self.merge(&Self { features, tokens: tokens as u64, sum: products })
     }
 
-    /// Adds what another moment has seen.
+    /// Adds the inputs of another moment.
     ///
     /// # Errors
     ///
-    /// If it is of other features, or a sum of squares is not finite; the moment is then as it was.
+    /// If it is of other features, or a sum of squares is not finite; the moment is then unchanged.
     pub fn merge(&mut self, other: &Self) -> Result<(), CompressError> {
         if other.features != self.features {
             return Err(CompressError::InputFeatures { actual: other.features, expected: self.features });
@@ -125,7 +125,7 @@ mod tests {
     use burn::tensor::Distribution;
 
     #[test]
-    fn batches_sum_up_to_the_whole() {
+    fn merge_equals_one_batch() {
         let device = Device::flex();
         let inputs = Tensor::<2>::random([40, 6], Distribution::Normal(1.0, 2.0), &device).cast(DType::F64);
         let mut whole = Moment::new(6);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_inputs_leave_the_moment_as_it_was() {
+    fn invalid_inputs_leave_the_moment_unchanged() {
         let device = Device::flex();
         let mut moment = Moment::new(2);
         moment.add(Tensor::from_data([[1.0, 2.0]], &device)).unwrap();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_regularized_moment_has_the_scale_it_says() {
+    fn regularized_has_mean_diagonal_one() {
         let moment = Moment::from_sum(2, 10, vec![30.0, 5.0, 5.0, 10.0]).regularized(0.5);
         assert_eq!(moment.sum(), [2.0, 0.25, 0.25, 1.0]);
         assert_eq!(Moment::new(2).regularized(0.0).sum(), [1.0, 0.0, 0.0, 1.0]);

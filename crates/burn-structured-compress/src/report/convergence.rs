@@ -6,7 +6,7 @@ use crate::file::replace;
 use plotters::prelude::*;
 use std::path::Path;
 
-/// What the error is drawn against.
+/// The horizontal axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Axis {
     /// Steps.
@@ -35,14 +35,14 @@ pub struct Panel {
 
 const PANEL: (u32, u32) = (420, 340);
 
-/// Below this an error is rounding.
-const FLOOR: f64 = 1e-17;
+/// Errors below this are drawn here.
+const LOWEST_ERROR: f64 = 1e-17;
 
 /// Draws the panels as an SVG file, those against steps above those against seconds. The file is replaced when it is complete.
 ///
 /// # Errors
 ///
-/// If there is nothing to draw or the file cannot be written.
+/// If there is nothing to draw, an error or a time is not finite, or the file cannot be written.
 pub fn plot_convergence(panels: &[Panel], path: &Path) -> Result<(), CompressError> {
     let error = |reason: String| CompressError::Plot { path: path.display().to_string(), reason };
     if panels.iter().all(|panel| panel.curves.iter().all(|curve| curve.trace.is_empty())) {
@@ -122,7 +122,7 @@ fn points(curve: &Curve, axis: Axis) -> Vec<(f64, f64)> {
             Axis::Steps => point.step as f64,
             Axis::Seconds => point.seconds,
         };
-        (along, point.mean_error().max(FLOOR))
+        (along, point.mean_error().max(LOWEST_ERROR))
     };
     curve.trace.iter().map(point).collect()
 }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_figure_names_every_method_and_problem() {
+    fn plot_names_every_method_and_problem() {
         let point = |step: usize, error: f64| TracePoint { step, seconds: 0.1 * step as f64, errors: vec![error] };
         let curve = |name: &str| Curve { name: name.into(), trace: vec![point(0, 1.0), point(1, 1e-3), point(2, 0.0)] };
         let panel = |title: &str| Panel { title: title.into(), curves: vec![curve("GD"), curve("Auto")] };

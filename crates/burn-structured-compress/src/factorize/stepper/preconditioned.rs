@@ -3,8 +3,7 @@
 use super::{Clock, Stepper, solved};
 use crate::CompressError;
 use crate::error::{check_not_negative, check_positive};
-use crate::factorize::problem::Quadratic;
-use crate::factorize::{Problem, Schedule, State};
+use crate::factorize::{Problem, Quadratic, Schedule, State};
 
 /// Alternating gradient descent, preconditioned by the damped Gram matrices (Lee et al., NeurIPS 2024, algorithm 2): the change
 /// of a block is `rate · step_scale · (H + damping ‖E‖ I)⁻¹ g`.
@@ -34,11 +33,11 @@ impl Stepper for PrecGd {
         check_not_negative("damping", self.damping)?;
         let rate = self.schedule.rate(clock) * self.step_scale;
         let rule = |quadratic: Quadratic| {
-            let damping = quadratic.residual() * self.damping;
+            let damping = quadratic.residual_norm() * self.damping;
             solved(quadratic, damping) * rate
         };
-        let state = problem.change_u(state, &rule);
-        let state = problem.change_v(state, &rule);
-        Ok(problem.change_s(state, &rule))
+        let state = problem.update_u(state, &rule);
+        let state = problem.update_v(state, &rule);
+        Ok(problem.update_s(state, &rule))
     }
 }
