@@ -85,14 +85,14 @@ impl LayerCurve {
     }
 }
 
-/// Tries each structure on a dense `weight [d_output, d_input]`, see [`approximate`](crate::approximate).
+/// Tries each structure on a dense `weight [d_output, d_input]`, see [`approximate`](fn@crate::approximate).
 ///
 /// The weight is decomposed once: the errors of low rank follow from its singular values, and all factorizations start from its
 /// singular vectors.
 ///
 /// # Errors
 ///
-/// As [`approximate`](crate::approximate).
+/// As [`approximate`](fn@crate::approximate).
 pub fn measure(
     weight: &Tensor<2>,
     structures: &[Structure],

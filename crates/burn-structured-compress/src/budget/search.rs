@@ -15,7 +15,7 @@ use burn_structured_nn::{Rank, Structure};
 ///
 /// # Errors
 ///
-/// As [`approximate`](crate::approximate); if the structure has no rank, or the error is not above 0.
+/// As [`approximate`](fn@crate::approximate); if the structure has no rank, or the error is not above 0.
 pub fn smallest_rank(
     weight: &Tensor<2>,
     structure: Structure,
