@@ -1,7 +1,7 @@
 //! One singular value decomposition of a weight for all ranks: it takes longer than all else that a low-rank approximation does.
 
 use crate::CompressError;
-use crate::approximate::{CalibratedWeight, read};
+use crate::approximate::{CalibratedWeight, check_not_empty, read};
 use crate::calibrate::Moment;
 use crate::svd::{Truncated, truncated, truncated_in};
 use burn::tensor::Tensor;
@@ -42,9 +42,7 @@ impl Spectrum {
     /// The decomposition up to a rank, which for large matrices takes less time.
     pub(crate) fn up_to(rank: usize, weight: &Tensor<2>, moment: Option<&Moment>) -> Result<Self, CompressError> {
         let shape = weight.dims();
-        if shape.contains(&0) {
-            return Err(CompressError::NoMatrix);
-        }
+        check_not_empty(weight)?;
         let rank = rank.min(shape[0]).min(shape[1]);
         let found = match moment {
             None => truncated(read(weight)?.as_ref(), rank, 0)?,

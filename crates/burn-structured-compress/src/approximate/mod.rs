@@ -69,6 +69,7 @@ pub(crate) fn approximate_from(
     factorizer: &FactorizerConfig,
 ) -> Result<Approximation<StructuredLinear>, CompressError> {
     let [d_output, d_input] = weight.dims();
+    check_not_empty(&weight)?;
     check_bias(bias.as_ref(), d_output)?;
     match (structure, moment) {
         (Structure::Blast { blocks, rank }, _) => {
@@ -110,6 +111,11 @@ pub(crate) fn approximate_from(
             Ok(found)
         }
     }
+}
+
+/// `Err` if the weight has no entries.
+pub(crate) fn check_not_empty(weight: &Tensor<2>) -> Result<(), CompressError> {
+    if weight.dims().contains(&0) { Err(CompressError::NoMatrix) } else { Ok(()) }
 }
 
 /// `Err` unless the bias is `[d_output]`.

@@ -70,7 +70,8 @@ impl Calibrator {
         let dims = input.dims();
         let (features, tokens) = (dims[D - 1], dims[..D - 1].iter().product::<usize>());
         let mut moment = Moment::new(features);
-        let added = moment.add(input.reshape([tokens, features]));
+        // A reshape takes 0 for "the dimension as before".
+        let added = if tokens * features == 0 { Ok(()) } else { moment.add(input.reshape([tokens, features])) };
         added.and_then(|()| self.add_moment(name, moment)).map_err(|source| of_layer(name, source))
     }
 

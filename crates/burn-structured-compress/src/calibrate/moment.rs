@@ -43,7 +43,7 @@ impl Moment {
         if features != self.features {
             return Err(CompressError::InputFeatures { actual: features, expected: self.features });
         }
-        if tokens == 0 {
+        if tokens == 0 || features == 0 {
             return Ok(());
         }
         let dtype = if inputs.dtype() == DType::F64 { DType::F64 } else { DType::F32 };

@@ -4,6 +4,7 @@ use super::metric::Metric;
 use super::run::{Observer, Run};
 use super::{BlastFactors, Factorization, Method, Problem, Progress, Start, Stepper};
 use crate::CompressError;
+use crate::approximate::check_not_empty;
 use crate::error::check_not_negative;
 use burn::config::Config;
 use burn::tensor::{DType, Tensor, TensorData};
@@ -100,6 +101,7 @@ impl<'a> Factorizer<'a> {
     ///
     /// As [`factorize_batch`](Self::factorize_batch).
     pub fn factorize(self, weight: Tensor<2>) -> Result<Factorization, CompressError> {
+        check_not_empty(&weight)?;
         self.factorize_batch(weight.unsqueeze_dim(0))
     }
 

@@ -4,6 +4,7 @@
 
 use super::{Factorization, FactorizerConfig, Progress};
 use crate::CompressError;
+use crate::approximate::check_not_empty;
 use burn::tensor::{DType, Device, Tensor};
 use std::collections::VecDeque;
 use std::fmt;
@@ -187,6 +188,7 @@ impl<'a, I: Iterator<Item = NamedMatrix>> Factorizations<'a, I> {
     }
 
     fn factorize(&mut self, matrices: &[NamedMatrix]) -> Result<Factorization, CompressError> {
+        matrices.iter().try_for_each(|matrix| check_not_empty(&matrix.weight))?;
         let mut factorizer = self.config.init();
         let moments: Vec<_> = matrices.iter().filter_map(|matrix| matrix.moment.clone()).collect();
         if !moments.is_empty() {
