@@ -10,10 +10,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
 use burn::tensor::{DType, Tensor};
+use burn_structured::compress::approximate;
 use burn_structured::compress::budget::{LayerCurve, allocate, measure, model_errors};
 use burn_structured::compress::calibrate::{Calibrator, Moment};
 use burn_structured::compress::factorize::{FactorizerConfig, NamedMatrix, Progress};
-use burn_structured::compress::{approximate, project};
 use burn_structured::models::bert::{Bert, SentenceEncoder, TokenBatch};
 use burn_structured::nn::{Rank, Structure, StructuredLinear, layer_paths};
 use burn_structured::ops::device;
@@ -59,7 +59,7 @@ struct Args {
     /// Lines of the held-out text to use
     #[arg(long, default_value_t = 500)]
     held_out_lines: usize,
-    /// Sentence pairs in the layout of the STS benchmark, to measure what is left of the model's judgement
+    /// Sentence pairs in the layout of the STS benchmark, for the rank correlation with human scores
     #[arg(long)]
     sts: Option<PathBuf>,
 
@@ -139,7 +139,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     println!("|---|---|---|---:|---:|---:|---:|---:|---:|");
     let judged = |encoder: &SentenceEncoder| -> Result<String, Box<dyn Error>> {
         Ok(match &pairs {
-            Some(pairs) => format!("{:.2}", 100.0 * judgement(encoder, pairs)?),
+            Some(pairs) => format!("{:.2}", 100.0 * spearman(encoder, pairs)?),
             None => "-".into(),
         })
     };
@@ -151,8 +151,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         for ((layer, linear), (_, place)) in layers.iter().zip(linears).zip(compressed.model.linears_mut()) {
             weights += linear.cost().params - layer.bias.as_ref().map_or(0, |bias| bias.dims()[0]);
             plain += relative_error(linear, &layer.weight);
-            let dense = StructuredLinear::to_dense;
-            outputs += project::measured(linear.clone(), dense, &layer.weight, &layer.held_out)?.relative_error;
+            outputs += approximate::relative_error(linear.to_dense(), &layer.weight, &layer.held_out)?;
             *place = linear.clone();
         }
         let count = layers.len() as f64;
@@ -295,8 +294,7 @@ fn with_sensitivities(
         let relative = match known {
             true => {
                 let moment = layer.calibration.regularized(args.regularization);
-                let dense = StructuredLinear::to_dense;
-                project::measured(linear.clone(), dense, &layer.weight, &moment)?.relative_error
+                approximate::relative_error(linear.to_dense(), &layer.weight, &moment)?
             }
             false => relative_error(linear, &layer.weight),
         };
@@ -401,7 +399,7 @@ fn read_pairs(path: &Path) -> Result<Pairs, Box<dyn Error>> {
 }
 
 /// Spearman's correlation of the cosines with people's scores.
-fn judgement(encoder: &SentenceEncoder, pairs: &Pairs) -> Result<f64, Box<dyn Error>> {
+fn spearman(encoder: &SentenceEncoder, pairs: &Pairs) -> Result<f64, Box<dyn Error>> {
     let (first, second) = (encoder.embed(&pairs.first)?, encoder.embed(&pairs.second)?);
     let cosines: Vec<f64> = (first * second).sum_dim(1).into_data().iter::<f64>().collect();
     let (a, b) = (ranks(&cosines), ranks(&pairs.scores));

@@ -1,4 +1,4 @@
-//! What can go wrong. Each message names the culprit and the way out.
+//! The errors of this crate. Each message names the culprit and what to do.
 
 use burn_structured_nn::{Structure, StructureError};
 use burn_structured_ops::spd::SpdError;
@@ -11,10 +11,10 @@ pub enum CompressError {
     /// The structure does not fit the matrix.
     #[error(transparent)]
     Structure(#[from] StructureError),
-    /// There is nothing to factorize.
-    #[error("the batch holds no matrix; pass at least one")]
+    /// There is no matrix, or it has no entries.
+    #[error("there is no matrix, or it has no entries; pass at least one")]
     NoMatrix,
-    /// Entries that are no numbers.
+    /// Entries are NaN or infinite.
     #[error("{count} entries of matrix {matrix} are NaN or infinite; the first is in row {row}, column {column}")]
     NotFinite {
         /// Which one of the batch.
@@ -36,6 +36,12 @@ pub enum CompressError {
         /// What it may be.
         range: &'static str,
     },
+    /// Entries of a starting factor are NaN or infinite.
+    #[error("the starting factor {name} has entries that are NaN or infinite")]
+    StartNotFinite {
+        /// `u`, `s` or `v`.
+        name: &'static str,
+    },
     /// A dense weight has another shape than the layer.
     #[error("the weight has shape {actual:?}, but the layer needs {expected:?}")]
     WeightShape {
@@ -44,7 +50,7 @@ pub enum CompressError {
         /// The shape of the layer.
         expected: [usize; 2],
     },
-    /// The given factors do not fit the matrices.
+    /// A starting factor has another shape than the matrices need.
     #[error("the starting factor {name} has shape {actual:?}, but the matrices need {expected:?}")]
     StartShape {
         /// `u`, `s` or `v`.
@@ -66,9 +72,9 @@ pub enum CompressError {
         /// Their shape.
         expected: [usize; 2],
     },
-    /// The optimisation left the numbers.
+    /// The error of a matrix became NaN or infinite.
     #[error(
-        "the factorization of matrix {matrix} diverged at step {step}: its error is no number any more; use f64, a smaller \
+        "the factorization of matrix {matrix} diverged at step {step}: its error is NaN or infinite; use f64, a smaller \
          step, or the method `Auto`"
     )]
     Diverged {
@@ -98,7 +104,7 @@ pub enum CompressError {
         /// Their columns.
         features: usize,
     },
-    /// Inputs of another layer.
+    /// Inputs have another number of features.
     #[error("the inputs have {actual} features, but those before had {expected}")]
     InputFeatures {
         /// Their features.
@@ -106,7 +112,7 @@ pub enum CompressError {
         /// The features there should be.
         expected: usize,
     },
-    /// Inputs that are no numbers.
+    /// Inputs are NaN, infinite or too large.
     #[error(
         "inputs are NaN or infinite, or too large to be squared, in feature {feature}; leave the batch out, or run the model in f32"
     )]
@@ -117,10 +123,10 @@ pub enum CompressError {
     /// A model has no dense layer of a name.
     #[error("the model has no dense structured layer of this name")]
     NoDenseLayer,
-    /// A model's output is no number.
+    /// A model's output is NaN or infinite.
     #[error("the model's output is NaN or infinite; look at its inputs, or run it in f32")]
     OutputNotFinite,
-    /// Something is wrong with one layer of a model.
+    /// An error in one layer of a model.
     #[error("layer {name}: {source}")]
     Layer {
         /// Its name.
@@ -128,7 +134,7 @@ pub enum CompressError {
         /// What.
         source: Box<CompressError>,
     },
-    /// A file holds no moments.
+    /// A file is not a valid file of moments.
     #[error("{path} cannot be used: {reason}")]
     Moments {
         /// Which one.
@@ -136,23 +142,25 @@ pub enum CompressError {
         /// Why.
         reason: String,
     },
-    /// A curve of errors is of no use.
-    #[error("curve {layer} has no points, an error or a sensitivity that is no number; measure the layer again")]
+    /// A curve of errors is invalid.
+    #[error(
+        "curve {layer} has no points, or an error or a sensitivity that is negative or not finite; measure the layer again"
+    )]
     Curve {
         /// Which one.
         layer: usize,
     },
-    /// Not even the fewest parameters are within the budget.
+    /// The smallest choice of all layers is above the budget.
     #[error(
         "a budget of {budget} parameters is not enough: the layers take {fewest} at least; raise it, or offer lower ranks"
     )]
     Budget {
         /// The budget.
         budget: usize,
-        /// What there has to be.
+        /// The fewest parameters.
         fewest: usize,
     },
-    /// A rank is asked for that is none.
+    /// The structure has no rank.
     #[error("{structure} has no rank to search; use blast, low-rank, monarch, pixelfly, gaudi, btt or kronecker")]
     NoRank {
         /// The structure.
@@ -184,4 +192,16 @@ pub enum CompressError {
         /// Why.
         reason: String,
     },
+}
+
+/// `Err` unless the setting is a finite number of at least 0.
+pub(crate) fn check_not_negative(name: &'static str, value: f64) -> Result<(), CompressError> {
+    let range = "use a finite number of 0 or more";
+    if value.is_finite() && value >= 0.0 { Ok(()) } else { Err(CompressError::Setting { name, value, range }) }
+}
+
+/// `Err` unless the setting is a finite number above 0.
+pub(crate) fn check_positive(name: &'static str, value: f64) -> Result<(), CompressError> {
+    let range = "use a finite number above 0";
+    if value.is_finite() && value > 0.0 { Ok(()) } else { Err(CompressError::Setting { name, value, range }) }
 }

@@ -1,21 +1,17 @@
-//! Finds the structured matrices nearest to given dense ones.
+//! Compression of trained dense layers: approximation and factorization of their weights by structured matrices.
 //!
-//! Structured layers can be trained from scratch; more often there is a trained dense model, and the question is which
-//! structured weights stand for its own best.
-//!
-//! - [`approximate`] puts a layer of any structure in the place of a dense weight.
-//! - [`factorize`] is the optimisation behind BLAST, on any device, with its methods to choose from.
-//! - [`calibrate`] gathers what a model's layers are fed, so that distances are those of outputs.
-//! - [`project`] holds the closed forms for known inputs.
-//! - [`budget`] spreads a number of parameters over the layers of a model.
-//! - [`report`] draws what happened.
+//! - [`approximate()`] replaces a dense weight by a layer of any structure; [`mod@approximate`] holds the closed forms.
+//! - [`factorize`] optimises the factors of BLAST matrices, on any device, by several methods.
+//! - [`calibrate`] collects the second moments of a model's inputs, so that errors are those of outputs.
+//! - [`budget`] distributes a number of parameters over the layers of a model.
+//! - [`report`] plots convergence.
 
-mod approximate;
+pub mod approximate;
 pub mod budget;
 pub mod calibrate;
 mod error;
 pub mod factorize;
-pub mod project;
+mod file;
 pub mod report;
 mod spectrum;
 mod svd;

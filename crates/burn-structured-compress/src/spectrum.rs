@@ -1,11 +1,8 @@
-//! One decomposition of a weight for all ranks that are asked of it.
-//!
-//! A search over ranks would decompose the same matrix again for each of them, and the decomposition takes longer than all else
-//! that low rank needs.
+//! One singular value decomposition of a weight for all ranks: it takes longer than all else that a low-rank approximation does.
 
 use crate::CompressError;
+use crate::approximate::{CalibratedWeight, check_not_empty, read};
 use crate::calibrate::Moment;
-use crate::project::{Problem, read};
 use crate::svd::{Truncated, randomized, truncated_in};
 use burn::tensor::Tensor;
 
@@ -45,11 +42,12 @@ impl Spectrum {
     /// The decomposition up to a rank, which for large matrices takes less time.
     pub(crate) fn up_to(rank: usize, weight: &Tensor<2>, moment: Option<&Moment>) -> Result<Self, CompressError> {
         let shape = weight.dims();
+        check_not_empty(weight)?;
         let rank = rank.min(shape[0]).min(shape[1]);
         let found = match moment {
             None => randomized(read(weight)?.as_ref(), rank, 0)?,
             Some(moment) => {
-                let Problem { weight, moment, .. } = Problem::new(weight, moment, shape)?;
+                let CalibratedWeight { weight, moment, .. } = CalibratedWeight::new(weight, None, moment, shape)?;
                 truncated_in(weight.as_ref(), moment.as_ref(), rank, 0)?
             }
         };
@@ -66,8 +64,7 @@ impl Spectrum {
         &self.found.values
     }
 
-    /// `‖W − Ŵ‖ / ‖W‖`, in the metric, of the best `Ŵ` of this rank: what the singular values beyond it are together, relative
-    /// to all.
+    /// `‖W − Ŵ‖ / ‖W‖`, in the metric, of the best `Ŵ` of this rank: `(Σ_{i > rank} σ_i² / Σ_i σ_i²)^½`.
     pub fn relative_error(&self, rank: usize) -> f64 {
         self.found.truncation_error(rank)
     }

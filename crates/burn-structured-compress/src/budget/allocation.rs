@@ -1,9 +1,9 @@
-//! Choices for all layers under one total.
+//! Choice of a point of each layer's curve within one budget.
 
 use super::{CurvePoint, LayerCurve};
 use crate::CompressError;
 
-/// What each layer becomes.
+/// The choices for all layers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Allocation {
     /// The index of the chosen point of each curve.
@@ -14,29 +14,31 @@ pub struct Allocation {
     pub squared_error: f64,
 }
 
-/// The choice of a point of each curve whose weighted squared errors sum up to the least, with at most `budget` parameters.
+/// Chooses a point of each curve so that the sum of weighted squared errors is minimal with at most `budget` parameters.
 ///
-/// Starting from the fewest parameters everywhere, the step along a layer's lower convex hull that lowers the error most per
-/// parameter is taken again and again (Lagrangian relaxation: the result is optimal for the total it ends at); what is left of
-/// the budget goes to the best single changes that still fit.
+/// Greedy steps along the layers' lower convex hulls, from the fewest parameters, by error reduction per parameter (Lagrangian
+/// relaxation: optimal for the total that they end at); then the best single changes that still fit.
 ///
 /// # Errors
 ///
-/// If there is no curve, a curve has no point or an error that is no number, or even the fewest parameters are more than `budget`.
+/// If there is no curve, a curve has no point or an error or a sensitivity that is negative or not finite, or the fewest parameters are more than `budget`.
 pub fn allocate(curves: &[LayerCurve], budget: usize) -> Result<Allocation, CompressError> {
     if curves.is_empty() {
         return Err(CompressError::NoMatrix);
     }
     for (layer, curve) in curves.iter().enumerate() {
         let valid = |point: &CurvePoint| point.squared_error.is_finite() && point.squared_error >= 0.0;
-        let senseless = curve.sensitivity.is_nan() || curve.sensitivity < 0.0;
-        if curve.points.is_empty() || !curve.points.iter().all(valid) || senseless {
+        let weighted = curve.sensitivity.is_finite() && curve.sensitivity >= 0.0;
+        if curve.points.is_empty() || !curve.points.iter().all(valid) || !weighted {
             return Err(CompressError::Curve { layer });
         }
     }
     let mut choices: Vec<usize> = curves.iter().map(|curve| fewest(&curve.points)).collect();
+    // A count that overflows is above every budget.
     let params = |choices: &[usize]| {
-        curves.iter().zip(choices).map(|(curve, choice)| curve.layers * curve.points[*choice].params).sum::<usize>()
+        let of_curve =
+            |(curve, choice): (&LayerCurve, &usize)| curve.layers.saturating_mul(curve.points[*choice].params);
+        curves.iter().zip(choices).map(of_curve).fold(0, usize::saturating_add)
     };
     let fewest = params(&choices);
     if fewest > budget {
@@ -95,7 +97,7 @@ struct Step {
 impl Step {
     fn between(curve: &LayerCurve, from: usize, to: usize) -> Self {
         let (from, to) = (&curve.points[from], &curve.points[to]);
-        let params = curve.layers * to.params.saturating_sub(from.params);
+        let params = curve.layers.saturating_mul(to.params.saturating_sub(from.params));
         Self { params, gain: weight(curve) * (from.squared_error - to.squared_error) }
     }
 
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_go_where_they_help_most() {
+    fn allocate_prefers_the_largest_gain() {
         let curves = [curve(&[(10, 8.0), (20, 1.0), (30, 0.5)]), curve(&[(10, 8.0), (20, 6.0), (30, 4.5)])];
         let allocation = allocate(&curves, 40).unwrap();
         assert_eq!((allocation.choices, allocation.params), (vec![1, 1], 40));
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_nearly_as_good_as_trying_everything() {
+    fn allocate_is_near_the_optimum() {
         // Convex curves of random steps.
         let mut state = 7u64;
         let mut random = move || {
@@ -190,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn with_enough_for_all_every_error_is_the_least() {
+    fn allocate_with_a_large_budget_is_exact() {
         let curves = [curve(&[(30, 0.5), (10, 8.0), (20, 9.0)]), curve(&[(5, 1.0), (50, 1.0)])];
         let allocation = allocate(&curves, 1000).unwrap();
         assert_eq!((allocation.choices, allocation.squared_error), (vec![0, 0], 1.5));
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn allocate_names_the_invalid_curve() {
         let error = allocate(&[curve(&[(10, 1.0)]), curve(&[(7, 1.0)])], 16).unwrap_err().to_string();
         assert!(error.contains("17"), "{error}");
         let error = allocate(&[curve(&[(1, 1.0)]), curve(&[])], 16).unwrap_err().to_string();

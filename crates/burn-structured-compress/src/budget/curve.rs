@@ -1,4 +1,4 @@
-//! Error against parameters: what a layer could become.
+//! Curves of error against parameters for the structures that a layer could have.
 
 use crate::approximate::approximate_from;
 use crate::calibrate::Moment;
@@ -9,7 +9,7 @@ use burn_structured_nn::{BlastLinearConfig, LowRankLinearConfig, Structure};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// One thing that a layer could become.
+/// One structure that a layer could have.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
     /// The structure.
@@ -22,7 +22,7 @@ pub struct CurvePoint {
     pub relative_error: f64,
 }
 
-/// All that a layer could become.
+/// All structures that a layer could have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerCurve {
     /// In any order.
@@ -85,14 +85,14 @@ impl LayerCurve {
     }
 }
 
-/// Tries each structure on a dense `weight [d_output, d_input]`, see [`approximate`](crate::approximate).
+/// Tries each structure on a dense `weight [d_output, d_input]`, see [`approximate`](fn@crate::approximate).
 ///
 /// The weight is decomposed once: the errors of low rank follow from its singular values, and all factorizations start from its
 /// singular vectors.
 ///
 /// # Errors
 ///
-/// As [`approximate`](crate::approximate).
+/// As [`approximate`](fn@crate::approximate).
 pub fn measure(
     weight: &Tensor<2>,
     structures: &[Structure],
@@ -150,7 +150,7 @@ impl<'a> Trials<'a> {
         Ok(self.spectrum.insert(spectrum).clone())
     }
 
-    /// What a structure comes to.
+    /// The parameters and the error of a structure.
     pub fn point(&mut self, structure: Structure) -> Result<CurvePoint, CompressError> {
         let [m, n] = self.weight.dims();
         let (params, relative_error) = match (structure, self.rank(&structure)?) {
@@ -179,14 +179,14 @@ fn square(weight: &Tensor<2>, moment: Option<&Moment>) -> Result<f64, CompressEr
     if moment.features() != n {
         return Err(CompressError::InputFeatures { actual: moment.features(), expected: n });
     }
-    let weighed: f64 = entries
+    let weighted: f64 = entries
         .chunks_exact(n.max(1))
         .map(|row| {
             let products = moment.sum().chunks_exact(n).map(|c| c.iter().zip(row).map(|(c, w)| c * w).sum::<f64>());
             products.zip(row).map(|(product, w)| product * w).sum::<f64>()
         })
         .sum();
-    Ok(weighed / moment.tokens().max(1) as f64)
+    Ok(weighted / moment.tokens().max(1) as f64)
 }
 
 #[cfg(test)]
@@ -197,7 +197,7 @@ mod tests {
     use burn::tensor::{DType, Device, Distribution};
 
     #[test]
-    fn a_shared_decomposition_changes_nothing() {
+    fn measure_equals_approximate() {
         let device = Device::flex();
         let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
         let (weight, inputs) = (random([20, 12]).cast(DType::F64), random([60, 12]).matmul(random([12, 12])));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_measured_sensitivity_is_that_of_a_squared_error() {
+    fn model_error_sets_the_sensitivity() {
         let device = Device::flex();
         let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
         let structures: Vec<Structure> = (1..8).map(|rank| format!("low-rank:r={rank}").parse().unwrap()).collect();

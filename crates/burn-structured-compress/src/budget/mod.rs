@@ -1,8 +1,7 @@
-//! How many parameters to spend where.
+//! Distribution of a parameter budget over the layers of a model.
 //!
-//! Layers differ in how well they compress: at the same ratio one loses a tenth of what it does and another half. From a measured
-//! curve of error against parameters for each layer, [`allocate`] finds the choices whose errors sum up to the least under one
-//! total.
+//! Layers differ in how well they compress. From a measured curve of error against parameters for each layer, [`allocate`]
+//! chooses a point of each so that the sum of errors is minimal within the budget.
 //!
 //! ```
 //! use burn::tensor::{Device, Distribution, Tensor};

@@ -1,4 +1,4 @@
-//! The rank that an error takes.
+//! The lowest rank for a given error.
 
 use super::CurvePoint;
 use super::curve::Trials;
@@ -8,14 +8,14 @@ use crate::factorize::FactorizerConfig;
 use burn::tensor::Tensor;
 use burn_structured_nn::{Rank, Structure};
 
-/// The lowest rank at which `structure` comes as near to `weight` as `relative_error`, and what it comes to, or nothing if not even
-/// the highest does.
+/// The lowest rank at which `structure` approximates `weight` within `relative_error`, with its point; `None` if not even the highest
+/// rank does.
 ///
-/// Ranks are tried by bisection, since more rank never makes the best approximation worse.
+/// Found by bisection: the best approximation of a higher rank is never worse.
 ///
 /// # Errors
 ///
-/// As [`approximate`](crate::approximate); if the structure has no rank, or the error is not above 0.
+/// As [`approximate`](fn@crate::approximate); if the structure has no rank, or the error is not above 0.
 pub fn smallest_rank(
     weight: &Tensor<2>,
     structure: Structure,
@@ -66,7 +66,7 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     #[test]
-    fn the_rank_is_the_lowest_that_is_enough() {
+    fn smallest_rank_is_the_lowest_sufficient() {
         let device = Device::flex();
         let weight = Tensor::<2>::random([18, 13], Distribution::Normal(0.0, 1.0), &device);
         let settings = FactorizerConfig::new();

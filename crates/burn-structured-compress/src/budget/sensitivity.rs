@@ -1,7 +1,5 @@
-//! What the error of a layer costs the whole model.
-//!
-//! Errors of layers are not comparable: one is drowned in the next residual connection, another decides the answer. What they do
-//! to the model's output, measured on data, is.
+//! The effect of each layer's error on the model's output, measured on data: errors of different layers are not comparable
+//! otherwise.
 
 use crate::CompressError;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
@@ -72,7 +70,7 @@ pub fn model_errors<M: Module, const D: usize>(
 /// The weights `[d_input, d_output]` of the dense layers, by the layers' names.
 fn dense_weights<M: Module>(model: &M) -> HashMap<String, (ParamId, [usize; 2])> {
     struct Dense {
-        /// Whether what is open now is a dense layer.
+        /// Whether each open module is within a dense layer.
         here: Vec<bool>,
         weights: Vec<(ParamId, [usize; 2])>,
     }
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_that_of_the_output_with_this_layer_alone() {
+    fn model_errors_replace_one_layer() {
         let model = vec![layer("dense"), layer("dense"), layer("blast:b=2,r=3")];
         let x = Tensor::<3>::random([4, 5, 6], Distribution::Normal(0.0, 1.0), &Device::flex());
         let run = |model: &Vec<StructuredLinear>| model.iter().fold(x.clone(), |x, layer| layer.forward(x));
@@ -149,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_weight_costs_nothing_and_what_is_wrong_is_named() {
+    fn model_errors_name_the_invalid_replacement() {
         let model = vec![layer("dense"), layer("low-rank:r=2")];
         let x = Tensor::<2>::ones([3, 6], &Device::flex());
         let run = |model: &Vec<StructuredLinear>| model.iter().fold(x.clone(), |x, layer| layer.forward(x));

@@ -1,4 +1,4 @@
-//! Gathering the moments of a whole model.
+//! The second moments of all layers of a model.
 
 use super::{Moment, file};
 use crate::CompressError;
@@ -17,7 +17,7 @@ pub struct Calibrator {
 }
 
 impl Calibrator {
-    /// Without inputs yet.
+    /// A calibrator without inputs.
     pub fn new() -> Self {
         Self::default()
     }
@@ -50,15 +50,13 @@ impl Calibrator {
         let paths = layer_paths(model);
         let name = |layer: ParamId| paths.get(&layer).cloned();
         for (layer, moment) in moments {
-            // Layers of other models are not ours to name.
+            // Layers of other models have no name here.
             if let Some(name) = name(layer) {
-                self.add_moment(name, moment)?;
+                self.add_moment(&name, moment).map_err(|source| of_layer(&name, source))?;
             }
         }
         match error {
-            Some((layer, reason)) => {
-                Err(CompressError::Layer { name: name(layer).unwrap_or_default(), source: Box::new(reason) })
-            }
+            Some((layer, reason)) => Err(of_layer(&name(layer).unwrap_or_default(), reason)),
             None => Ok(result),
         }
     }
@@ -69,20 +67,22 @@ impl Calibrator {
     ///
     /// If the layer had other features before, or an input is not finite.
     pub fn observe<const D: usize>(&mut self, name: &str, input: Tensor<D>) -> Result<(), CompressError> {
-        let features = input.dims()[D - 1];
-        let moment = self.moments.entry(name.to_string()).or_insert_with(|| Moment::new(features));
-        let added = moment.add(input.reshape([-1, features as i32]));
-        added.map_err(|source| CompressError::Layer { name: name.to_string(), source: Box::new(source) })
+        let dims = input.dims();
+        let (features, tokens) = (dims[D - 1], dims[..D - 1].iter().product::<usize>());
+        let mut moment = Moment::new(features);
+        // A reshape takes 0 for "the dimension as before".
+        let added = if tokens * features == 0 { Ok(()) } else { moment.add(input.reshape([tokens, features])) };
+        added.and_then(|()| self.add_moment(name, moment)).map_err(|source| of_layer(name, source))
     }
 
-    fn add_moment(&mut self, name: String, moment: Moment) -> Result<(), CompressError> {
-        match self.moments.get_mut(&name) {
-            None => drop(self.moments.insert(name, moment)),
-            Some(known) => known
-                .merge(&moment)
-                .map_err(|source| CompressError::Layer { name: name.clone(), source: Box::new(source) })?,
+    fn add_moment(&mut self, name: &str, moment: Moment) -> Result<(), CompressError> {
+        match self.moments.get_mut(name) {
+            Some(known) => known.merge(&moment),
+            None => {
+                self.moments.insert(name.to_string(), moment);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// The moment of a layer, if it was applied.
@@ -109,10 +109,14 @@ impl Calibrator {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, is damaged, or is no file of moments of a version that is known.
+    /// If the file cannot be read, or is not a valid file of moments of a known version.
     pub fn load(path: &Path) -> Result<Self, CompressError> {
         Ok(Self { moments: file::load(path)? })
     }
+}
+
+fn of_layer(name: &str, source: CompressError) -> CompressError {
+    CompressError::Layer { name: name.to_string(), source: Box::new(source) }
 }
 
 #[cfg(test)]
@@ -143,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_layer_is_seen_under_its_name() {
+    fn record_names_every_layer() {
         let device = Device::flex();
         let model = Mlp::new(&device);
         let mut calibrator = Calibrator::new();
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_that_is_no_number_names_the_layer() {
+    fn record_names_the_layer_of_a_nan_input() {
         let device = Device::flex();
         let model = Mlp::new(&device);
         let batch = Tensor::<3>::full([1, 1, 6], f32::NAN, &device);
@@ -175,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_survive_a_file() {
+    fn load_returns_what_was_saved() {
         let device = Device::flex();
         let mut calibrator = Calibrator::new();
         calibrator.observe("a", Tensor::<2>::from_data([[1.0, 2.0], [3.0, -4.0]], &device)).unwrap();

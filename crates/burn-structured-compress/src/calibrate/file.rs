@@ -1,7 +1,8 @@
-//! The file that moments are kept in.
+//! The file format of moments: safetensors, with the numbers of inputs in the metadata.
 
 use super::Moment;
 use crate::CompressError;
+use crate::file::replace;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
@@ -31,9 +32,7 @@ pub(super) fn save(moments: &BTreeMap<String, Moment>, path: &Path) -> Result<()
             ("tokens".to_string(), tokens),
         ]);
         let file = safetensors::serialize(views.map_err(std::io::Error::other)?, Some(metadata));
-        let partial = path.with_extension("part");
-        std::fs::write(&partial, file.map_err(std::io::Error::other)?)?;
-        std::fs::rename(&partial, path)
+        replace(path, &file.map_err(std::io::Error::other)?)
     });
     written.map_err(unwritable)
 }
@@ -56,6 +55,9 @@ pub(super) fn load(path: &Path) -> Result<BTreeMap<String, Moment>, CompressErro
         .and_then(|tokens| serde_json::from_str(tokens).ok())
         .ok_or_else(|| invalid("the numbers of inputs are missing".into()))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| invalid(error.to_string()))?;
+    if let Some(name) = file.names().into_iter().find(|name| !tokens.contains_key(*name)) {
+        return Err(invalid(format!("the number of inputs of {name} is missing")));
+    }
     let moment = |(name, tokens): (String, u64)| {
         let tensor = file.tensor(&name).map_err(|error| invalid(format!("{name}: {error}")))?;
         let &[features, columns] = tensor.shape() else {
@@ -71,7 +73,10 @@ pub(super) fn load(path: &Path) -> Result<BTreeMap<String, Moment>, CompressErro
         let (values, _) = tensor.data().as_chunks::<8>();
         let sum: Vec<f64> = values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
         if sum.iter().any(|product| !product.is_finite()) {
-            return Err(invalid(format!("{name} has entries that are no numbers")));
+            return Err(invalid(format!("{name} has entries that are NaN or infinite")));
+        }
+        if sum.iter().step_by(features + 1).any(|square| *square < 0.0) {
+            return Err(invalid(format!("{name} has a negative sum of squares")));
         }
         Ok((name, Moment::from_sum(features, tokens, sum)))
     };

@@ -1,7 +1,7 @@
-//! Calibration: what the inputs of a layer look like, so that its error can be measured where it matters.
+//! Calibration: the second moments of the inputs of a model's layers.
 //!
-//! A [`Calibrator`] watches a model at work and sums up the second moment of the inputs of every layer. Used as the metric of a
-//! [factorization](crate::factorize::Factorizer::with_moment) or of a [closed form](crate::project), the moment turns the
+//! A [`Calibrator`] observes a model on data and sums `x xᵀ` of the inputs of every layer. Used as the metric of a
+//! [factorization](crate::factorize::Factorizer::with_moment) or of a [closed form](mod@crate::approximate), the moment turns the
 //! distance between weights into the expected distance between outputs.
 //!
 //! ```

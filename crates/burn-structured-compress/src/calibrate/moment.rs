@@ -3,7 +3,7 @@
 use crate::CompressError;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-/// Inputs whose products are summed on the device: few enough for f32.
+/// Inputs whose products are summed on the device in f32: few enough for its precision.
 const AT_ONCE: usize = 1024;
 
 /// `C = E[x xᵀ]` of inputs `x [n]`: a running sum in f64, on the host.
@@ -17,12 +17,12 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Of no inputs of `features` yet.
+    /// The moment of no inputs, `features` wide.
     pub fn new(features: usize) -> Self {
         Self { features, tokens: 0, sum: vec![0.0; features * features] }
     }
 
-    /// A moment as it was saved, or gathered elsewhere: the sum of `x xᵀ` over `tokens` inputs, row by row.
+    /// A moment from its parts: the sum of `x xᵀ` over `tokens` inputs, row by row.
     ///
     /// # Panics
     ///
@@ -37,13 +37,13 @@ impl Moment {
     ///
     /// # Errors
     ///
-    /// If there are other features than before, or an input is not finite; the moment is then as it was.
+    /// If there are other features than before, or an input is not finite; the moment is then unchanged.
     pub fn add(&mut self, inputs: Tensor<2>) -> Result<(), CompressError> {
         let [tokens, features] = inputs.dims();
         if features != self.features {
             return Err(CompressError::InputFeatures { actual: features, expected: self.features });
         }
-        if tokens == 0 {
+        if tokens == 0 || features == 0 {
             return Ok(());
         }
         let dtype = if inputs.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
@@ -54,31 +54,27 @@ impl Moment {
             let sums = some.clone().transpose().matmul(some).into_data();
             products.iter_mut().zip(sums.iter::<f64>()).for_each(|(product, sum)| *product += sum);
         }
-        // An input that is no number spoils its own square.
-        let diagonal = products.iter().step_by(features + 1);
-        if let Some(feature) = diagonal.clone().position(|square| !square.is_finite()) {
-            return Err(CompressError::InputNotFinite { feature });
-        }
-        for (sum, product) in self.sum.iter_mut().zip(products) {
-            *sum += product;
-        }
-        self.tokens += tokens as u64;
-        Ok(())
+        self.merge(&Self { features, tokens: tokens as u64, sum: products })
     }
 
-    /// Adds what another moment has seen.
+    /// Adds the inputs of another moment.
     ///
     /// # Errors
     ///
-    /// If it is of other features.
+    /// If it is of other features, or a sum of squares is not finite; the moment is then unchanged.
     pub fn merge(&mut self, other: &Self) -> Result<(), CompressError> {
         if other.features != self.features {
             return Err(CompressError::InputFeatures { actual: other.features, expected: self.features });
         }
+        // No product is larger than the squares: an input that is not finite is seen in its own.
+        let mut squares = self.sum.iter().zip(&other.sum).step_by(self.features + 1);
+        if let Some(feature) = squares.position(|(sum, other)| !(sum + other).is_finite()) {
+            return Err(CompressError::InputNotFinite { feature });
+        }
         for (sum, other) in self.sum.iter_mut().zip(&other.sum) {
             *sum += other;
         }
-        self.tokens += other.tokens;
+        self.tokens = self.tokens.saturating_add(other.tokens);
         Ok(())
     }
 
@@ -129,7 +125,7 @@ mod tests {
     use burn::tensor::Distribution;
 
     #[test]
-    fn batches_sum_up_to_the_whole() {
+    fn merge_equals_one_batch() {
         let device = Device::flex();
         let inputs = Tensor::<2>::random([40, 6], Distribution::Normal(1.0, 2.0), &device).cast(DType::F64);
         let mut whole = Moment::new(6);
@@ -147,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_inputs_leave_the_moment_as_it_was() {
+    fn invalid_inputs_leave_the_moment_unchanged() {
         let device = Device::flex();
         let mut moment = Moment::new(2);
         moment.add(Tensor::from_data([[1.0, 2.0]], &device)).unwrap();
@@ -159,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_regularized_moment_has_the_scale_it_says() {
+    fn regularized_has_mean_diagonal_one() {
         let moment = Moment::from_sum(2, 10, vec![30.0, 5.0, 5.0, 10.0]).regularized(0.5);
         assert_eq!(moment.sum(), [2.0, 0.25, 0.25, 1.0]);
         assert_eq!(Moment::new(2).regularized(0.0).sum(), [1.0, 0.0, 0.0, 1.0]);

@@ -1,26 +1,26 @@
-//! What a factorization found.
+//! The result of a factorization.
 
-use super::{BlastFactors, Ended, TracePoint};
+use super::{BlastFactors, StopReason, TracePoint};
 use burn::tensor::Tensor;
 use burn_structured_nn::BlastLinear;
 
 /// The factors found for a batch of matrices.
 #[derive(Clone, Debug)]
 pub struct Factorization {
-    /// The best factors of each matrix, in the scale and the type of the given ones.
+    /// The best factors of each matrix, in the scale and the type of the given matrices.
     pub factors: BlastFactors,
-    /// The run, from the start on. The errors of a matrix that is done stay what they were.
+    /// The errors from the start to the last step. Those of a matrix that has stopped stay constant.
     pub trace: Vec<TracePoint>,
-    /// Why it ended, for each matrix.
-    pub ended: Vec<Ended>,
+    /// Why the steps of each matrix stopped.
+    pub stop_reasons: Vec<StopReason>,
     /// The errors of `factors`.
     pub(super) errors: Vec<f64>,
-    /// The step after which each matrix was done.
+    /// The step after which each matrix stopped.
     pub(super) steps: Vec<usize>,
 }
 
 impl Factorization {
-    /// `‖W − A‖ / ‖A‖` of each matrix, in the metric that was asked for; `‖W‖` where `A` is zero.
+    /// `‖W − A‖ / ‖A‖` of each matrix, in the metric of the factorization; `‖W‖` where `A` is zero.
     pub fn errors(&self) -> &[f64] {
         &self.errors
     }
@@ -29,12 +29,13 @@ impl Factorization {
     ///
     /// # Panics
     ///
-    /// If there are not so many matrices, or the bias is not `[d_output]`.
+    /// If `matrix` is not below the number of matrices, or the bias is not `[d_output]`.
     pub fn layer(&self, matrix: usize, bias: Option<Tensor<1>>) -> BlastLinear {
         self.factors.layer(matrix, bias)
     }
 
-    /// Every matrix of the batch by itself, with its own trace up to where it was done. The seconds are those of the batch.
+    /// One factorization for each matrix of the batch, with its own trace up to where it stopped. The seconds are those of the
+    /// batch.
     pub fn into_matrices(self) -> impl Iterator<Item = Factorization> {
         (0..self.factors.matrices()).map(move |matrix| Self {
             factors: self.factors.matrix(matrix),
@@ -42,7 +43,7 @@ impl Factorization {
                 .iter()
                 .map(|point| TracePoint { errors: vec![point.errors[matrix]], ..*point })
                 .collect(),
-            ended: vec![self.ended[matrix]],
+            stop_reasons: vec![self.stop_reasons[matrix]],
             errors: vec![self.errors[matrix]],
             steps: vec![self.steps[matrix]],
         })

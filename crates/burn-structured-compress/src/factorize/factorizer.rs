@@ -1,9 +1,11 @@
-//! What a factorization is asked for, and how it begins and ends; the loop between is in `run`.
+//! The settings of a factorization, and its input and output; the loop is in `run`.
 
 use super::metric::Metric;
 use super::run::{Observer, Run};
 use super::{BlastFactors, Factorization, Method, Problem, Progress, Start, Stepper};
 use crate::CompressError;
+use crate::approximate::check_not_empty;
+use crate::error::check_not_negative;
 use burn::config::Config;
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_structured_nn::{BlastLinearConfig, Blocks, Rank};
@@ -13,32 +15,31 @@ use std::time::Instant;
 /// Configuration to create a [`Factorizer`] using the [init function](FactorizerConfig::init).
 #[derive(Config, Debug)]
 pub struct FactorizerConfig {
-    /// Into how many blocks the matrices are cut.
+    /// The grid of blocks.
     #[config(default = "Blocks::Auto")]
     pub blocks: Blocks,
     /// The rank, or the share of the dense parameters to spend on it.
     #[config(default = "Rank::Ratio(0.5)")]
     pub rank: Rank,
-    /// How the factors are improved.
+    /// The optimisation method.
     #[config(default = "Method::Auto")]
     pub method: Method,
-    /// Steps, at most.
+    /// The maximum number of steps.
     #[config(default = 60)]
     pub steps: usize,
-    /// A matrix is done when it has this relative error or less.
+    /// A matrix stops at this relative error.
     #[config(default = 0.0)]
     pub tolerance: f64,
-    /// A matrix is done when its error has not fallen by a share of `least_improvement` over this many steps.
+    /// A matrix stops when its error has not fallen by the fraction `least_improvement` over this many steps.
     #[config(default = "Some(10)")]
     pub patience: Option<usize>,
     /// See `patience`.
     #[config(default = 1e-4)]
     pub least_improvement: f64,
-    /// The run ends after this many seconds, with the factors of the last whole step.
+    /// The run stops after the step in which this many seconds have passed.
     #[config(default = "None")]
     pub seconds: Option<f64>,
-    /// Seed of all that is random. The same seed starts the same on every device, and in any batch: every matrix gets the same
-    /// random numbers, whichever others there are.
+    /// Seed of the random start. The start of a matrix is the same on every device and in every batch.
     #[config(default = 0)]
     pub seed: u64,
 }
@@ -62,14 +63,14 @@ impl FactorizerConfig {
 }
 
 impl<'a> Factorizer<'a> {
-    /// Improves the factors by this stepper instead of the configured method.
+    /// Uses this stepper instead of the configured method.
     #[must_use]
     pub fn with_stepper(mut self, stepper: impl Stepper + 'static) -> Self {
         self.stepper = Some(Box::new(stepper));
         self
     }
 
-    /// Starts from here instead of where the method does.
+    /// Uses this start instead of that of the method.
     #[must_use]
     pub fn with_start(mut self, start: Start) -> Self {
         self.start = Some(start);
@@ -80,8 +81,10 @@ impl<'a> Factorizer<'a> {
     #[must_use]
     pub fn with_moment<const D: usize>(mut self, moment: Tensor<D>) -> Self {
         let dims = moment.dims();
-        let n = dims[D - 1];
-        self.moment = Some(moment.reshape([-1, dims[D - 2] as i32, n as i32]));
+        // A vector is a moment of one row, which is an error for the factorization to report.
+        let [rows, columns] = if D < 2 { [1, dims[0]] } else { [dims[D - 2], dims[D - 1]] };
+        let moments = dims[..D.saturating_sub(2)].iter().product();
+        self.moment = Some(moment.reshape([moments, rows, columns]));
         self
     }
 
@@ -98,6 +101,7 @@ impl<'a> Factorizer<'a> {
     ///
     /// As [`factorize_batch`](Self::factorize_batch).
     pub fn factorize(self, weight: Tensor<2>) -> Result<Factorization, CompressError> {
+        check_not_empty(&weight)?;
         self.factorize_batch(weight.unsqueeze_dim(0))
     }
 
@@ -137,14 +141,9 @@ impl<'a> Factorizer<'a> {
             return Err(CompressError::NoMatrix);
         }
         let config = &self.config;
-        let at_least_zero = "use 0 or more";
-        let settings = [("tolerance", config.tolerance), ("least_improvement", config.least_improvement)];
-        let timed = config.seconds.map(|seconds| ("seconds", seconds));
-        for (name, value) in settings.into_iter().chain(timed) {
-            if !value.is_finite() || value < 0.0 {
-                return Err(CompressError::Setting { name, value, range: at_least_zero });
-            }
-        }
+        check_not_negative("tolerance", config.tolerance)?;
+        check_not_negative("least_improvement", config.least_improvement)?;
+        check_not_negative("seconds", config.seconds.unwrap_or(0.0))?;
         if config.patience == Some(0) {
             return Err(CompressError::Setting { name: "patience", value: 0.0, range: "use 1 or more, or none" });
         }
@@ -158,12 +157,15 @@ impl<'a> Factorizer<'a> {
         if [rows, columns] != [n, n] || (moments != 1 && moments != k) {
             return Err(CompressError::MomentShape { actual: moment.dims(), matrices: k, features: n });
         }
+        if !moment.clone().is_finite().all().into_scalar::<bool>() {
+            return Err(CompressError::Moment);
+        }
         let moment = moment.clone().to_device(&target.device()).cast(target.dtype()).expand([k, n, n]);
         Ok(Some(Metric::new(moment, grid[1])?))
     }
 }
 
-/// By what each matrix is to be divided to have entries of unit variance.
+/// The number that each matrix is divided by, so that its entries have unit variance.
 fn scales(weights: &Tensor<3>) -> Result<Vec<f64>, CompressError> {
     let [_, m, n] = weights.dims();
     let entries: Vec<f64> = weights.to_data().iter::<f64>().collect();
@@ -176,7 +178,7 @@ fn scales(weights: &Tensor<3>) -> Result<Vec<f64>, CompressError> {
                 return Err(CompressError::NotFinite { matrix, count, row: first / n, column: first % n });
             }
             let count = entries.len() as f64;
-            // Of the largest entry first: squares of extreme ones are no numbers.
+            // Relative to the largest entry: squares of extreme ones overflow or underflow.
             let largest = entries.iter().fold(0.0f64, |largest, entry| largest.max(entry.abs()));
             if largest == 0.0 {
                 return Ok(1.0);
@@ -184,7 +186,7 @@ fn scales(weights: &Tensor<3>) -> Result<Vec<f64>, CompressError> {
             let mean = entries.iter().map(|entry| entry / largest).sum::<f64>() / count;
             let square = entries.iter().map(|entry| (entry / largest).powi(2)).sum::<f64>() / count;
             let variance = entries.iter().map(|entry| (entry / largest - mean).powi(2)).sum::<f64>() / count;
-            // A constant has no deviation, but a size.
+            // A constant matrix has no variance.
             let size = if variance > 1e-6 * square { variance } else { square };
             Ok(largest * size.sqrt())
         })

@@ -1,4 +1,4 @@
-//! The factors of a batch of BLAST matrices, as the optimisation moves them.
+//! The factors of a batch of BLAST matrices, and their arithmetic.
 
 use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
@@ -30,7 +30,7 @@ impl BlastFactors {
     ///
     /// # Panics
     ///
-    /// If there are not so many matrices, or the bias is not `[m]`.
+    /// If `matrix` is not below the number of matrices, or the bias is not `[m]`.
     pub fn layer(&self, matrix: usize, bias: Option<Tensor<1>>) -> BlastLinear {
         assert!(matrix < self.matrices(), "matrix {matrix} of a batch of {}", self.matrices());
         let Self { u, s, v } = self.matrix(matrix);
@@ -46,10 +46,10 @@ impl BlastFactors {
         Self { u: one(&self.u), s: one(&self.s), v: one(&self.v) }
     }
 
-    /// The factors with the norm of every component shared evenly between `U` and `V`, and couplings of unit size: the same
-    /// matrices, with Gram matrices as well conditioned as a scaling makes them.
+    /// The same matrices, with every component scaled so that `U` and `V` have equal norms and `s` has entries of unit size, which
+    /// conditions the Gram matrices.
     ///
-    /// The scales are powers of two, so that no entry is rounded, on any device.
+    /// The scales are powers of two: no entry is rounded.
     pub fn balanced(self) -> Self {
         let (k, r) = (self.matrices(), self.rank());
         let square = |factor: &Tensor<4>| factor.clone().powf_scalar(2.0).mean_dims(&[1, 2]);
@@ -58,7 +58,7 @@ impl BlastFactors {
         let mut scales = vec![1.0; 3 * k * r];
         for at in 0..k * r {
             let [u, s, v] = [0, 1, 2].map(|factor| squares[factor * k * r + at].sqrt().log2());
-            // A component that is zero stays as it is.
+            // A component that is zero is not scaled.
             if [u, s, v].iter().all(|size| size.is_finite()) {
                 let exponent = |wanted: f64| wanted.round().clamp(-60.0, 60.0) as i32;
                 let (of_u, of_s) = (exponent((u + s + v) / 2.0 - u), exponent(-s));
@@ -74,7 +74,7 @@ impl BlastFactors {
         Self { u: self.u * of(0), s: self.s * of(1), v: self.v * of(2) }
     }
 
-    /// The factors of `factor` times the matrices, one factor a matrix.
+    /// The factors of `factor` times the matrices, one number for each matrix.
     pub(super) fn scaled(self, factor: &Tensor<1>) -> Self {
         let root: Tensor<4> = factor.clone().abs().sqrt().reshape([-1, 1, 1, 1]);
         let sign: Tensor<4> = factor.clone().sign().reshape([-1, 1, 1, 1]);
@@ -103,18 +103,18 @@ impl BlastFactors {
         product(&self.u, &other.u) + product(&self.s, &other.s) + product(&self.v, &other.v)
     }
 
-    /// These where `chosen` says so, and the others elsewhere, matrix by matrix.
-    pub(super) fn or(self, other: Self, chosen: &[bool]) -> Self {
+    /// Matrix by matrix, these factors where `chosen` is true and the others elsewhere.
+    pub(super) fn select(self, other: Self, chosen: &[bool]) -> Self {
         Self {
-            u: either(self.u, other.u, chosen),
-            s: either(self.s, other.s, chosen),
-            v: either(self.v, other.v, chosen),
+            u: select(self.u, other.u, chosen),
+            s: select(self.s, other.s, chosen),
+            v: select(self.v, other.v, chosen),
         }
     }
 }
 
-/// Entry by entry of the first axis, from one or the other.
-pub(super) fn either<const D: usize>(one: Tensor<D>, other: Tensor<D>, chosen: &[bool]) -> Tensor<D> {
+/// Index by index of the first axis, `one` where `chosen` is true and `other` elsewhere.
+pub(super) fn select<const D: usize>(one: Tensor<D>, other: Tensor<D>, chosen: &[bool]) -> Tensor<D> {
     if chosen.iter().all(|chosen| *chosen) {
         return one;
     }

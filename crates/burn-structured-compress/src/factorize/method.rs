@@ -1,13 +1,13 @@
-//! The methods by name, as a configuration or a command line chooses them.
+//! The methods that a configuration chooses from.
 
 use super::{Gd, LevenbergMarquardt, PrecGd, Relaxed, Schedule, Start, Stepper};
 use serde::{Deserialize, Serialize};
 
-/// A stepper with the start that suits it.
+/// A stepper and its default start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Method {
-    /// The best known: over-relaxed alternating least squares from the best low-rank matrix.
+    /// The default, and the most accurate: over-relaxed alternating least squares from the best low-rank matrix.
     #[default]
     Auto,
     /// Alternating gradient descent from small random factors, as in the BLAST paper.

@@ -1,13 +1,11 @@
-//! In what metric the distance to a matrix is measured.
-//!
-//! A layer's error matters as far as its inputs reach it: with inputs of second moment `C = E[x xᵀ]`, the expected squared error
-//! of the output is `‖(W − Ŵ) C^½‖²` (the objective of activation-aware truncation; Wang et al., SVD-LLM, 2024).
+//! The metric of the objective: for inputs of second moment `C = E[x xᵀ]`, the expected squared error of a layer's outputs is
+//! `‖(W − A) C^½‖²` (activation-aware truncation; Wang et al., SVD-LLM, 2024).
 
 use burn::tensor::Tensor;
 use burn_structured_ops::spd::{SpdError, try_spd_solve};
 use std::ops::Range;
 
-/// A second moment, with what the least-squares problems need of it.
+/// A second moment, with the inverses of its diagonal blocks.
 #[derive(Debug)]
 pub(crate) struct Metric {
     /// `C`, `[k, n, n]`.
@@ -18,7 +16,7 @@ pub(crate) struct Metric {
 }
 
 impl Metric {
-    /// The metric of a positive definite `moment [k, n, n]`, for `b2` column blocks.
+    /// The metric of a positive definite `moment [k, n, n]`, for a grid of `b2` columns.
     ///
     /// # Errors
     ///
@@ -41,6 +39,11 @@ impl Metric {
     /// `C_jj`.
     pub fn block(&self, j: usize) -> Tensor<3> {
         self.moment.clone().narrow(1, j * self.q, self.q).narrow(2, j * self.q, self.q)
+    }
+
+    /// `E C` for a change of the residual `E [k, m, q]` in the columns of block `j` alone: `[k, m, n]`.
+    pub fn weigh_block(&self, j: usize, change: Tensor<3>) -> Tensor<3> {
+        change.matmul(self.moment.clone().narrow(1, j * self.q, self.q))
     }
 
     /// `C_jj⁻¹`.

@@ -1,8 +1,7 @@
-//! Factorization: BLAST factors near given dense matrices, found by optimisation on any device.
+//! Factorization: BLAST approximations of dense matrices by optimisation, on any device.
 //!
-//! No closed form is known for the nearest BLAST matrix, so it is approached step by step. A [`Factorizer`] takes a batch of
-//! matrices of one shape; a [`Stepper`] improves their factors; tolerance, patience and a time budget end the run, and what happened
-//! is recorded in a trace.
+//! No closed form is known for the nearest BLAST matrix. A [`Factorizer`] takes a batch of matrices of one shape; a [`Stepper`]
+//! improves their factors; tolerance, patience and a time budget stop the run, and a trace records the errors.
 //!
 //! ```
 //! use burn::tensor::{Device, Distribution, Tensor};
@@ -17,9 +16,12 @@
 //! # Ok::<(), burn_structured_compress::CompressError>(())
 //! ```
 
+mod alternating;
+mod chunks;
 mod factorization;
 mod factorizer;
 mod factors;
+mod jacobian;
 mod method;
 mod metric;
 mod problem;
@@ -30,14 +32,15 @@ mod stepper;
 mod stream;
 mod trace;
 
+pub use alternating::{Quadratic, Rule};
 pub use factorization::Factorization;
 pub use factorizer::{Factorizer, FactorizerConfig};
 pub use factors::BlastFactors;
 pub use method::Method;
-pub use problem::{Problem, Quadratic, Rule, State};
+pub use problem::{Problem, State};
 pub use run::Progress;
 pub use schedule::Schedule;
 pub use start::Start;
 pub use stepper::{Clock, Gd, LevenbergMarquardt, PrecGd, Relaxed, Stepper};
 pub use stream::{Factorizations, NamedMatrix};
-pub use trace::{Ended, TracePoint};
+pub use trace::{StopReason, TracePoint};

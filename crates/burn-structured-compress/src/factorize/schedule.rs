@@ -1,4 +1,4 @@
-//! How the step size falls over the steps.
+//! Schedules of the step size.
 
 use super::stepper::Clock;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The rate of the step that comes next.
+    /// The rate of the next step.
     pub fn rate(self, clock: Clock<'_>) -> f64 {
         match self {
             Self::Constant => 1.0,
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_fall_from_one_towards_zero() {
+    fn schedule_falls_from_one_to_zero() {
         let clock = |step| Clock { step, steps: 10, errors: &[1.0] };
         for schedule in [Schedule::Linear, Schedule::Cosine] {
             assert_eq!(schedule.rate(clock(0)), 1.0);

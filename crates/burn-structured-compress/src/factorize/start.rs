@@ -1,9 +1,10 @@
-//! Where an optimisation starts.
+//! The start of an optimisation.
 //!
-//! The problem has many local optima, and from random factors every method ends in worse ones: on matrices of a trained
-//! transformer the error after 60 steps from the truncated singular value decomposition is lower than after 300 random ones.
+//! The problem has many local optima, and random factors lead to worse ones: on matrices of a trained transformer, the error after
+//! 60 steps from the truncated singular value decomposition is lower than after 300 steps from random factors.
 
 use super::{BlastFactors, Problem};
+use crate::error::{check_not_negative, check_positive};
 use crate::{CompressError, Spectrum, svd};
 use burn::tensor::{Tensor, TensorData};
 use faer::{Mat, MatRef};
@@ -13,7 +14,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Where an optimisation starts.
+/// The start of an optimisation.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant, reason = "a run has one start")]
@@ -24,8 +25,8 @@ pub enum Start {
         /// Standard deviation of the noise.
         noise: f64,
     },
-    /// The same from a decomposition that is there already, of the one matrix and in the metric that are factorized: one
-    /// decomposition starts factorizations of all ranks.
+    /// `Spectral` from a known decomposition of the one matrix, in the metric of the factorization. One decomposition serves
+    /// factorizations of all ranks.
     Decomposed {
         /// The decomposition.
         spectrum: Arc<Spectrum>,
@@ -49,11 +50,15 @@ impl Start {
         scale: &Tensor<1>,
         seed: u64,
     ) -> Result<BlastFactors, CompressError> {
+        match self {
+            Self::Spectral { noise } | Self::Decomposed { noise, .. } => check_not_negative("noise", *noise)?,
+            Self::Random { scale } => check_positive("scale", *scale)?,
+            Self::Given(_) => {}
+        }
         let [k, m, n] = problem.dims();
         let ([b1, b2], r) = (problem.grid, problem.rank);
         let [u, s, v] = [[k, b1, m / b1, r], [k, b1, b2, r], [k, b2, n / b2, r]];
-        // Seeded on the host: the same start on every device. And the same for every matrix: what is found for one does not
-        // depend on which others are in the batch.
+        // Drawn on the host, and once for all matrices: the start depends neither on the device nor on the batch.
         let mut rng = StdRng::seed_from_u64(seed);
         let mut normal = |shape: [usize; 4], mean: f64, std: f64| {
             let [k, a, b, c] = shape;
@@ -80,6 +85,9 @@ impl Start {
                 for (name, factor, expected) in shapes {
                     if factor.dims() != expected {
                         return Err(CompressError::StartShape { name, actual: factor.dims(), expected });
+                    }
+                    if !factor.clone().is_finite().all().into_scalar::<bool>() {
+                        return Err(CompressError::StartNotFinite { name });
                     }
                 }
                 let here = |factor: &Tensor<4>| factor.clone().to_device(&problem.device()).cast(problem.dtype());
@@ -190,7 +198,7 @@ impl LowRank {
             entries
         };
         let exact = found.truncation_error(rank) <= 1e-6;
-        // Beside an exact matrix they are in the way: one of each pair is 0 until it is needed.
+        // Where the matrix is exact already, these components must not disturb it: one of each pair is 0.
         let u = factor(&found.left, m, if exact { 0.0 } else { small });
         Self { u, v: factor(&found.right, n, small), exact }
     }

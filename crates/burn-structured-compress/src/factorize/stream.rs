@@ -1,10 +1,10 @@
-//! A stream of matrices, such as the weights of a checkpoint: those of equal shape are factorized together, in bounded memory.
+//! Factorization of a stream of matrices, such as the weights of a checkpoint, in batches of equal shape and bounded memory.
 //!
-//! Devices are fast on batches, and checkpoints hold many matrices of few shapes, in any order and too many to be held at
-//! once. What is found for a matrix depends on the matrix, the settings and the seed, and not on the batch it was in.
+//! The result for a matrix depends on the matrix, the settings and the seed, not on its batch.
 
 use super::{Factorization, FactorizerConfig, Progress};
 use crate::CompressError;
+use crate::approximate::check_not_empty;
 use burn::tensor::{DType, Device, Tensor};
 use std::collections::VecDeque;
 use std::fmt;
@@ -34,14 +34,14 @@ impl NamedMatrix {
         Self { moment: Some(moment), ..self }
     }
 
-    /// Numbers that it holds.
+    /// The entries of weight and moment.
     fn entries(&self) -> usize {
         let entries = |matrix: &Tensor<2>| matrix.dims().iter().product::<usize>();
         entries(&self.weight) + self.moment.as_ref().map_or(0, entries)
     }
 }
 
-/// What matrices of one batch have in common.
+/// What the matrices of a batch have in common.
 #[derive(PartialEq)]
 struct Kind {
     shape: [usize; 2],
@@ -73,15 +73,15 @@ type Observer<'a> = Box<dyn FnMut(&[String], Progress) -> ControlFlow<()> + 'a>;
 pub struct Factorizations<'a, I> {
     config: FactorizerConfig,
     matrices: I,
-    /// The numbers that may wait.
-    room: usize,
+    /// Entries that may wait.
+    memory_limit: usize,
     waiting: Vec<Group>,
     found: VecDeque<Result<(String, Factorization), CompressError>>,
     observer: Option<Observer<'a>>,
 }
 
-/// Numbers held back, unless told otherwise: 64 MiB in f32.
-const ROOM: usize = 1 << 24;
+/// The default limit in entries: 64 MiB in f32.
+const MEMORY_LIMIT: usize = 1 << 24;
 
 impl FactorizerConfig {
     /// Factorizes a stream of named matrices, such as the tensors of a checkpoint while it is read, and yields each with its name as
@@ -99,7 +99,7 @@ impl FactorizerConfig {
     ///
     /// let device = Device::flex();
     /// let shapes = [("query", [16, 16]), ("up", [32, 16]), ("key", [16, 16])];
-    /// // Made one by one, as they are asked for.
+    /// // Created one by one, when they are needed.
     /// let weights = shapes.into_iter().map(|(name, shape)| {
     ///     NamedMatrix::new(name, Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device))
     /// });
@@ -114,7 +114,7 @@ impl FactorizerConfig {
         Factorizations {
             config: self.clone(),
             matrices: matrices.into_iter(),
-            room: ROOM,
+            memory_limit: MEMORY_LIMIT,
             waiting: Vec::new(),
             found: VecDeque::new(),
             observer: None,
@@ -126,8 +126,8 @@ impl<'a, I: Iterator<Item = NamedMatrix>> Factorizations<'a, I> {
     /// How many entries of matrices and moments may wait for others of their shape, and at most be factorized together: 2²⁴
     /// unless set here. A matrix with more is factorized alone. With 0 every matrix is.
     #[must_use]
-    pub fn with_room(self, entries: usize) -> Self {
-        Self { room: entries, ..self }
+    pub fn with_memory_limit(self, entries: usize) -> Self {
+        Self { memory_limit: entries, ..self }
     }
 
     /// Calls `observer` with the names of a batch at its start and after every step; `Break` ends the run of this batch with what
@@ -137,11 +137,11 @@ impl<'a, I: Iterator<Item = NamedMatrix>> Factorizations<'a, I> {
         Self { observer: Some(Box::new(observer)), ..self }
     }
 
-    /// Puts a matrix to its like, and factorizes what there is no room for any more.
+    /// Adds a matrix to the group of its kind, after factorizing groups until it is within the memory limit.
     fn take(&mut self, mut matrix: NamedMatrix) {
         let (device, entries) = (matrix.weight.device(), matrix.entries());
         matrix.moment = matrix.moment.map(|moment| moment.to_device(&device));
-        while !self.waiting.is_empty() && self.held() + entries > self.room {
+        while !self.waiting.is_empty() && self.held() + entries > self.memory_limit {
             self.factorize_largest();
         }
         let kind = Kind::of(&matrix);
@@ -159,7 +159,7 @@ impl<'a, I: Iterator<Item = NamedMatrix>> Factorizations<'a, I> {
     }
 
     fn factorize_largest(&mut self) {
-        // Of several, the first to have come.
+        // Of equally large ones, the oldest.
         let largest = (0..self.waiting.len()).rev().max_by_key(|at| self.waiting[*at].entries);
         let Some(largest) = largest else { return };
         let matrices = self.waiting.remove(largest).matrices;
@@ -172,7 +172,7 @@ impl<'a, I: Iterator<Item = NamedMatrix>> Factorizations<'a, I> {
                 let alone = matrices.len() == 1;
                 let mut first = Some(error);
                 for matrix in matrices {
-                    // One of a batch spoils it; which one is seen when each is on its own.
+                    // One matrix is at fault: each is factorized alone to find it.
                     let found = match first.take_if(|_| alone) {
                         Some(error) => Err(error),
                         None => self.factorize(std::slice::from_ref(&matrix)),
@@ -188,6 +188,7 @@ impl<'a, I: Iterator<Item = NamedMatrix>> Factorizations<'a, I> {
     }
 
     fn factorize(&mut self, matrices: &[NamedMatrix]) -> Result<Factorization, CompressError> {
+        matrices.iter().try_for_each(|matrix| check_not_empty(&matrix.weight))?;
         let mut factorizer = self.config.init();
         let moments: Vec<_> = matrices.iter().filter_map(|matrix| matrix.moment.clone()).collect();
         if !moments.is_empty() {
@@ -225,7 +226,7 @@ impl<I> fmt::Debug for Factorizations<'_, I> {
         let waiting = self.waiting.iter().map(|group| group.matrices.len()).sum::<usize>();
         f.debug_struct("Factorizations")
             .field("config", &self.config)
-            .field("room", &self.room)
+            .field("memory_limit", &self.memory_limit)
             .field("waiting", &waiting)
             .field("found", &self.found.len())
             .finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! What happened: the error at every step, and when.
+//! The record of a run: the error at every step, and why each matrix stopped.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct TracePoint {
     /// Steps done; 0 is the start.
     pub step: usize,
-    /// Seconds since the run began, the start included.
+    /// Seconds since the run began, with the computation of the start.
     pub seconds: f64,
     /// Relative error of each matrix.
     pub errors: Vec<f64>,
@@ -25,18 +25,18 @@ impl TracePoint {
     }
 }
 
-/// Why the run of a matrix ended.
+/// Why the steps of a matrix stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Ended {
+pub enum StopReason {
     /// All steps were done.
     Steps,
-    /// It is as near as was asked for.
+    /// The error is within the tolerance.
     Tolerance,
-    /// The error did not fall any more.
+    /// The error did not fall enough within the patience.
     Stalled,
-    /// The time was over.
+    /// The time budget was used up.
     Time,
-    /// The observer said so.
+    /// The observer returned `Break`.
     Interrupted,
 }

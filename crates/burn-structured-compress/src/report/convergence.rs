@@ -2,10 +2,11 @@
 
 use crate::CompressError;
 use crate::factorize::TracePoint;
+use crate::file::replace;
 use plotters::prelude::*;
 use std::path::Path;
 
-/// What the error is drawn against.
+/// The horizontal axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Axis {
     /// Steps.
@@ -34,26 +35,29 @@ pub struct Panel {
 
 const PANEL: (u32, u32) = (420, 340);
 
-/// Below this an error is rounding.
-const FLOOR: f64 = 1e-17;
+/// Errors below this are drawn here.
+const LOWEST_ERROR: f64 = 1e-17;
 
 /// Draws the panels as an SVG file, those against steps above those against seconds. The file is replaced when it is complete.
 ///
 /// # Errors
 ///
-/// If there is nothing to draw or the file cannot be written.
+/// If there is nothing to draw, an error or a time is not finite, or the file cannot be written.
 pub fn plot_convergence(panels: &[Panel], path: &Path) -> Result<(), CompressError> {
     let error = |reason: String| CompressError::Plot { path: path.display().to_string(), reason };
     if panels.iter().all(|panel| panel.curves.iter().all(|curve| curve.trace.is_empty())) {
         return Err(error("there are no runs".into()));
     }
+    for panel in panels {
+        let finite = |point: &TracePoint| point.seconds.is_finite() && point.mean_error().is_finite();
+        if let Some(curve) = panel.curves.iter().find(|curve| !curve.trace.iter().all(finite)) {
+            return Err(error(format!("{}, {}: an error or a time is not finite", panel.title, curve.name)));
+        }
+    }
     let mut svg = String::new();
     let size = (PANEL.0 * panels.len() as u32, PANEL.1 * 2);
     draw(panels, SVGBackend::with_string(&mut svg, size)).map_err(error)?;
-    let partial = path.with_extension("part");
-    std::fs::write(&partial, svg)
-        .and_then(|()| std::fs::rename(&partial, path))
-        .map_err(|reason| error(reason.to_string()))
+    replace(path, svg.as_bytes()).map_err(|reason| error(reason.to_string()))
 }
 
 fn draw<B: DrawingBackend>(panels: &[Panel], backend: B) -> Result<(), String> {
@@ -118,7 +122,7 @@ fn points(curve: &Curve, axis: Axis) -> Vec<(f64, f64)> {
             Axis::Steps => point.step as f64,
             Axis::Seconds => point.seconds,
         };
-        (along, point.mean_error().max(FLOOR))
+        (along, point.mean_error().max(LOWEST_ERROR))
     };
     curve.trace.iter().map(point).collect()
 }
@@ -128,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_figure_names_every_method_and_problem() {
+    fn plot_names_every_method_and_problem() {
         let point = |step: usize, error: f64| TracePoint { step, seconds: 0.1 * step as f64, errors: vec![error] };
         let curve = |name: &str| Curve { name: name.into(), trace: vec![point(0, 1.0), point(1, 1e-3), point(2, 0.0)] };
         let panel = |title: &str| Panel { title: title.into(), curves: vec![curve("GD"), curve("Auto")] };

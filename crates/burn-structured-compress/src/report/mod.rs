@@ -1,4 +1,4 @@
-//! What a run looked like, for people.
+//! Plots of factorization runs.
 
 mod convergence;
 

@@ -1,10 +1,10 @@
-//! Closed forms for known inputs: optimal where they say so, and the plain projection where the inputs are white.
+//! Closed forms for known inputs: optimal, and equal to the plain approximation for white inputs.
 
 use super::targets::drawn;
 use super::tensor;
 use burn::tensor::{DType, Tensor};
+use burn_structured_compress::approximate;
 use burn_structured_compress::calibrate::Moment;
-use burn_structured_compress::project;
 use burn_structured_nn::{
     Approximation, Blocks, LowRankLinearConfig, MonarchLinearConfig, Rank, Ss1Hash, Ss1LinearConfig,
 };
@@ -27,10 +27,10 @@ fn output_error(inputs: &Tensor<2>, weight: &Tensor<2>, dense: Tensor<2>) -> f64
     norm(outputs(dense - weight.clone())) / norm(outputs(weight.clone()))
 }
 
-/// A projection, plain or for known inputs, as its dense matrix and its own idea of the error.
-type Projection<'a> = Box<dyn Fn(Tensor<2>, Option<&Moment>) -> (Tensor<2>, f64) + 'a>;
+/// An approximation, plain or for known inputs: its dense matrix and the error that it reports.
+type ApproximateFn<'a> = Box<dyn Fn(Tensor<2>, Option<&Moment>) -> (Tensor<2>, f64) + 'a>;
 
-fn projections() -> Vec<(&'static str, Projection<'static>)> {
+fn approximations() -> Vec<(&'static str, ApproximateFn<'static>)> {
     let low_rank = LowRankLinearConfig::new(N, M).with_rank(Rank::Fixed(5)).with_bias(false);
     let monarch = |b1: usize, b2: usize, rank: usize| {
         let blocks = Blocks::Grid { output: b1, input: b2 };
@@ -45,27 +45,27 @@ fn projections() -> Vec<(&'static str, Projection<'static>)> {
     fn dense<L>(found: Approximation<L>, to_dense: impl Fn(&L) -> Tensor<2>) -> (Tensor<2>, f64) {
         (to_dense(&found.layer), found.relative_error)
     }
-    let for_monarch = |config: MonarchLinearConfig| -> Projection<'static> {
+    let for_monarch = |config: MonarchLinearConfig| -> ApproximateFn<'static> {
         Box::new(move |weight, moment| {
             let found = match moment {
-                Some(moment) => project::monarch(&config, weight, None, moment).unwrap(),
+                Some(moment) => approximate::monarch(&config, weight, None, moment).unwrap(),
                 None => config.from_dense(weight, None).unwrap(),
             };
             dense(found, |layer| layer.to_dense())
         })
     };
-    let for_ss1 = |config: Ss1LinearConfig| -> Projection<'static> {
+    let for_ss1 = |config: Ss1LinearConfig| -> ApproximateFn<'static> {
         Box::new(move |weight, moment| {
             let found = match moment {
-                Some(moment) => project::ss1(&config, weight, None, moment).unwrap(),
+                Some(moment) => approximate::ss1(&config, weight, None, moment).unwrap(),
                 None => config.from_dense(weight, None).unwrap(),
             };
             dense(found, |layer| layer.to_dense())
         })
     };
-    let for_low_rank: Projection<'static> = Box::new(move |weight, moment| {
+    let for_low_rank: ApproximateFn<'static> = Box::new(move |weight, moment| {
         let found = match moment {
-            Some(moment) => project::low_rank(&low_rank, weight, None, moment).unwrap(),
+            Some(moment) => approximate::low_rank(&low_rank, weight, None, moment).unwrap(),
             None => low_rank.from_dense(weight, None).unwrap(),
         };
         dense(found, |layer| layer.to_dense())
@@ -80,12 +80,12 @@ fn projections() -> Vec<(&'static str, Projection<'static>)> {
 }
 
 #[test]
-fn known_inputs_lower_the_error_of_the_outputs() {
+fn closed_form_lowers_the_output_error() {
     let (inputs, moment) = inputs();
     let weight = drawn([M, N], 43);
-    for (name, project) in projections() {
-        let (plain, _) = project(weight.clone(), None);
-        let (calibrated, reported) = project(weight.clone(), Some(&moment));
+    for (name, approximate) in approximations() {
+        let (plain, _) = approximate(weight.clone(), None);
+        let (calibrated, reported) = approximate(weight.clone(), Some(&moment));
         let (plain, calibrated) = (output_error(&inputs, &weight, plain), output_error(&inputs, &weight, calibrated));
         assert!(calibrated < 0.95 * plain, "{name}: {calibrated} against {plain}");
         assert!((reported / calibrated - 1.0).abs() < 1e-6, "{name}: {reported} for {calibrated}");
@@ -93,14 +93,14 @@ fn known_inputs_lower_the_error_of_the_outputs() {
 }
 
 #[test]
-fn white_inputs_give_the_plain_projection() {
+fn closed_form_of_white_inputs_is_the_plain_one() {
     let identity = Tensor::<2>::eye(N, &super::device()).cast(DType::F64);
     let mut white = Moment::new(N);
     white.add(identity).unwrap();
     let weight = drawn([M, N], 44);
-    for (name, project) in projections() {
-        let (plain, error) = project(weight.clone(), None);
-        let (calibrated, reported) = project(weight.clone(), Some(&white));
+    for (name, approximate) in approximations() {
+        let (plain, error) = approximate(weight.clone(), None);
+        let (calibrated, reported) = approximate(weight.clone(), Some(&white));
         let difference = (plain - calibrated).abs().max().into_scalar::<f64>();
         assert!(difference < 1e-9, "{name}: {difference}");
         assert!((error - reported).abs() < 1e-9, "{name}: {reported} for {error}");
@@ -109,14 +109,14 @@ fn white_inputs_give_the_plain_projection() {
 
 /// Moving any weight of an optimum raises the error.
 #[test]
-fn closed_forms_are_optimal() {
+fn closed_form_has_no_gradient() {
     let (_, moment) = inputs();
     let weight = drawn([M, N], 45);
     let c = tensor(moment.sum().iter().map(|sum| sum / moment.tokens() as f64).collect(), [N, N]);
     let gradient = |dense: &Tensor<2>| (dense.clone() - weight.clone()).matmul(c.clone());
     // A low-rank optimum Ŵ = U Vᵀ has gradients (Ŵ − W) C V = 0 and Uᵀ (Ŵ − W) C = 0.
     let config = LowRankLinearConfig::new(N, M).with_rank(Rank::Fixed(4));
-    let layer = project::low_rank(&config, weight.clone(), None, &moment).unwrap().layer;
+    let layer = approximate::low_rank(&config, weight.clone(), None, &moment).unwrap().layer;
     let gradient_of = gradient(&layer.to_dense());
     for product in [gradient_of.clone().matmul(layer.v.val()), layer.ut.val().matmul(gradient_of)] {
         let largest = product.abs().max().into_scalar::<f64>();
@@ -125,21 +125,21 @@ fn closed_forms_are_optimal() {
     // The tied entries of an SS1 optimum's gradient cancel.
     let hash = Ss1Hash::Independent { seed: 5, signs: true };
     let config = Ss1LinearConfig::new(N, M).with_reduction(2).with_block_k(6).with_block_n(4).with_hash(hash);
-    let layer = project::ss1(&config, weight.clone(), None, &moment).unwrap().layer;
+    let layer = approximate::ss1(&config, weight.clone(), None, &moment).unwrap().layer;
     let tied = config.from_dense(gradient(&layer.to_dense()), None).unwrap().layer.z.val();
     let largest = tied.abs().max().into_scalar::<f64>();
     assert!(largest < 1e-9, "{largest}");
 }
 
 #[test]
-fn what_does_not_fit_is_named() {
+fn mismatched_shape_or_moment_is_named() {
     let (_, moment) = inputs();
     let config = LowRankLinearConfig::new(N, M).with_rank(Rank::Fixed(4));
-    let error = project::low_rank(&config, drawn([M, N + 1], 1), None, &moment).unwrap_err().to_string();
+    let error = approximate::low_rank(&config, drawn([M, N + 1], 1), None, &moment).unwrap_err().to_string();
     assert!(error.contains("[18, 25]") && error.contains("[18, 24]"), "{error}");
     let few = Moment::new(N);
-    let error = project::low_rank(&config, drawn([M, N], 1), None, &few).unwrap_err().to_string();
+    let error = approximate::low_rank(&config, drawn([M, N], 1), None, &few).unwrap_err().to_string();
     assert!(error.contains("regularization"), "{error}");
-    let error = project::low_rank(&config, drawn([M, N], 1), None, &Moment::new(3)).unwrap_err().to_string();
+    let error = approximate::low_rank(&config, drawn([M, N], 1), None, &Moment::new(3)).unwrap_err().to_string();
     assert!(error.contains("3 features"), "{error}");
 }

@@ -1,6 +1,7 @@
 //! Factorization against reference runs, known optima and bad input.
 
 mod calibrated;
+mod invalid;
 mod reference;
 mod stream;
 mod targets;

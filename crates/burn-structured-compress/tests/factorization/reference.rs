@@ -96,11 +96,11 @@ fn follows(method: Method, errors: &str) {
 }
 
 #[test]
-fn gradient_descent_follows_the_reference() {
+fn gd_follows_the_reference() {
     follows(Method::GD, "errors_gd");
 }
 
 #[test]
-fn preconditioned_gradient_descent_follows_the_reference() {
+fn prec_gd_follows_the_reference() {
     follows(Method::PREC_GD, "errors_precgd");
 }

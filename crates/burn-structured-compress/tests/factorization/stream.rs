@@ -38,28 +38,28 @@ fn alone(matrix: &NamedMatrix) -> Factorization {
 }
 
 #[test]
-fn every_matrix_comes_back_as_it_would_alone_however_they_are_grouped() {
+fn stream_result_is_independent_of_batches() {
     let expected: BTreeMap<String, f64> =
         matrices().into_iter().map(|matrix| (matrix.name.clone(), alone(&matrix).errors()[0])).collect();
     let reversed = || matrices().into_iter().rev();
     // Every one by itself; a few of a shape; all of a shape.
-    for room in [0, 1_000, usize::MAX] {
-        let in_order = config().stream(matrices()).with_room(room).collect::<Result<Vec<_>, _>>().unwrap();
-        let backwards = config().stream(reversed()).with_room(room).collect::<Result<Vec<_>, _>>().unwrap();
+    for limit in [0, 1_000, usize::MAX] {
+        let in_order = config().stream(matrices()).with_memory_limit(limit).collect::<Result<Vec<_>, _>>().unwrap();
+        let backwards = config().stream(reversed()).with_memory_limit(limit).collect::<Result<Vec<_>, _>>().unwrap();
         for found in [in_order, backwards] {
             assert_eq!(found.len(), expected.len());
             for (name, found) in found {
                 let (error, expected) = (found.errors()[0], expected[&name]);
-                assert!((error / expected - 1.0).abs() < 1e-9, "room {room}, {name}: {error} against {expected}");
-                assert_eq!((found.factors.matrices(), found.errors().len(), found.ended.len()), (1, 1, 1));
+                assert!((error / expected - 1.0).abs() < 1e-9, "limit {limit}, {name}: {error} against {expected}");
+                assert_eq!((found.factors.matrices(), found.errors().len(), found.stop_reasons.len()), (1, 1, 1));
             }
         }
     }
 }
 
 #[test]
-fn no_more_is_held_than_there_is_room_for() {
-    let (taken, room) = (Cell::new(0), 5 * 12 * 12);
+fn stream_stays_within_the_memory_limit() {
+    let (taken, limit) = (Cell::new(0), 5 * 12 * 12);
     let squares = (0..20u64).map(|at| {
         taken.set(taken.get() + 1);
         NamedMatrix::new(at.to_string(), drawn([12, 12], at))
@@ -71,10 +71,10 @@ fn no_more_is_held_than_there_is_room_for() {
         }
         ControlFlow::Continue(())
     };
-    let mut stream = config().stream(squares).with_room(room).with_observer(observe);
+    let mut stream = config().stream(squares).with_memory_limit(limit).with_observer(observe);
     for found in stream.by_ref() {
         assert_eq!(found.unwrap().0, yielded.to_string(), "one shape comes in the order it went in");
-        // Those that are out, those of the batch they were in, and the one that had no room.
+        // Those that are out, those of the batch they were in, and the one beyond the limit.
         assert!(taken.get() <= yielded + 5 + 1, "{} taken, {yielded} yielded", taken.get());
         yielded += 1;
     }
@@ -83,7 +83,7 @@ fn no_more_is_held_than_there_is_room_for() {
 }
 
 #[test]
-fn a_bad_matrix_is_named_and_disturbs_no_other() {
+fn stream_names_the_invalid_matrix() {
     let mut matrices = matrices();
     matrices[3].weight = tensor([vec![f64::NAN], vec![1.0; 12 * 18 - 1]].concat(), [12, 18]);
     matrices[4].moment = Some(-moment(12, 1));
@@ -112,7 +112,7 @@ fn a_bad_matrix_is_named_and_disturbs_no_other() {
 }
 
 #[test]
-fn a_broken_off_batch_keeps_what_it_found_and_the_next_goes_on() {
+fn stream_continues_after_an_interrupted_batch() {
     let observe = |names: &[String], progress: burn_structured_compress::factorize::Progress| {
         let first = names.iter().any(|name| name == "layer 0");
         if first && progress.point.step == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -3,7 +3,7 @@
 use super::{device, tensor};
 use burn::tensor::{DType, Tensor};
 use burn_structured_compress::factorize::{
-    BlastFactors, Ended, Factorization, FactorizerConfig, LevenbergMarquardt, Method, Progress, Start,
+    BlastFactors, Factorization, FactorizerConfig, LevenbergMarquardt, Method, Progress, Start, StopReason,
 };
 use burn_structured_compress::{CompressError, Spectrum};
 use burn_structured_nn::{Blocks, Rank};
@@ -34,7 +34,7 @@ fn distance(found: &Factorization, matrix: usize, weight: &Tensor<2>) -> f64 {
 }
 
 #[test]
-fn matrices_of_low_rank_are_found_at_once() {
+fn low_rank_matrix_is_exact_at_once() {
     for (m, n, rank) in [(24, 24, 3), (12, 40, 5), (40, 8, 2)] {
         let weight = low_rank(m, n, 2, 1);
         let found = config(4, rank).with_steps(5).init().factorize(weight.clone()).unwrap();
@@ -44,7 +44,7 @@ fn matrices_of_low_rank_are_found_at_once() {
 }
 
 #[test]
-fn a_blast_matrix_is_found_by_every_method_that_claims_to() {
+fn blast_matrix_is_found_exactly() {
     let truth = BlastFactors { u: drawn([1, 3, 8, 2], 3), s: drawn([1, 3, 3, 2], 4), v: drawn([1, 3, 8, 2], 5) };
     let weight = truth.layer(0, None).to_dense();
     for method in [Method::Auto, Method::Als, Method::LevenbergMarquardt] {
@@ -54,7 +54,7 @@ fn a_blast_matrix_is_found_by_every_method_that_claims_to() {
 }
 
 #[test]
-fn auto_is_nearer_than_the_papers_methods() {
+fn auto_is_nearer_than_prec_gd_and_gd() {
     let weight = drawn([36, 24], 7);
     let error = |method: Method| {
         let found =
@@ -66,7 +66,7 @@ fn auto_is_nearer_than_the_papers_methods() {
 }
 
 #[test]
-fn relaxed_steps_never_raise_the_error() {
+fn relaxed_step_never_raises_the_error() {
     let found = config(4, 5).with_steps(40).with_patience(None).init().factorize(drawn([32, 24], 9)).unwrap();
     for pair in found.trace.windows(2) {
         assert!(pair[1].errors[0] <= pair[0].errors[0] * (1.0 + 1e-9), "{pair:?}");
@@ -74,7 +74,7 @@ fn relaxed_steps_never_raise_the_error() {
 }
 
 #[test]
-fn a_batch_is_its_matrices_one_by_one() {
+fn batch_equals_its_matrices_alone() {
     let weights = [drawn([12, 18], 11), drawn([12, 18], 12) * 100.0, low_rank(12, 18, 6, 13)];
     let batch = Tensor::stack(weights.to_vec(), 0);
     for method in [Method::Auto, Method::PREC_GD, Method::GD, Method::Als, Method::LevenbergMarquardt] {
@@ -84,7 +84,11 @@ fn a_batch_is_its_matrices_one_by_one() {
         let mut lengths = Vec::new();
         for (together, weight) in together.into_matrices().zip(&weights) {
             let alone = config.init().factorize(weight.clone()).unwrap();
-            assert_eq!((&together.ended, together.trace.len()), (&alone.ended, alone.trace.len()), "{method:?}");
+            assert_eq!(
+                (&together.stop_reasons, together.trace.len()),
+                (&alone.stop_reasons, alone.trace.len()),
+                "{method:?}"
+            );
             for (together, alone) in together.trace.iter().zip(&alone.trace) {
                 let (together, alone) = (together.errors[0], alone.errors[0]);
                 assert!((together - alone).abs() < 1e-9 * alone + 1e-13, "{method:?}: {together} against {alone}");
@@ -100,7 +104,7 @@ fn a_batch_is_its_matrices_one_by_one() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_factors() {
+fn seed_determines_the_factors() {
     let weight = drawn([16, 16], 17);
     let run = |seed: u64| {
         let found = config(4, 3).with_seed(seed).with_steps(5).init().factorize(weight.clone()).unwrap();
@@ -111,7 +115,7 @@ fn the_same_seed_gives_the_same_factors() {
 }
 
 #[test]
-fn half_precision_comes_back_as_it_went_in() {
+fn half_precision_is_kept() {
     let weight = drawn([16, 24], 19).cast(DType::F16);
     let found = config(4, 6).with_steps(20).init().factorize(weight.clone()).unwrap();
     assert_eq!(found.factors.u.dtype(), DType::F16);
@@ -120,14 +124,14 @@ fn half_precision_comes_back_as_it_went_in() {
 }
 
 #[test]
-fn matrices_of_any_kind_have_an_answer() {
+fn degenerate_matrix_is_factorized() {
     let constant = Tensor::<2>::ones([8, 12], &device()).cast(DType::F64) * 3.0;
     let found = config(4, 2).init().factorize(constant.clone()).unwrap();
     assert!(distance(&found, 0, &constant) < 1e-12);
 
     let zero = Tensor::<2>::zeros([8, 12], &device()).cast(DType::F64);
     let found = config(4, 2).init().factorize(zero).unwrap();
-    assert_eq!((found.errors()[0], found.ended[0]), (0.0, Ended::Tolerance));
+    assert_eq!((found.errors()[0], found.stop_reasons[0]), (0.0, StopReason::Tolerance));
     assert_eq!(found.layer(0, None).to_dense().abs().max().into_scalar::<f64>(), 0.0);
 
     let single = tensor(vec![-2.5], [1, 1]);
@@ -147,7 +151,7 @@ fn matrices_of_any_kind_have_an_answer() {
 }
 
 #[test]
-fn one_matrix_of_zeros_does_not_disturb_the_others() {
+fn zero_matrix_leaves_the_others_alone() {
     let weight = drawn([12, 12], 25);
     let batch = Tensor::stack(vec![weight.clone(), weight.zeros_like()], 0);
     for method in [Method::Auto, Method::PREC_GD, Method::GD, Method::LevenbergMarquardt] {
@@ -157,7 +161,7 @@ fn one_matrix_of_zeros_does_not_disturb_the_others() {
 }
 
 #[test]
-fn bad_input_is_named() {
+fn invalid_input_is_named() {
     let fails = |config: FactorizerConfig, weight: Tensor<2>| config.init().factorize(weight).unwrap_err().to_string();
     let mut values = vec![1.0; 64];
     values[19] = f64::NAN;
@@ -185,54 +189,54 @@ fn bad_input_is_named() {
 }
 
 #[test]
-fn runs_end_when_told_to() {
+fn run_stops_for_the_right_reason() {
     let weight = drawn([24, 24], 29);
     let run = |config: FactorizerConfig| config.init().factorize(weight.clone()).unwrap();
-    assert_eq!(run(config(4, 4).with_steps(3).with_patience(None)).ended, [Ended::Steps]);
+    assert_eq!(run(config(4, 4).with_steps(3).with_patience(None)).stop_reasons, [StopReason::Steps]);
     assert_eq!(run(config(4, 4).with_steps(3)).trace.len(), 4);
-    assert_eq!(run(config(4, 4).with_tolerance(0.99)).ended, [Ended::Tolerance]);
-    assert_eq!(run(config(4, 4).with_seconds(Some(0.0))).ended, [Ended::Time]);
+    assert_eq!(run(config(4, 4).with_tolerance(0.99)).stop_reasons, [StopReason::Tolerance]);
+    assert_eq!(run(config(4, 4).with_seconds(Some(0.0))).stop_reasons, [StopReason::Time]);
     let timed = run(config(4, 4).with_steps(1_000_000).with_patience(None).with_seconds(Some(0.2)));
     // The clock is looked at after every step.
-    assert_eq!(timed.ended, [Ended::Time]);
+    assert_eq!(timed.stop_reasons, [StopReason::Time]);
     assert!(timed.trace.len() > 2 && timed.trace[timed.trace.len() - 2].seconds < 0.2);
     let stalled = run(config(4, 4).with_steps(10_000).with_patience(Some(5)).with_least_improvement(0.01));
-    assert_eq!(stalled.ended, [Ended::Stalled]);
+    assert_eq!(stalled.stop_reasons, [StopReason::Stalled]);
     let mut seen = 0;
     let observe = |progress: Progress| {
         seen += 1;
         if progress.point.step == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let found = config(4, 4).init().with_observer(observe).factorize(weight.clone()).unwrap();
-    assert_eq!((found.ended, seen), (vec![Ended::Interrupted], 3));
+    assert_eq!((found.stop_reasons, seen), (vec![StopReason::Interrupted], 3));
     let none = run(config(4, 4).with_steps(0));
-    assert_eq!((none.ended, none.trace.len()), (vec![Ended::Steps], 1));
+    assert_eq!((none.stop_reasons, none.trace.len()), (vec![StopReason::Steps], 1));
 }
 
 #[test]
-fn a_stepper_of_ones_own_can_be_used() {
+fn custom_stepper_is_used() {
     let weight = low_rank(12, 12, 2, 31);
     let found = config(2, 3).init().with_stepper(LevenbergMarquardt::default()).factorize(weight.clone()).unwrap();
     assert!(distance(&found, 0, &weight) < 1e-9);
 }
 
 #[test]
-fn in_a_metric_the_weighed_error_is_lower_and_the_plain_one_higher() {
+fn metric_lowers_the_weighted_error() {
     let (weight, inputs) = (drawn([18, 24], 33), drawn([400, 24], 34).matmul(drawn([24, 24], 35)));
     let moment = inputs.clone().transpose().matmul(inputs.clone()) / 400.0;
     let config = config(3, 4).with_steps(60).with_patience(None);
     let plain = config.init().factorize(weight.clone()).unwrap();
-    let weighed = config.init().with_moment(moment).factorize(weight.clone()).unwrap();
+    let weighted = config.init().with_moment(moment).factorize(weight.clone()).unwrap();
     let output = |found: &Factorization| {
         let norm = |outputs: Tensor<2>| outputs.powf_scalar(2.0).sum().sqrt().into_scalar::<f64>();
         let difference = found.layer(0, None).to_dense() - weight.clone();
         norm(inputs.clone().matmul(difference.transpose())) / norm(inputs.clone().matmul(weight.clone().transpose()))
     };
-    assert!(output(&weighed) < 0.8 * output(&plain), "{} against {}", output(&weighed), output(&plain));
-    assert!(distance(&weighed, 0, &weight) > distance(&plain, 0, &weight));
+    assert!(output(&weighted) < 0.8 * output(&plain), "{} against {}", output(&weighted), output(&plain));
+    assert!(distance(&weighted, 0, &weight) > distance(&plain, 0, &weight));
     // The error that is reported is that of the outputs, and falls at every step.
-    assert!((weighed.errors()[0] / output(&weighed) - 1.0).abs() < 1e-6);
-    for pair in weighed.trace.windows(2) {
+    assert!((weighted.errors()[0] / output(&weighted) - 1.0).abs() < 1e-6);
+    for pair in weighted.trace.windows(2) {
         assert!(pair[1].errors[0] <= pair[0].errors[0] * (1.0 + 1e-9), "{pair:?}");
     }
     // The identity is no metric at all.
@@ -242,7 +246,7 @@ fn in_a_metric_the_weighed_error_is_lower_and_the_plain_one_higher() {
 }
 
 #[test]
-fn a_moment_that_is_none_is_refused() {
+fn indefinite_moment_is_an_error() {
     let identity = Tensor::<2>::eye(8, &device()).cast(DType::F64);
     for moment in [-identity.clone(), identity.clone() * f64::NAN, identity * 0.0] {
         let error = config(2, 2).init().with_moment(moment).factorize(drawn([8, 8], 1)).unwrap_err();

@@ -1,15 +1,14 @@
-//! Gradient descent: the baseline of the BLAST paper's convergence figure.
+//! Alternating gradient descent, the baseline of the BLAST paper.
 
 use super::{Clock, Stepper};
 use crate::CompressError;
-use crate::factorize::problem::Quadratic;
-use crate::factorize::{Problem, Schedule, State};
+use crate::factorize::{Problem, Quadratic, Schedule, State};
 use burn::tensor::{Tensor, TensorData};
 use faer::{MatRef, Side};
 use rayon::prelude::*;
 
-/// Alternating gradient descent: every block moves against its gradient by one over the largest eigenvalue of its Gram
-/// matrix, the largest step that is safe, times the schedule's rate.
+/// Alternating gradient descent: the step of a block is its gradient over the largest eigenvalue of its Gram
+/// matrix, the largest step that cannot raise the error, times the schedule's rate.
 #[derive(Clone, Debug, Default)]
 pub struct Gd {
     /// The rate over the steps.
@@ -24,13 +23,13 @@ impl Stepper for Gd {
     fn step(&mut self, problem: &Problem, state: State, clock: Clock<'_>) -> Result<State, CompressError> {
         let rate = self.schedule.rate(clock);
         let rule = |Quadratic { gradient, gram, .. }: Quadratic| gradient * rate / largest_eigenvalues(gram);
-        let state = problem.change_u(state, &rule);
-        let state = problem.change_v(state, &rule);
-        Ok(problem.change_s(state, &rule))
+        let state = problem.update_u(state, &rule);
+        let state = problem.update_v(state, &rule);
+        Ok(problem.update_s(state, &rule))
     }
 }
 
-/// Of each matrix, `[blocks, 1, 1]`; on the host.
+/// The largest eigenvalue of each matrix, `[blocks, 1, 1]`, computed on the host.
 fn largest_eigenvalues(gram: Tensor<3>) -> Tensor<3> {
     let (device, dtype, [blocks, r, _]) = (gram.device(), gram.dtype(), gram.dims());
     let entries: Vec<f64> = gram.into_data().iter::<f64>().collect();

@@ -5,20 +5,20 @@ use crate::CompressError;
 use crate::factorize::{BlastFactors, Problem, State};
 use burn::tensor::Tensor;
 
-/// Levenberg-Marquardt on `U`, `s` and `V` together: the step minimises `‖E + J p‖² + λ ‖p‖²`, approximately, by conjugate
-/// gradients that need the Jacobian's products only.
+/// Levenberg-Marquardt on `U`, `s` and `V` together: a step minimises `‖E + J p‖² + λ ‖p‖²` approximately, by conjugate
+/// gradients on products with the Jacobian.
 ///
-/// What alternating methods cannot do is move along valleys in which several factors change at once, and over-parameterised
-/// problems consist of those. A step costs as much as dozens of alternating ones.
+/// Unlike alternating methods it follows valleys along which several factors change at once. A step costs as much as dozens of
+/// alternating ones.
 #[derive(Clone, Debug)]
 pub struct LevenbergMarquardt {
     /// Conjugate-gradient iterations of a step.
     pub iterations: usize,
-    /// Damping of each matrix's step, relative to its residual; adapted.
+    /// Damping of each matrix's step, relative to its residual; adapted at every step.
     damping: Vec<f64>,
 }
 
-/// Damping at first.
+/// The initial damping.
 const FIRST_DAMPING: f64 = 1.0;
 
 impl Default for LevenbergMarquardt {
@@ -47,7 +47,7 @@ impl Stepper for LevenbergMarquardt {
         if accepted.iter().all(|accepted| *accepted) {
             return Ok(tried);
         }
-        Ok(tried.or(state, &accepted))
+        Ok(tried.select(state, &accepted))
     }
 }
 
@@ -57,9 +57,9 @@ impl LevenbergMarquardt {
         let scale = problem.mean_curvature(&state.factors);
         let damping = problem.per_matrix(damping) * scale;
         let normal = |p: &BlastFactors| {
-            problem.gradient(&state.factors, problem.moved(&state.factors, p)).plus_scaled(p, &damping)
+            problem.gradient(&state.factors, &problem.jvp(&state.factors, p)).plus_scaled(p, &damping)
         };
-        let mut residual = problem.gradient(&state.factors, state.residual.clone());
+        let mut residual = problem.gradient(&state.factors, &state.residual);
         let mut direction = residual.clone();
         let mut solution =
             BlastFactors { u: residual.u.zeros_like(), s: residual.s.zeros_like(), v: residual.v.zeros_like() };
@@ -77,7 +77,7 @@ impl LevenbergMarquardt {
     }
 }
 
-/// `a / b`, and 0 where there is nothing left to divide.
+/// `a / b`, and 0 where `b` is not positive.
 fn quotient(a: Tensor<1>, b: Tensor<1>) -> Tensor<1> {
     let nothing = b.clone().lower_equal_elem(0.0);
     (a / b).mask_fill(nothing, 0.0)

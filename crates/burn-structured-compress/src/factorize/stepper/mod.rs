@@ -1,4 +1,4 @@
-//! How factors are improved, one step at a time.
+//! Methods that improve the factors, one step at a time.
 
 mod gradient_descent;
 mod levenberg_marquardt;
@@ -10,13 +10,12 @@ pub use levenberg_marquardt::LevenbergMarquardt;
 pub use preconditioned::PrecGd;
 pub use relaxed::Relaxed;
 
-use super::problem::Quadratic;
-use super::{Problem, State};
+use super::{Problem, Quadratic, State};
 use crate::CompressError;
 use burn::tensor::{Tensor, s};
 use burn_structured_ops::spd::spd_solve;
 
-/// A method of improving factors.
+/// A method that improves factors.
 pub trait Stepper: Send {
     /// The name under which it is reported.
     fn name(&self) -> &'static str;
@@ -29,15 +28,15 @@ pub trait Stepper: Send {
     fn step(&mut self, problem: &Problem, state: State, clock: Clock<'_>) -> Result<State, CompressError>;
 }
 
-/// How far an optimisation has come.
+/// The progress of an optimisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clock<'a> {
     /// Steps done so far.
     pub step: usize,
-    /// Steps there will be at most.
+    /// The maximum number of steps.
     pub steps: usize,
-    /// Relative error of each matrix before this step. A method that is guided by them takes each matrix for itself, so that
-    /// what is found does not depend on which matrices are factorized together.
+    /// Relative error of each matrix before this step. Methods adapt to each error separately: results do not depend on the
+    /// batch.
     pub errors: &'a [f64],
 }
 

@@ -2,8 +2,8 @@
 
 use super::{Clock, Stepper, solved};
 use crate::CompressError;
-use crate::factorize::problem::Quadratic;
-use crate::factorize::{Problem, Schedule, State};
+use crate::error::{check_not_negative, check_positive};
+use crate::factorize::{Problem, Quadratic, Schedule, State};
 
 /// Alternating gradient descent, preconditioned by the damped Gram matrices (Lee et al., NeurIPS 2024, algorithm 2): the change
 /// of a block is `rate · step_scale · (H + damping ‖E‖ I)⁻¹ g`.
@@ -29,13 +29,15 @@ impl Stepper for PrecGd {
     }
 
     fn step(&mut self, problem: &Problem, state: State, clock: Clock<'_>) -> Result<State, CompressError> {
+        check_positive("step_scale", self.step_scale)?;
+        check_not_negative("damping", self.damping)?;
         let rate = self.schedule.rate(clock) * self.step_scale;
         let rule = |quadratic: Quadratic| {
-            let damping = quadratic.residual() * self.damping;
+            let damping = quadratic.residual_norm() * self.damping;
             solved(quadratic, damping) * rate
         };
-        let state = problem.change_u(state, &rule);
-        let state = problem.change_v(state, &rule);
-        Ok(problem.change_s(state, &rule))
+        let state = problem.update_u(state, &rule);
+        let state = problem.update_v(state, &rule);
+        Ok(problem.update_s(state, &rule))
     }
 }

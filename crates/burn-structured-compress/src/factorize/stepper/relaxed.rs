@@ -1,25 +1,22 @@
-//! Over-relaxed alternating least squares, the method that [`Auto`](crate::factorize::Method::Auto) rests on.
+//! Over-relaxed alternating least squares, the method of [`Auto`](crate::factorize::Method::Auto).
 
 use super::{Clock, Stepper, diagonal, solved};
 use crate::CompressError;
-use crate::factorize::problem::Quadratic;
-use crate::factorize::{Problem, State};
+use crate::factorize::{Problem, Quadratic, State};
 use burn::tensor::{DType, Tensor};
 
-/// Alternating least squares whose steps go beyond the optimum: each factor is moved `relaxation` times as far as the exact
-/// solution of its least-squares problem.
+/// Over-relaxed alternating least squares: each factor takes `relaxation` times the step to the exact solution of its
+/// least-squares problem.
 ///
-/// For a relaxation below 2 no such move raises the error, since along it the error is a parabola around the exact
-/// solution. What it gains is what successive over-relaxation gains over Gauss-Seidel (Young, 1954): three factors that
-/// depend on each other creep towards a common optimum, and over-relaxed ones stride. The best relaxation depends on how
-/// slowly they creep, which is seen in how the error falls; it is adapted from there. The last steps are exact, to reap what the
-/// strides were for.
+/// Below a relaxation of 2 no step raises the error, which is a parabola around the exact solution. The gain is that of successive
+/// over-relaxation over Gauss-Seidel (Young, 1954). The best relaxation depends on the convergence rate, and is adapted to it;
+/// the last steps are exact.
 #[derive(Clone, Debug)]
 pub struct Relaxed {
-    /// The relaxation at first, from 1 (alternating least squares) to below 2.
+    /// The initial relaxation, from 1 (alternating least squares) to below 2.
     first: f64,
     adaptive: bool,
-    /// How each matrix is doing.
+    /// The relaxation of each matrix.
     paces: Vec<Pace>,
 }
 
@@ -33,10 +30,10 @@ struct Pace {
     exact_from_the_start: bool,
 }
 
-/// A good relaxation before anything is known: matrices of trained networks creep.
+/// The initial relaxation: on matrices of trained networks plain steps converge slowly.
 const FIRST: f64 = 1.8;
 
-/// The most there is: beyond, rounding and the curvature of the real problem win.
+/// The highest relaxation: above it, rounding and the nonlinearity of the whole problem raise the error.
 const MOST: f64 = 1.9;
 
 /// Steps between adaptations.
@@ -73,10 +70,10 @@ impl Pace {
 /// The relaxation that suits an error which fell to `rate` of itself in a step of `relaxation`.
 fn next_relaxation(relaxation: f64, rate: f64) -> f64 {
     // Theory of consistently ordered matrices: (λ + ω − 1)² = λ ω² μ², with λ the rate at the relaxation ω and μ² the rate at
-    // ω = 1; the best is ω = 2 / (1 + √(1 − μ²)). Beyond the best one λ is ω − 1 whatever μ², and tells but to go back.
+    // ω = 1; the best is ω = 2 / (1 + √(1 − μ²)). Above the best ω, λ is ω − 1 whatever μ²: lower ω.
     let rate = rate.clamp(1e-3, 1.0);
     if rate <= relaxation - 1.0 + 0.02 {
-        // In large steps from far, in small ones near the best, from which the next measurement leads back.
+        // By large steps far from the best relaxation, by small ones near it.
         let share = if relaxation > 1.4 { 0.6 } else { 0.9 };
         return 1.0 + share * (relaxation - 1.0);
     }
@@ -90,6 +87,10 @@ impl Stepper for Relaxed {
     }
 
     fn step(&mut self, problem: &Problem, state: State, clock: Clock<'_>) -> Result<State, CompressError> {
+        if !(self.first > 0.0 && self.first < 2.0) {
+            let range = "use more than 0 and less than 2";
+            return Err(CompressError::Setting { name: "relaxation", value: self.first, range });
+        }
         let epsilon = problem.dtype().finfo().map_or(0.0, |info| info.epsilon);
         if self.paces.is_empty() {
             self.paces.extend(clock.errors.iter().map(|error| Pace {
@@ -102,7 +103,7 @@ impl Stepper for Relaxed {
             self.paces.iter_mut().zip(clock.errors).for_each(|(pace, error)| pace.adapt(*error));
         }
         let last = clock.step + EXACT >= clock.steps;
-        // How rounding falls says nothing about the matrix.
+        // At the level of rounding, the convergence rate says nothing.
         let exact = |error: f64| last || error < 4.0 * epsilon;
         let relative = damping(problem.dtype());
         let rule = |relaxations: &Tensor<1>, quadratic: Quadratic| {
@@ -113,22 +114,22 @@ impl Stepper for Relaxed {
         let relaxation = |(pace, error): (&Pace, &f64)| if exact(*error) { 1.0 } else { pace.relaxation };
         let mut relaxations: Vec<f64> = self.paces.iter().zip(clock.errors).map(relaxation).collect();
         let of_u_and_v = problem.per_matrix(&relaxations);
-        let state = problem.change_u(state, &|quadratic| rule(&of_u_and_v, quadratic));
-        let state = problem.change_v(state, &|quadratic| rule(&of_u_and_v, quadratic));
+        let state = problem.update_u(state, &|quadratic| rule(&of_u_and_v, quadratic));
+        let state = problem.update_v(state, &|quadratic| rule(&of_u_and_v, quadratic));
         for (relaxation, pace) in relaxations.iter_mut().zip(&self.paces) {
             if pace.exact_from_the_start {
                 *relaxation = 0.0;
             }
         }
         let of_s = problem.per_matrix(&relaxations);
-        let mut state = problem.change_s(state, &|quadratic| rule(&of_s, quadratic));
+        let mut state = problem.update_s(state, &|quadratic| rule(&of_s, quadratic));
         state.factors = state.factors.balanced();
         Ok(state)
     }
 }
 
-/// What keeps the solution of a singular problem where it is, relative to the mean of the Gram matrix's diagonal: the residual,
-/// not the factor, is what is solved for, so damping slows but does not bias.
+/// The damping of singular problems, relative to the mean of the Gram matrix's diagonal. The unknown is the change of a factor,
+/// so damping slows convergence but does not bias the result.
 fn damping(dtype: DType) -> f64 {
     match dtype {
         DType::F64 => 1e-6,
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_relaxation_settles_where_the_theory_says() {
+    fn relaxation_settles_at_the_optimum() {
         // μ² = 0.7: plain steps take the error to 0.7 of itself, the best relaxation is 1.29.
         let plain = 0.7f64;
         let rate_at = |relaxation: f64| {

@@ -1,6 +1,6 @@
 //! Monarch: blockwise decompositions in the metric of each block's inputs, and the left factor refitted to all of them.
 
-use super::Problem;
+use super::CalibratedWeight;
 use crate::calibrate::Moment;
 use crate::{CompressError, svd};
 use burn::module::Param;
@@ -10,14 +10,14 @@ use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 
 /// A Monarch layer whose outputs are near those of a dense `weight [d_output, d_input]` on inputs of second moment `moment`, with
-/// `bias` as it is.
+/// `bias` unchanged.
 ///
 /// Every block is decomposed in the metric of its own inputs, which is optimal if inputs of different blocks are uncorrelated;
 /// the left factor is then fitted by least squares to the right one in the whole metric, which is optimal for that right factor.
 ///
 /// # Errors
 ///
-/// If the configuration is invalid, the shapes differ, the weight is not finite, or the moment is not positive definite.
+/// If the configuration is invalid, a shape differs, the weight is not finite, or the moment is not positive definite.
 pub fn monarch(
     config: &MonarchLinearConfig,
     weight: Tensor<2>,
@@ -26,15 +26,15 @@ pub fn monarch(
 ) -> Result<Approximation<MonarchLinear>, CompressError> {
     let (d_input, d_output) = (config.d_input, config.d_output);
     let ([b1, b2], rank) = config.resolve()?;
-    let problem = Problem::new(&weight, moment, [d_output, d_input])?;
+    let known = CalibratedWeight::new(&weight, bias.as_ref(), moment, [d_output, d_input])?;
     let (p, q) = (d_output / b1, d_input / b2);
     let mut right = vec![Mat::<f64>::zeros(b2 * rank, d_input); b1];
     let mut left = Vec::with_capacity(b1);
     for (group, right) in right.iter_mut().enumerate() {
         // Rows i b1 + g belong to group g.
-        let rows = Mat::from_fn(p, d_input, |i, column| problem.weight[(i * b1 + group, column)]);
+        let rows = Mat::from_fn(p, d_input, |i, column| known.weight[(i * b1 + group, column)]);
         for j in 0..b2 {
-            let own = problem.moment.submatrix(j * q, j * q, q, q);
+            let own = known.moment.submatrix(j * q, j * q, q, q);
             let found = svd::truncated_in(rows.submatrix(0, j * q, p, q), own, rank.min(p).min(q), 0)?;
             for (component, value) in found.values.iter().take(found.left.ncols()).enumerate() {
                 for column in 0..q {
@@ -43,8 +43,8 @@ pub fn monarch(
             }
         }
         // L R C Rᵀ = W C Rᵀ.
-        let weighed = &problem.moment * right.transpose();
-        let mut gram = &*right * &weighed;
+        let weighted = &known.moment * right.transpose();
+        let mut gram = &*right * &weighted;
         let trace: f64 = (0..gram.nrows()).map(|at| gram[(at, at)]).sum();
         // Blocks of lower rank leave rows of zeros.
         let damping = f64::EPSILON * trace.max(f64::MIN_POSITIVE);
@@ -52,20 +52,20 @@ pub fn monarch(
             gram[(at, at)] += damping;
         }
         let solver = gram.llt(Side::Lower).map_err(|_| CompressError::Moment)?;
-        left.push(solver.solve((rows * weighed).transpose()).transpose().to_owned());
+        left.push(solver.solve((rows * weighted).transpose()).transpose().to_owned());
     }
     let (inner, outer) = (rank * b1, rank * b2);
     let layer = MonarchLinear {
         // Row t b1 + g of block j is component t of group g.
-        right: Param::from_tensor(problem.upload([b2, inner, q], |at| {
+        right: Param::from_tensor(known.upload([b2, inner, q], |at| {
             let (j, row, column) = (at / (inner * q), at / q % inner, at % q);
             right[row % b1][(j * rank + row / b1, j * q + column)]
         })),
         left: Param::from_tensor(
-            problem.upload([b1, p, outer], |at| left[at / (p * outer)][(at / outer % p, at % outer)]),
+            known.upload([b1, p, outer], |at| left[at / (p * outer)][(at / outer % p, at % outer)]),
         ),
         bias: bias.map(|bias| Param::from_tensor(bias.detach())),
     };
     let dense = layer.to_dense();
-    Ok(problem.measured(layer, dense))
+    Ok(known.approximation(layer, dense))
 }

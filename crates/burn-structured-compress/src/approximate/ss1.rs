@@ -1,6 +1,6 @@
 //! SS1: every row's stored weights by least squares in the metric of the inputs.
 
-use super::Problem;
+use super::CalibratedWeight;
 use crate::CompressError;
 use crate::calibrate::Moment;
 use burn::tensor::Tensor;
@@ -9,14 +9,14 @@ use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 
 /// The SS1 layer whose outputs are nearest to those of a dense `weight [d_output, d_input]` on inputs of second moment `moment`,
-/// with `bias` as it is.
+/// with `bias` unchanged.
 ///
 /// A row of the weight is `M z`, with the stored weights `z` and a matrix `M` that repeats them by rotation and sign; the best
 /// are `z = (Mᵀ C M)⁻¹ Mᵀ C w`, which for the plain distance is the mean of the tied weights.
 ///
 /// # Errors
 ///
-/// If the configuration is invalid, the shapes differ, the weight is not finite, or the moment is not positive definite.
+/// If the configuration is invalid, a shape differs, the weight is not finite, or the moment is not positive definite.
 pub fn ss1(
     config: &Ss1LinearConfig,
     weight: Tensor<2>,
@@ -24,8 +24,8 @@ pub fn ss1(
     moment: &Moment,
 ) -> Result<Approximation<Ss1Linear>, CompressError> {
     let (d_input, d_output, fold) = (config.d_input, config.d_output, config.fold()?);
-    let problem = Problem::new(&weight, moment, [d_output, d_input])?;
-    let weighed = &problem.weight * &problem.moment;
+    let known = CalibratedWeight::new(&weight, bias.as_ref(), moment, [d_output, d_input])?;
+    let weighted = &known.weight * &known.moment;
     let width = fold.width();
     let mut stored = Mat::<f64>::zeros(width, d_output);
     for block in 0..fold.output_blocks(d_output) {
@@ -35,7 +35,7 @@ pub fn ss1(
         let mut gram = Mat::<f64>::zeros(width, width);
         for (column, (to, negative)) in sources.iter().enumerate() {
             for (row, (from, other)) in sources.iter().enumerate() {
-                gram[(*from, *to)] += problem.moment[(row, column)] * sign(*negative != *other);
+                gram[(*from, *to)] += known.moment[(row, column)] * sign(*negative != *other);
             }
         }
         // Stored weights that a partly empty group never uses stay 0.
@@ -47,14 +47,14 @@ pub fn ss1(
         let mut target = Mat::<f64>::zeros(width, rows.len());
         for (at, row) in rows.clone().enumerate() {
             for (feature, (to, negative)) in sources.iter().enumerate() {
-                target[(*to, at)] += weighed[(row, feature)] * sign(*negative);
+                target[(*to, at)] += weighted[(row, feature)] * sign(*negative);
             }
         }
         let solver = gram.llt(Side::Lower).map_err(|_| CompressError::Moment)?;
         stored.subcols_mut(rows.start, rows.len()).copy_from(solver.solve(target));
     }
-    let z = problem.upload([width, d_output], |at| stored[(at / d_output, at % d_output)]);
+    let z = known.upload([width, d_output], |at| stored[(at / d_output, at % d_output)]);
     let layer = config.from_stored(z, bias)?;
     let dense = layer.to_dense();
-    Ok(problem.measured(layer, dense))
+    Ok(known.approximation(layer, dense))
 }
