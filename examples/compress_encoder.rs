@@ -1,4 +1,4 @@
-//! Compresses a sentence encoder, plainly and for the inputs that its layers get, and measures both on other text.
+//! Compresses a sentence encoder, with and without calibration, and measures the result on held-out text.
 //!
 //! ```text
 //! cargo run --release --example compress_encoder -- --model all-MiniLM-L6-v2 --text lines.txt --held-out more.txt
@@ -16,7 +16,8 @@ use burn_structured::compress::factorize::{FactorizerConfig, NamedMatrix, Progre
 use burn_structured::compress::{approximate, project};
 use burn_structured::models::bert::{Bert, SentenceEncoder, TokenBatch};
 use burn_structured::nn::{Rank, Structure, StructuredLinear, layer_paths};
-use burn_structured::ops::device;
+use burn_structured::train::device;
+use burn_structured::train::similarity::SentencePairs;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use mimalloc::MiMalloc;
@@ -37,10 +38,10 @@ const BATCH: usize = 32;
 /// Shares of a layer's parameters among which a budget chooses.
 const SHARES: [f64; 9] = [0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8];
 
-/// Steps of a factorization that only has to tell a curve of errors.
+/// Steps of a factorization for an error curve.
 const CURVE_STEPS: usize = 6;
 
-/// Compresses a BERT sentence encoder, plainly and for the inputs that its layers get, and measures both on other text.
+/// Compresses a BERT sentence encoder, with and without calibration, and measures the result on held-out text.
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Args {
@@ -59,7 +60,7 @@ struct Args {
     /// Lines of the held-out text to use
     #[arg(long, default_value_t = 500)]
     held_out_lines: usize,
-    /// Sentence pairs in the layout of the STS benchmark, to measure what is left of the model's judgement
+    /// Sentence pairs in the layout of the STS benchmark, to measure Spearman's correlation on
     #[arg(long)]
     sts: Option<PathBuf>,
 
@@ -79,7 +80,7 @@ struct Args {
     /// Share of the plain distance in the metric of the inputs
     #[arg(long, default_value_t = 0.01)]
     regularization: f64,
-    /// Keep the moments of the calibration here, and use them if they are there
+    /// File for the moments of the calibration: read if it exists, else written
     #[arg(long)]
     moments: Option<PathBuf>,
     /// Where to compute: flex, or cuda[:index], vulkan, … as compiled in by --features
@@ -111,9 +112,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let device = device::named(&args.device)?;
+    let device = device::from_name(&args.device)?;
     let encoder = SentenceEncoder::from_folder(&args.model, &device)?;
-    let pairs = args.sts.as_deref().map(read_pairs).transpose()?;
+    let pairs = args.sts.as_deref().map(SentencePairs::from_file).transpose()?;
 
     let calibration = match &args.moments {
         Some(path) if path.exists() => Calibrator::load(path)?,
@@ -137,13 +138,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
          STS Spearman | seconds |"
     );
     println!("|---|---|---|---:|---:|---:|---:|---:|---:|");
-    let judged = |encoder: &SentenceEncoder| -> Result<String, Box<dyn Error>> {
+    let spearman = |encoder: &SentenceEncoder| -> Result<String, Box<dyn Error>> {
         Ok(match &pairs {
-            Some(pairs) => format!("{:.2}", 100.0 * judgement(encoder, pairs)?),
+            Some(pairs) => format!("{:.2}", 100.0 * pairs.spearman(encoder)?),
             None => "-".into(),
         })
     };
-    println!("| dense | | | 100 % | 0 | 0 | 0 | {} | |", judged(&encoder)?);
+    println!("| dense | | | 100 % | 0 | 0 | 0 | {} | |", spearman(&encoder)?);
     let report = |structure: &Structure, known: bool, shares: &str, linears: &[StructuredLinear], began: Instant| {
         let seconds = began.elapsed().as_secs_f64();
         let mut compressed = encoder.clone();
@@ -163,7 +164,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             100.0 * weights as f64 / total as f64,
             plain / count,
             outputs / count,
-            judged(&compressed)?
+            spearman(&compressed)?
         );
         Ok::<_, Box<dyn Error>>(())
     };
@@ -377,52 +378,6 @@ fn read_lines(path: &Path, count: usize) -> Result<Vec<String>, Box<dyn Error>> 
     }
     let count = count.min(lines.len());
     Ok((0..count).map(|at| lines[at * lines.len() / count].to_string()).collect())
-}
-
-/// The pairs of the STS benchmark, with people's scores.
-struct Pairs {
-    first: Vec<String>,
-    second: Vec<String>,
-    scores: Vec<f64>,
-}
-
-fn read_pairs(path: &Path) -> Result<Pairs, Box<dyn Error>> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let mut pairs = Pairs { first: Vec::new(), second: Vec::new(), scores: Vec::new() };
-    for (number, line) in text.lines().enumerate() {
-        let fields: Vec<&str> = line.split('\t').collect();
-        let wrong = || format!("{}, line {}: no score and two sentences in columns 5 to 7", path.display(), number + 1);
-        let [_, _, _, _, score, first, second, ..] = fields[..] else { return Err(wrong().into()) };
-        pairs.scores.push(score.parse().map_err(|_| wrong())?);
-        pairs.first.push(first.to_string());
-        pairs.second.push(second.to_string());
-    }
-    Ok(pairs)
-}
-
-/// Spearman's correlation of the cosines with people's scores.
-fn judgement(encoder: &SentenceEncoder, pairs: &Pairs) -> Result<f64, Box<dyn Error>> {
-    let (first, second) = (encoder.embed(&pairs.first)?, encoder.embed(&pairs.second)?);
-    let cosines: Vec<f64> = (first * second).sum_dim(1).into_data().iter::<f64>().collect();
-    let (a, b) = (ranks(&cosines), ranks(&pairs.scores));
-    let mean = (a.len() as f64 + 1.0) / 2.0;
-    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
-    Ok(product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt())
-}
-
-/// From 1; equal values share the mean of theirs.
-fn ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
-    let mut ranks = vec![0.0; values.len()];
-    let mut done = 0;
-    for equal in order.chunk_by(|a, b| values[*a] == values[*b]) {
-        for at in equal {
-            ranks[*at] = done as f64 + (equal.len() as f64 + 1.0) / 2.0;
-        }
-        done += equal.len();
-    }
-    ranks
 }
 
 fn progress(count: usize, unit: &str) -> Result<ProgressBar, Box<dyn Error>> {

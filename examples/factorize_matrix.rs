@@ -12,7 +12,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_structured::compress::factorize::{Factorization, FactorizerConfig, Method, Progress};
 use burn_structured::compress::report::{Curve, Panel, plot_convergence};
 use burn_structured::nn::{Blocks, LowRankLinearConfig, MonarchLinearConfig, Rank};
-use burn_structured::ops::device;
+use burn_structured::train::device;
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use mimalloc::MiMalloc;
@@ -156,7 +156,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     if args.equal_time.is_some() && args.methods.len() < 2 {
         return Err("--equal-time is for comparing: name two or more --methods".into());
     }
-    let device = device::named(&args.device)?;
+    let device = device::from_name(&args.device)?;
     let dtype = match args.precision {
         Precision::F32 => DType::F32,
         Precision::F64 => DType::F64,

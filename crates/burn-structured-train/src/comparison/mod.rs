@@ -1,4 +1,4 @@
-//! Several runs side by side: a table, JSON and a plot of accuracy against relative FLOPs.
+//! Several structures side by side: a table, JSON and a plot of accuracy against relative FLOPs.
 
 mod plot;
 mod report;

@@ -1,16 +1,23 @@
 //! The plot: accuracy against the relative FLOPs of the replaced layers.
 
 use super::Report;
+use crate::files;
 use plotters::prelude::*;
 use std::path::Path;
 use thiserror::Error;
 
-/// Why a plot could not be drawn.
+/// Why the file of a comparison could not be written.
 #[derive(Debug, Error)]
-#[error("the plot {path} could not be drawn: {reason}")]
+#[error("cannot write {path}: {reason}")]
 pub struct PlotError {
     path: String,
     reason: String,
+}
+
+impl PlotError {
+    pub(super) fn new(path: &Path, reason: impl ToString) -> Self {
+        Self { path: path.display().to_string(), reason: reason.to_string() }
+    }
 }
 
 const SIZE: (u32, u32) = (1060, 560);
@@ -24,16 +31,13 @@ const LEGEND: u32 = 340;
 ///
 /// If there is nothing to draw or the file cannot be written.
 pub fn plot(report: &Report, path: &Path) -> Result<(), PlotError> {
-    let error = |reason: String| PlotError { path: path.display().to_string(), reason };
+    let error = |reason: String| PlotError::new(path, reason);
     if report.rows.is_empty() {
         return Err(error("there are no results".into()));
     }
     let mut svg = String::new();
     draw(report, SVGBackend::with_string(&mut svg, SIZE)).map_err(error)?;
-    let partial = path.with_extension("part");
-    std::fs::write(&partial, svg)
-        .and_then(|()| std::fs::rename(&partial, path))
-        .map_err(|reason| error(reason.to_string()))
+    files::replace(path, &svg).map_err(|reason| error(reason.to_string()))
 }
 
 fn draw<B: DrawingBackend>(report: &Report, backend: B) -> Result<(), String> {
@@ -69,7 +73,7 @@ fn draw<B: DrawingBackend>(report: &Report, backend: B) -> Result<(), String> {
         .label_style(("sans-serif", 15))
         .draw()
         .map_err(text)?;
-    // Structures of one budget lie above each other: their names are beside the plot, from the best down.
+    // Structures of one budget have nearly the same FLOPs: their names are beside the plot, from the best down.
     let mut ranked: Vec<usize> = (0..points.len()).collect();
     ranked.sort_by(|a, b| points[*b].1.total_cmp(&points[*a].1));
     let (right, top) = (SIZE.0 as i32 - LEGEND as i32, 56);
@@ -92,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_plot_is_an_svg_that_names_every_structure_and_the_data() {
+    fn plot_names_every_structure_and_the_data() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("plot.svg");
         plot(&report(), &path).unwrap();
@@ -103,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unwritable_path_is_named() {
+    fn unwritable_path_is_named() {
         let error = plot(&report(), Path::new("/no/such/folder/plot.svg")).unwrap_err().to_string();
         assert!(error.contains("/no/such/folder/plot.svg"), "{error}");
     }

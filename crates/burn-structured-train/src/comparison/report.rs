@@ -1,10 +1,13 @@
 //! The figures of a comparison.
 
+use super::{PlotError, plot};
+use crate::files;
 use crate::training::{Recipe, RunResult};
-use crate::vit::ViTCost;
+use burn_structured_models::vit::ViTCost;
 use burn_structured_nn::Structure;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// One structure's figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,8 +65,23 @@ pub struct Report {
     pub device: String,
     /// What every structure was trained with, the learning rate aside.
     pub recipe: Recipe,
-    /// The structures.
+    /// One row for each structure.
     pub rows: Vec<Row>,
+}
+
+impl Report {
+    /// Writes `comparison.json` and the [`plot`] `comparison.svg` into `folder`, and returns their paths.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be written, or there is nothing to draw.
+    pub fn save(&self, folder: &Path) -> Result<[PathBuf; 2], PlotError> {
+        let [json, svg] = ["comparison.json", "comparison.svg"].map(|name| folder.join(name));
+        let text = serde_json::to_string_pretty(self).map_err(|error| PlotError::new(&json, error))?;
+        files::replace(&json, &(text + "\n")).map_err(|error| PlotError::new(&json, error))?;
+        plot(self, &svg)?;
+        Ok([json, svg])
+    }
 }
 
 impl fmt::Display for Report {
@@ -133,7 +151,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_table_says_what_it_was_made_with_and_aligns() {
+    fn table_names_its_settings_and_aligns() {
         let text = report().to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("dataset: synthetic (10 training, 5 test images), 20 epochs"), "{text}");

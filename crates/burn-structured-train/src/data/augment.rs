@@ -1,5 +1,4 @@
-//! Training-time changes to images and targets, as pure functions of their input and a random generator: they run on
-//! the CPU while batches are assembled, and can be tested without a tensor.
+//! Augmentation of images and targets on the CPU, as functions of their input and a random generator.
 //!
 //! Shapes are `[channels, height, width]`, and `[batch, channels, height, width]` for the batch functions. Those pair
 //! image `i` with image `batch - 1 - i` (the middle one of an odd batch with itself), which is a random partner as long
@@ -106,8 +105,8 @@ pub struct Mixing {
 }
 
 impl Mixing {
-    /// Weights are drawn from Beta(alpha, alpha); an alpha of 0 turns the method off. With both on, each batch gets one
-    /// of them, by the toss of a coin.
+    /// Weights are sampled from Beta(alpha, alpha); an alpha of 0 disables the method. With both enabled, each batch gets one
+    /// of them at random.
     ///
     /// # Errors
     ///
@@ -139,11 +138,11 @@ fn weights(name: &'static str, alpha: f64) -> Result<Option<Beta<f64>>, DataErro
         return Ok(None);
     }
     let expected = "give 0 to turn it off, or a positive number such as 0.8 or 1.0";
-    let refused = || DataError::Setting { name, value: alpha.to_string(), expected };
+    let error = || DataError::Setting { name, value: alpha.to_string(), expected };
     if !alpha.is_finite() {
-        return Err(refused());
+        return Err(error());
     }
-    Beta::new(alpha, alpha).map(Some).map_err(|_| refused())
+    Beta::new(alpha, alpha).map(Some).map_err(|_| error())
 }
 
 /// Calls `exchange` with the equal parts `i` and `batch - 1 - i` of `values`, once per pair.
@@ -175,7 +174,7 @@ mod tests {
     const PIXELS: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
     #[test]
-    fn a_shift_moves_every_channel_and_fills_with_zeros() {
+    fn shift_moves_every_channel_and_fills_with_zeros() {
         assert_eq!(shift(&PIXELS, SHAPE, 0, 0), PIXELS);
         assert_eq!(shift(&PIXELS, SHAPE, 1, 1), [5, 6, 0, 0, 0, 0, 11, 12, 0, 0, 0, 0]);
         assert_eq!(shift(&PIXELS, SHAPE, -1, -2), [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 7]);
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_random_crop_reaches_every_offset() {
+    fn random_crop_reaches_every_offset() {
         let mut rng = StdRng::seed_from_u64(0);
         let mut seen: Vec<Vec<u8>> = (0..500).map(|_| random_crop(&PIXELS, SHAPE, 1, &mut rng)).collect();
         seen.sort();
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flip_mirrors_rows_and_twice_is_nothing() {
+    fn flip_twice_is_the_identity() {
         let mut pixels = PIXELS;
         flip_horizontal(&mut pixels, 3);
         assert_eq!(pixels, [3, 2, 1, 6, 5, 4, 9, 8, 7, 12, 11, 10]);
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_area_stays_inside_and_has_the_asked_size_when_it_fits() {
+    fn random_area_stays_inside_the_image() {
         let mut rng = StdRng::seed_from_u64(1);
         let areas: Vec<Area> = (0..200).map(|_| Area::random(0.25, 32, 16, &mut rng)).collect();
         assert!(areas.iter().all(|area| area.bottom <= 32 && area.right <= 16));
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_mixed_targets_match_the_pixels() {
+    fn mixed_targets_match_the_pixels() {
         // Each image is filled with 1 at its own class and one channel per class, so that the mean of channel `c` over
         // an image is the share of class `c` in it.
         const SIDE: usize = 8;
@@ -265,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn an_impossible_alpha_is_refused_by_name() {
+    fn alpha_out_of_range_is_named() {
         for (mixup, cutmix, name) in [(-1.0, 0.0, "mixup"), (0.0, f64::NAN, "cutmix"), (f64::INFINITY, 0.0, "mixup")] {
             let message = Mixing::new(mixup, cutmix).expect_err("impossible").to_string();
             assert!(message.starts_with(name), "{message}");

@@ -1,4 +1,4 @@
-//! From items to tensors: the one place where bytes become normalised numbers and labels become soft targets.
+//! From items to tensors: bytes become normalised numbers, and labels soft targets.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -41,7 +41,7 @@ pub struct ImageBatch {
 
 /// Normalises, augments and stacks images.
 ///
-/// Augmentation depends on the seed and on the order in which batches are asked for; it is reproducible with up to one
+/// Augmentation depends on the seed and on the order of the batches; it is reproducible with up to one
 /// worker thread, as more of them compete for the next batch.
 #[derive(Debug)]
 pub struct ImageBatcher {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides_the_augmentation_and_batches_differ() {
+    fn seed_determines_the_augmentation_of_every_batch() {
         let set = synthetic::generate(1, 0, 3);
         let run = |seed| {
             let batcher = ImageBatcher::training(&set, everything(), seed).expect("valid settings");
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_padding_of_a_crop_is_black() {
+    fn crop_padding_is_black() {
         let mut set = synthetic::generate(0, 0, 0);
         set.normalization = Normalization { mean: vec![0.5; 3], std: vec![0.5; 3] };
         let white = vec![ImageItem { pixels: vec![255; 3 * 32 * 32], label: 0 }; 20];
@@ -245,18 +245,18 @@ mod tests {
     }
 
     #[test]
-    fn settings_out_of_range_are_refused_by_name() {
+    fn settings_out_of_range_are_named() {
         let set = synthetic::generate(0, 0, 0);
-        let refusal = |augmentation| ImageBatcher::training(&set, augmentation, 0).expect_err("refused").to_string();
+        let error = |augmentation| ImageBatcher::training(&set, augmentation, 0).expect_err("out of range").to_string();
         let none = Augmentation::default;
-        assert!(refusal(Augmentation { pad: 32, ..none() }).starts_with("crop padding = 32"));
-        assert!(refusal(Augmentation { label_smoothing: 1.0, ..none() }).starts_with("label smoothing = 1"));
-        assert!(refusal(Augmentation { label_smoothing: f64::NAN, ..none() }).starts_with("label smoothing"));
-        assert!(refusal(Augmentation { mixup: -0.1, ..none() }).starts_with("mixup = -0.1"));
+        assert!(error(Augmentation { pad: 32, ..none() }).starts_with("crop padding = 32"));
+        assert!(error(Augmentation { label_smoothing: 1.0, ..none() }).starts_with("label smoothing = 1"));
+        assert!(error(Augmentation { label_smoothing: f64::NAN, ..none() }).starts_with("label smoothing"));
+        assert!(error(Augmentation { mixup: -0.1, ..none() }).starts_with("mixup = -0.1"));
     }
 
     #[test]
-    fn an_augmentation_can_be_written_in_part() {
+    fn missing_augmentation_fields_have_defaults() {
         let read: Augmentation = serde_json::from_str(r#"{"flip": true}"#).expect("valid");
         assert_eq!(read, Augmentation { flip: true, ..Augmentation::default() });
         assert!(serde_json::from_str::<Augmentation>(r#"{"flipp": true}"#).is_err(), "a typo is not passed over");

@@ -1,7 +1,6 @@
-//! CIFAR-10 and CIFAR-100 in their official binary layout: the benchmark the structured layers are compared on, so the
-//! files are checked record by record rather than trusted.
+//! CIFAR-10 and CIFAR-100 in their official binary layout, checked record by record.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,9 @@ const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 /// Coarse classes of CIFAR-100; only used to recognise foreign files.
 const COARSE_CLASSES: usize = 20;
+
+/// The most bytes that a file of class names may have; the official ones have less than 1,000.
+const MAX_NAMES: u64 = 1 << 16;
 
 const CIFAR10_CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
@@ -68,6 +70,14 @@ impl CifarKind {
         }
     }
 
+    /// Records of an official file, training or test; CIFAR-10's have all the same number.
+    fn max_records(self) -> u64 {
+        match self {
+            Self::Cifar10 => 10_000,
+            Self::Cifar100 => 50_000,
+        }
+    }
+
     fn names_file(self) -> &'static str {
         match self {
             Self::Cifar10 => "batches.meta.txt",
@@ -113,7 +123,8 @@ pub fn find(dir: &Path, kind: CifarKind) -> Result<PathBuf, DataError> {
 ///
 /// # Errors
 ///
-/// [`DataError`] naming the file if one is missing, unreadable, truncated, or has a label out of range.
+/// [`DataError`] naming the file if one is missing, unreadable, truncated, longer than the official one, or has a label out of
+/// range.
 pub fn load(dir: &Path, kind: CifarKind) -> Result<ImageSet, DataError> {
     let dir = find(dir, kind)?;
     let train: Vec<PathBuf> =
@@ -147,6 +158,9 @@ fn read_file(path: &Path, kind: CifarKind, pixels: &mut Vec<u8>, labels: &mut Ve
     let record = kind.label_bytes() + PIXELS;
     if bytes == 0 || !bytes.is_multiple_of(record as u64) {
         return Err(DataError::Truncated { path: path.to_owned(), bytes, record });
+    }
+    if bytes / record as u64 > kind.max_records() {
+        return Err(DataError::TooLarge { path: path.to_owned(), limit: format!("{} records", kind.max_records()) });
     }
     let mut reader = BufReader::with_capacity(1 << 20, file);
     let mut buffer = vec![0; record];
@@ -185,7 +199,9 @@ fn class_names(path: &Path, kind: CifarKind) -> Result<Vec<String>, DataError> {
             CifarKind::Cifar100 => (0..classes).map(|class| format!("class {class}")).collect(),
         });
     }
-    let text = fs::read_to_string(path).map_err(|source| DataError::io("read", path, source))?;
+    let io = |source| DataError::io("read", path, source);
+    let mut text = String::new();
+    File::open(path).map_err(io)?.take(MAX_NAMES).read_to_string(&mut text).map_err(io)?;
     let names: Vec<String> = text.lines().map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     if names.len() != classes {
         return Err(DataError::ClassNames { path: path.to_owned(), found: names.len(), classes });
@@ -196,6 +212,7 @@ fn class_names(path: &Path, kind: CifarKind) -> Result<Vec<String>, DataError> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::fs;
 
     /// A record whose pixels all hold `fill`.
     fn record(head: &[u8], fill: u8) -> Vec<u8> {
@@ -224,7 +241,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_shortened_set_loads_in_file_order_with_built_in_names() {
+    fn shortened_set_loads_in_file_order() {
         let dir = written();
         let set = load(dir.path(), CifarKind::Cifar10).expect("valid set");
         assert_eq!(set.train.labels(), [3, 0, 9]);
@@ -234,7 +251,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_parent_folder_works_as_well() {
+    fn parent_folder_loads() {
         let dir = tempfile::tempdir().expect("temporary folder");
         write_cifar10(&dir.path().join("cifar-10-batches-bin"));
         assert_eq!(load(dir.path(), CifarKind::Cifar10).expect("valid set").train.len(), 3);
@@ -251,7 +268,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_truncated_file_names_itself_and_the_record_size() {
+    fn truncated_file_is_named_with_its_record_size() {
         let dir = written();
         let path = dir.path().join("data_batch_4.bin");
         fs::write(&path, &record(&[9], 30)[..3000]).expect("temporary file");
@@ -262,7 +279,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_label_out_of_range_names_file_record_and_label() {
+    fn file_beyond_the_official_size_is_an_error() {
+        let dir = written();
+        let file = File::create(dir.path().join("test_batch.bin")).expect("temporary file");
+        // Sparse: it takes no room on the disk.
+        file.set_len(3073 * 10_001).expect("temporary file");
+        let message = failure(dir.path(), CifarKind::Cifar10).to_string();
+        assert!(message.contains("test_batch.bin has more than 10000 records"), "{message}");
+    }
+
+    #[test]
+    fn label_out_of_range_names_file_and_record() {
         let dir = written();
         fs::write(dir.path().join("test_batch.bin"), [record(&[1], 0), record(&[10], 0)].concat()).expect("file");
         let message = failure(dir.path(), CifarKind::Cifar10).to_string();
@@ -270,13 +297,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_impossible_coarse_label_is_refused() {
+    fn coarse_label_out_of_range_is_an_error() {
         assert_eq!(check_label(&[20, 5], CifarKind::Cifar100), Err((20, 20)));
         assert_eq!(check_label(&[5, 100], CifarKind::Cifar100), Err((100, 100)));
     }
 
     #[test]
-    fn a_folder_without_the_files_says_what_belongs_there() {
+    fn folder_without_the_files_says_what_belongs_there() {
         let dir = tempfile::tempdir().expect("temporary folder");
         let message = failure(dir.path(), CifarKind::Cifar10).to_string();
         assert!(message.contains("data_batch_1.bin") && message.contains("binary"), "{message}");
@@ -285,7 +312,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_names_file_is_used_and_must_be_complete() {
+    fn names_file_must_be_complete() {
         let dir = written();
         let path = dir.path().join("batches.meta.txt");
         fs::write(&path, "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n").expect("temporary file");
@@ -296,7 +323,7 @@ pub(crate) mod tests {
 
     #[test]
     #[allow(clippy::print_stderr, reason = "a skipped test must say so")]
-    fn the_real_cifar10_is_read_whole_and_balanced() {
+    fn real_cifar10_is_complete_and_balanced() {
         let Some(dir) = std::env::var_os("BURN_STRUCTURED_CIFAR10") else {
             eprintln!("skipped: set BURN_STRUCTURED_CIFAR10 to a folder with the CIFAR-10 binary files");
             return;

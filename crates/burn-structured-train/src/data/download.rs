@@ -1,7 +1,8 @@
-//! Finding CIFAR on this machine, or fetching it once: an example should start with nothing but its own command line,
-//! yet never take half a download for a dataset, and say at once when there is no connection.
+//! CIFAR from a folder, from the cache, or from its authors' server.
+//!
+//! A download is limited in size, checked against the published checksum, and appears in the cache complete or not at all.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,16 +10,18 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
 
-use super::unpack::{Scratch, unpack};
+use super::unpack::unpack;
 use super::{CifarKind, DataError, cifar};
+use crate::files;
 
 /// The authors' server.
 const OFFICIAL: &str = "https://www.cs.toronto.edu/~kriz";
-/// How long the name service, and then the server, may take to answer at all: without internet, minutes are wasted
-/// otherwise.
+/// How long the name service, and then the server, may take to answer: without internet it would be minutes otherwise.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long the server may stay silent. The transfer as a whole has no limit, so slow links work.
 const SILENCE: Duration = Duration::from_secs(30);
+/// More than either archive (170 MB) and than its contents (184 MB) has.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// A dataset archive on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Archive {
     pub url: String,
     /// The MD5 checksum of the file, in lower-case hexadecimal.
     pub md5: String,
+    /// The most bytes that the file may have, and that its contents may have together.
+    pub max_bytes: u64,
 }
 
 impl Archive {
@@ -41,7 +46,11 @@ impl Archive {
             CifarKind::Cifar10 => "c32a1d4ab5d03f1284b67883e8d87530",
             CifarKind::Cifar100 => "03b5dce01913d631647c71ecec9e9cb8",
         };
-        Self { url: format!("{}/{}", base_url.trim_end_matches('/'), file_name(kind)), md5: md5.to_owned() }
+        Self {
+            url: format!("{}/{}", base_url.trim_end_matches('/'), file_name(kind)),
+            md5: md5.to_owned(),
+            max_bytes: MAX_BYTES,
+        }
     }
 }
 
@@ -66,8 +75,8 @@ pub fn cache_folder() -> Result<PathBuf, DataError> {
 ///
 /// # Errors
 ///
-/// [`DataError`]; see [`DataError::is_unavailable`] for those after which stand-in data is a fair answer. A `data_dir`
-/// without the data is always an error of its own, never a reason to look elsewhere.
+/// [`DataError`]; after those of [`DataError::is_unavailable`] the synthetic set can stand in. A `data_dir` without the data
+/// is an error, never a reason to look elsewhere.
 pub fn locate(kind: CifarKind, data_dir: Option<&Path>, allow_download: bool) -> Result<PathBuf, DataError> {
     match data_dir {
         Some(dir) => cifar::find(dir, kind),
@@ -99,35 +108,41 @@ pub fn locate_cached(kind: CifarKind, cache: &Path, archive: Option<&Archive>) -
 /// Downloads, verifies and unpacks `archive` to `target`, which then appears at once and complete.
 fn fetch(kind: CifarKind, cache: &Path, archive: &Archive, target: &Path) -> Result<(), DataError> {
     fs::create_dir_all(cache).map_err(|source| DataError::io("create", cache, source))?;
-    let lock = cache.join(format!("{}.lock", file_name(kind)));
-    let lock = File::create(&lock).map_err(|source| DataError::io("create", &lock, source))?;
-    wait_for(&lock);
+    let name = file_name(kind);
+    let lock = cache.join(format!("{name}.lock"));
+    let _lock = wait_for(&lock).map_err(|source| DataError::io("lock", &lock, source))?;
     if target.is_dir() {
         return Ok(());
     }
-    let part = Scratch(cache.join(format!("{}.part", file_name(kind))));
-    let found = stream(&archive.url, &part.0)?;
+    files::remove_scratch_files(cache, |scratch| scratch.starts_with(name))
+        .map_err(|source| DataError::io("clear", cache, source))?;
+    let scratch = tempfile::Builder::new().prefix(name).suffix(".tmp").tempdir_in(cache);
+    let scratch = scratch.map_err(|source| DataError::io("create", cache, source))?;
+    let part = scratch.path().join(name);
+    let found = stream(archive, &part)?;
     if found != archive.md5 {
         return Err(DataError::Checksum { url: archive.url.clone(), expected: archive.md5.clone(), found });
     }
-    unpack(&part.0, kind.folder(), target)
+    unpack(&part, kind.folder(), archive.max_bytes, target)
 }
 
-/// Takes the lock that keeps two processes from writing the same download; it is released with the file.
-///
-/// On a file system without locks the download goes ahead: two at once then fail on the checksums, at worst.
-fn wait_for(lock: &File) {
-    if let Err(TryLockError::WouldBlock) = lock.try_lock() {
-        let waiting = ProgressBar::new_spinner().with_message("waiting for another process to finish the download");
-        waiting.enable_steady_tick(Duration::from_millis(200));
-        let _ = lock.lock();
-        waiting.finish_and_clear();
+/// Takes the lock that keeps two processes from the same download; it is released with the file.
+fn wait_for(path: &Path) -> std::io::Result<File> {
+    if let Some(lock) = files::try_lock(path)? {
+        return Ok(lock);
     }
+    let waiting = ProgressBar::new_spinner().with_message("waiting for another process to finish the download");
+    waiting.enable_steady_tick(Duration::from_millis(200));
+    let lock = File::options().write(true).open(path)?;
+    lock.lock()?;
+    waiting.finish_and_clear();
+    Ok(lock)
 }
 
-/// Writes what `url` serves to `part` and returns the MD5 checksum of the bytes in hexadecimal.
-fn stream(url: &str, part: &Path) -> Result<String, DataError> {
-    let failed = |reason: String| DataError::Download { url: url.to_owned(), reason };
+/// Writes what the server sends to `part` and returns the MD5 checksum of the bytes in hexadecimal.
+fn stream(archive: &Archive, part: &Path) -> Result<String, DataError> {
+    let url = &archive.url;
+    let failed = |reason: String| DataError::Download { url: url.clone(), reason };
     let config = ureq::Agent::config_builder()
         .timeout_resolve(Some(CONNECT))
         .timeout_connect(Some(CONNECT))
@@ -140,6 +155,10 @@ fn stream(url: &str, part: &Path) -> Result<String, DataError> {
     let response = ureq::Agent::new_with_config(config).get(url).call().map_err(|error| failed(error.to_string()))?;
     let body = response.into_body();
     let total = body.content_length();
+    let too_large = || failed(format!("it is larger than the {} bytes allowed", archive.max_bytes));
+    if total.is_some_and(|total| total > archive.max_bytes) {
+        return Err(too_large());
+    }
     let bar = progress(url, total);
     let mut reader = body.into_reader();
     let mut file = File::create(part).map_err(|source| DataError::io("create", part, source))?;
@@ -153,9 +172,12 @@ fn stream(url: &str, part: &Path) -> Result<String, DataError> {
         if count == 0 {
             break;
         }
+        received += count as u64;
+        if received > archive.max_bytes {
+            return Err(too_large());
+        }
         hash.update(&buffer[..count]);
         file.write_all(&buffer[..count]).map_err(|source| DataError::io("write", part, source))?;
-        received += count as u64;
         bar.set_position(received);
     }
     if let Some(total) = total.filter(|&total| total != received) {
@@ -165,7 +187,7 @@ fn stream(url: &str, part: &Path) -> Result<String, DataError> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A bar with the remaining time if the size is known, else a running count; indicatif hides it off a terminal.
+/// A bar with the remaining time if the size is known, else a count of bytes; indicatif hides it without a terminal.
 fn progress(url: &str, total: Option<u64>) -> ProgressBar {
     let (bar, template) = match total {
         Some(total) => (
@@ -230,18 +252,19 @@ mod tests {
     }
 
     #[test]
-    fn a_download_is_unpacked_once_and_then_found_in_the_cache() {
+    fn download_is_unpacked_once_and_then_cached() {
         let bytes = archive_bytes();
         let (cache, outcome) = attempt(ok(&bytes, bytes.len()), &bytes);
         let folder = outcome.expect("a good download");
         assert_eq!(cifar::load(&folder, CifarKind::Cifar10).expect("valid set").train.labels(), [1]);
         let again = locate_cached(CifarKind::Cifar10, &cache.path().join("deep"), None);
         assert_eq!(again.expect("cached"), folder);
-        assert!(!cache.path().join("deep/cifar-10-binary.tar.gz.part").exists());
+        let entries = fs::read_dir(cache.path().join("deep")).expect("the cache folder").count();
+        assert_eq!(entries, 2, "the lock and the images");
     }
 
     #[test]
-    fn a_wrong_checksum_unpacks_nothing() {
+    fn wrong_checksum_unpacks_nothing() {
         let bytes = archive_bytes();
         let (cache, outcome) = attempt(ok(&bytes, bytes.len()), b"something else");
         let error = outcome.expect_err("wrong checksum");
@@ -250,7 +273,44 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_ends_early_leaves_nothing_behind() {
+    fn download_stops_at_its_size_limit() {
+        let endless = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+        for response in [ok(&[7; 4000], 4000), [&endless[..], &[7; 4000]].concat()] {
+            let cache = tempfile::tempdir().expect("temporary folder");
+            let archive = Archive { max_bytes: 3000, ..archive(&serve(response), &[7; 4000]) };
+            let outcome = locate_cached(CifarKind::Cifar10, &cache.path().join("deep"), Some(&archive));
+            let message = outcome.expect_err("too large").to_string();
+            assert!(message.contains("larger than the 3000 bytes allowed"), "{message}");
+            assert!(only_the_lock_is_left(&cache));
+        }
+    }
+
+    #[test]
+    fn contents_beyond_the_limit_are_not_unpacked() {
+        let bytes = tar_gz(&[("cifar-10-batches-bin/data_batch_1.bin", &[0; 1 << 20])]);
+        assert!(bytes.len() < 1 << 14, "zeros compress well");
+        let cache = tempfile::tempdir().expect("temporary folder");
+        let archive = Archive { max_bytes: 1 << 14, ..archive(&serve(ok(&bytes, bytes.len())), &bytes) };
+        let outcome = locate_cached(CifarKind::Cifar10, &cache.path().join("deep"), Some(&archive));
+        assert!(outcome.expect_err("too large").to_string().contains("16384 bytes"));
+        assert!(only_the_lock_is_left(&cache));
+    }
+
+    #[test]
+    fn scratch_files_of_a_killed_download_are_removed() {
+        let bytes = archive_bytes();
+        let cache = tempfile::tempdir().expect("temporary folder");
+        let (ours, other) = ("cifar-10-binary.tar.gzKILLED.tmp", "cifar-100-binary.tar.gzRUNS.tmp");
+        for name in [ours, other] {
+            fs::create_dir(cache.path().join(name)).expect("temporary folder");
+        }
+        let archive = archive(&serve(ok(&bytes, bytes.len())), &bytes);
+        locate_cached(CifarKind::Cifar10, cache.path(), Some(&archive)).expect("a good download");
+        assert!(!cache.path().join(ours).exists() && cache.path().join(other).exists());
+    }
+
+    #[test]
+    fn truncated_download_leaves_nothing_behind() {
         let bytes = archive_bytes();
         let (cache, outcome) = attempt(ok(&bytes[..50], bytes.len()), &bytes);
         let error = outcome.expect_err("truncated body");
@@ -259,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_on_the_server_is_reported_with_its_address() {
+    fn missing_file_is_reported_with_its_address() {
         let (cache, outcome) = attempt(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(), b"");
         let message = outcome.expect_err("404").to_string();
         assert!(message.contains("404") && message.contains("/cifar-10-binary.tar.gz"), "{message}");
@@ -267,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_server_is_an_absence_and_not_a_fault() {
+    fn unreachable_server_is_unavailable() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let base_url = format!("http://{}", listener.local_addr().expect("bound"));
         drop(listener);
@@ -291,14 +351,14 @@ mod tests {
     }
 
     #[test]
-    fn without_permission_to_download_the_cache_folder_is_named() {
+    fn offline_error_names_the_cache_folder() {
         let cache = tempfile::tempdir().expect("temporary folder");
         let error = locate_cached(CifarKind::Cifar100, cache.path(), None).expect_err("empty cache");
         assert!(error.to_string().contains("cifar-100-binary") && error.is_unavailable(), "{error}");
     }
 
     #[test]
-    fn a_named_folder_works_or_fails_on_its_own() {
+    fn data_dir_never_falls_back_to_the_cache() {
         let dir = tempfile::tempdir().expect("temporary folder");
         let error = locate(CifarKind::Cifar10, Some(dir.path()), true).expect_err("an empty folder");
         assert!(!error.is_unavailable(), "{error}");
@@ -307,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gutted_cache_folder_says_how_to_recover() {
+    fn incomplete_cache_says_how_to_recover() {
         let cache = tempfile::tempdir().expect("temporary folder");
         fs::create_dir(cache.path().join("cifar-10-batches-bin")).expect("temporary folder");
         let error = locate_cached(CifarKind::Cifar10, cache.path(), None).expect_err("an empty folder");
@@ -316,13 +376,14 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_full_disk_is_reported_as_such() {
-        let error = stream(&serve(ok(b"data", 4)), Path::new("/dev/full")).expect_err("no space");
+    fn full_disk_is_reported() {
+        let archive = archive(&serve(ok(b"data", 4)), b"data");
+        let error = stream(&archive, Path::new("/dev/full")).expect_err("no space");
         assert!(matches!(error, DataError::DiskFull { .. }), "{error}");
     }
 
     #[test]
-    fn the_official_address_is_overridable() {
+    fn official_address_can_be_replaced() {
         assert_eq!(
             Archive::official(CifarKind::Cifar100).url,
             "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"

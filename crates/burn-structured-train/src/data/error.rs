@@ -1,5 +1,4 @@
-//! What can go wrong between a path or an address and a set of images. Each message names the culprit and the way out,
-//! because the person who reads it has a folder in hand and not this code.
+//! What can go wrong between a path or an address and a set of images.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// The operating system refused a file operation.
+    /// A file operation failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// What was attempted, as a verb: `read`, `create`, ...
@@ -38,7 +37,7 @@ pub enum DataError {
         /// How to get it there.
         hint: String,
     },
-    /// No folder was named, the cache is empty and downloading is not allowed.
+    /// No folder was given, the cache is empty and downloading is not allowed.
     #[error(
         "{} is not there and downloading is off; name a folder with the data or allow the download",
         path.display()
@@ -63,6 +62,22 @@ pub enum DataError {
         bytes: u64,
         /// The size of a record in bytes.
         record: usize,
+    },
+    /// A file has more in it than the dataset.
+    #[error("{} has more than {limit}; it is damaged or of another format, fetch it again", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read.
+        limit: String,
+    },
+    /// An archive has more in it than the dataset.
+    #[error("{} unpacks to more than {limit}; nothing was kept", path.display())]
+    ArchiveTooLarge {
+        /// The archive.
+        path: PathBuf,
+        /// The most that is unpacked.
+        limit: String,
     },
     /// A record carries a label the dataset does not have.
     #[error(
@@ -174,9 +189,9 @@ impl DataError {
         }
     }
 
-    /// Whether the data is merely out of reach (no connection, no cache), so that stand-in data is a fair answer.
+    /// Whether the data is out of reach (no connection, no cache), so that the synthetic set can stand in.
     ///
-    /// Every other error is about data that *is* there, which must not be passed over in silence.
+    /// Every other error is about data that *is* there, and has to be shown.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Download { .. } | Self::Checksum { .. } | Self::NotCached { .. } | Self::NoCacheFolder)
     }
@@ -187,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_from_other_failures() {
+    fn full_disk_is_an_error_of_its_own() {
         let path = Path::new("/x/y.part");
         let full = DataError::io("write", path, io::ErrorKind::StorageFull.into());
         assert!(matches!(full, DataError::DiskFull { .. }), "{full}");
@@ -197,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn only_missing_data_may_be_replaced_by_a_stand_in() {
+    fn damaged_data_is_not_unavailable() {
         assert!(DataError::NoCacheFolder.is_unavailable());
         let broken = DataError::Truncated { path: "a.bin".into(), bytes: 5, record: 3073 };
         assert!(!broken.is_unavailable());

@@ -1,4 +1,4 @@
-//! Pictures sorted into one folder per class: the form in which most people have their own data.
+//! Images in one folder per class.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_and_files_come_in_the_order_of_their_names() {
+    fn classes_and_files_are_sorted_by_name() {
         let dir = sorted_pictures();
         let set = load(dir.path(), 2).expect("valid set");
         assert_eq!(set.classes, ["ape", "zebra"]);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_and_foreign_files_are_skipped() {
+    fn hidden_and_other_files_are_skipped() {
         let dir = sorted_pictures();
         fs::write(dir.path().join("train/ape/.hidden.png"), b"junk").expect("temporary file");
         fs::write(dir.path().join("train/ape/notes.txt"), b"junk").expect("temporary file");
@@ -178,28 +178,28 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_does_not_decode_is_named() {
+    fn undecodable_image_is_named() {
         let dir = sorted_pictures();
         fs::write(dir.path().join("train/ape/broken.jpg"), b"junk").expect("temporary file");
         assert!(message(&dir).contains("broken.jpg"), "{}", message(&dir));
     }
 
     #[test]
-    fn a_class_without_pictures_is_named() {
+    fn class_without_images_is_named() {
         let dir = sorted_pictures();
         fs::create_dir(dir.path().join("train/empty")).expect("temporary folder");
         assert!(message(&dir).contains("empty has no image"), "{}", message(&dir));
     }
 
     #[test]
-    fn a_test_class_that_is_not_trained_is_named() {
+    fn untrained_test_class_is_named() {
         let dir = sorted_pictures();
         picture(&dir.path().join("val/lion/x.png"), [0, 0, 0]);
         assert!(message(&dir).contains("lion has no counterpart"), "{}", message(&dir));
     }
 
     #[test]
-    fn a_missing_split_says_what_the_layout_is() {
+    fn missing_split_error_shows_the_layout() {
         let dir = sorted_pictures();
         fs::rename(dir.path().join("val"), dir.path().join("validation")).expect("temporary folder");
         assert!(message(&dir).contains("test or val"), "{}", message(&dir));
@@ -208,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn a_split_without_class_folders_is_named() {
+    fn split_without_classes_is_named() {
         let dir = sorted_pictures();
         fs::create_dir(dir.path().join("test")).expect("temporary folder");
         assert!(message(&dir).contains("a folder per class"), "{}", message(&dir));
     }
 
     #[test]
-    fn a_size_out_of_range_is_refused() {
+    fn size_out_of_range_is_an_error() {
         assert!(load(sorted_pictures().path(), 0).expect_err("no pixels").to_string().contains("image size = 0"));
     }
 }

@@ -1,5 +1,6 @@
-//! The form every source is brought to: bytes in one buffer, a label per image. Small image sets fit in memory, and
-//! reading them once keeps the training loop free of I/O and of I/O errors.
+//! Labelled images in memory, which every source gives.
+//!
+//! Reading them once keeps I/O and its errors out of the training loop.
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ impl Images {
         &self.pixels
     }
 
-    /// Keeps at most `n` images, drawn by `seed` so that classes keep their proportions; the order is unchanged.
+    /// Keeps at most `n` images, sampled with `seed` so that classes keep their proportions; the order is unchanged.
     ///
     /// The same seed always gives the same subset.
     pub fn limit(&self, n: usize, seed: u64) -> Self {
@@ -147,7 +148,7 @@ pub struct ImageSet {
     pub test: Images,
     /// The constants that centre and scale the pixels, known or measured on the *training* images.
     pub normalization: Normalization,
-    /// Whether the images were drawn by this program instead of coming from the real world.
+    /// Whether the images are generated.
     pub synthetic: bool,
 }
 
@@ -163,7 +164,7 @@ impl ImageSet {
         self
     }
 
-    /// A set to choose settings by: `n` of the training images, drawn by `seed`, are evaluated on instead of trained on.
+    /// A set to choose settings with: `n` of the training images, sampled with `seed`, become the test images.
     pub fn hold_out(&self, n: usize, seed: u64) -> Self {
         let (test, train) = self.train.split(n, seed);
         Self { train, test, ..self.clone() }
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_set_keeps_the_share_of_each_class() {
+    fn limit_keeps_class_proportions() {
         let limited = blocks(&[60, 30, 10]).limit(20, 1);
         assert_eq!([count(&limited, 0), count(&limited, 1), count(&limited, 2)], [12, 6, 2]);
         let uneven = blocks(&[10, 10, 10]).limit(10, 1);
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_set_is_the_same_for_the_same_seed_and_stays_in_order() {
+    fn limit_is_reproducible_and_keeps_the_order() {
         let all = blocks(&[50, 50]);
         let first = all.limit(10, 7);
         assert_eq!(first.pixels(), all.limit(10, 7).pixels());
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_beyond_the_size_keeps_everything_and_zero_keeps_nothing() {
+    fn limit_beyond_the_size_keeps_everything() {
         let all = blocks(&[3, 2]);
         assert_eq!(all.limit(99, 0).len(), 5);
         assert!(all.limit(0, 0).is_empty());
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debug_print_does_not_spill_the_pixels() {
+    fn debug_omits_the_pixels() {
         assert_eq!(format!("{:?}", blocks(&[500])), "Images(500 of 2 bytes)");
     }
 }

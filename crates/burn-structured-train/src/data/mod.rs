@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use burn::data::dataloader::DataLoaderBuilder;
-//! use burn_structured_models::data::{Augmentation, ImageBatcher, synthetic};
+//! use burn_structured_train::data::{Augmentation, ImageBatcher, synthetic};
 //!
 //! let set = synthetic::generate(4, 2, 42);
 //! let augmentation = Augmentation { pad: 4, flip: true, ..Augmentation::default() };

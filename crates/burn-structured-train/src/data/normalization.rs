@@ -1,5 +1,4 @@
-//! Per-channel mean and standard deviation: networks train best on inputs that are centred and of unit scale, and the
-//! same constants must be used for training, evaluation and later inference.
+//! Per-channel mean and standard deviation, `(value - mean) / std`.
 
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_channel_is_measured_on_its_own() {
+    fn channels_are_measured_separately() {
         // Two images of two channels and two pixels.
         let measured = Normalization::measure(&[0, 255, 51, 51, 0, 255, 51, 51], 2, 2);
         assert!((measured.mean[0] - 0.5).abs() < 1e-6 && (measured.std[0] - 0.5).abs() < 1e-6);
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn no_image_gives_harmless_constants() {
+    fn no_image_gives_mean_zero_and_std_one() {
         assert_eq!(Normalization::measure(&[], 3, 4), Normalization { mean: vec![0.0; 3], std: vec![1.0; 3] });
     }
 

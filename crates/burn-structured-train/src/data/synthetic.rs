@@ -1,4 +1,4 @@
-//! A ten-class image set drawn on the fly, so that every example and test trains on a machine without data or network.
+//! A generated image set of ten classes, for examples and tests on a machine without data or network.
 //!
 //! The classes differ in *form* only: position, size, tilt, colours (light on dark as well as dark on light),
 //! background, clutter and noise are random. A linear classifier is therefore of little use, while a small vision
@@ -16,7 +16,7 @@ const SIDE: usize = 32;
 /// Smallest distance between the colour of the figure and that of the background, colours being in 0..=1.
 const CONTRAST: f32 = 0.5;
 
-/// What an image shows; the discriminant is the label.
+/// The figure in an image; the discriminant is the label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Figure {
     Disc,
@@ -96,7 +96,7 @@ fn draw_split(per_class: usize, rng: &mut StdRng) -> Images {
 
 type Colour = [f32; 3];
 
-/// Everything random about one image but its noise. Lengths are in pixels, colours in 0..=1.
+/// The random parameters of one image, without its noise. Lengths are in pixels, colours in 0..=1.
 struct Scene {
     figure: Figure,
     colour: Colour,
@@ -113,7 +113,7 @@ struct Scene {
     noise: f32,
 }
 
-/// A spot that means nothing.
+/// A distracting spot, of no class.
 struct Clutter {
     centre: [f32; 2],
     radius: f32,
@@ -243,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides_every_pixel() {
+    fn seed_determines_every_pixel() {
         let pixels = |seed| generate(2, 1, seed).train.pixels().to_vec();
         assert_eq!(pixels(5), pixels(5));
         assert_ne!(pixels(5), pixels(6));
     }
 
     #[test]
-    fn a_larger_set_begins_with_the_smaller_one_and_keeps_its_test_images() {
+    fn larger_set_starts_with_the_smaller_one() {
         let (small, large) = (generate(1, 1, 3), generate(4, 1, 3));
         assert!(large.train.pixels().starts_with(small.train.pixels()));
         assert_eq!(small.test.pixels(), large.test.pixels());

@@ -1,7 +1,7 @@
 //! What can go wrong in a training run.
 
 use crate::data::DataError;
-use crate::vit::ViTError;
+use burn_structured_models::vit::ViTError;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -35,7 +35,13 @@ pub enum TrainingError {
         /// Why it failed.
         reason: String,
     },
-    /// The folder holds an unfinished run, and nobody said what to do with it.
+    /// Another run is using the folder.
+    #[error("another run is using {}; wait for it, or write elsewhere with --out", path.display())]
+    InUse {
+        /// The run's folder.
+        path: PathBuf,
+    },
+    /// The folder holds an unfinished run.
     #[error(
         "{} holds a run stopped after epoch {epoch}; continue it with --resume, drop it with --fresh, \
          or write elsewhere with --out",

@@ -1,11 +1,11 @@
-//! The accuracy and the speed of a trained model, measured on their own.
+//! Accuracy and speed of a trained model.
 
 use crate::data::{ImageBatcher, ImageSet};
-use crate::vit::ViT;
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::Dataset;
 use burn::module::Module;
 use burn::tensor::Device;
+use burn_structured_models::vit::ViT;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,13 @@
-//! The folder of one run: its settings, checkpoints, weights and result.
+//! The folder of one run: its lock, settings, checkpoints, weights and result.
 
 use super::checkpoint::last_complete_epoch;
 use super::{Recipe, RunResult, TrainingError};
-use crate::vit::ViTConfig;
+use crate::files;
 use burn::module::Module;
+use burn_structured_models::vit::ViTConfig;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Everything that decides how a run goes.
@@ -26,12 +28,20 @@ pub struct RunSettings {
 /// What to do with a folder that already holds a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Start a new run; refuse to drop an unfinished one.
+    /// Start a new run; an unfinished one is an error.
     New,
     /// Continue an unfinished run from its last complete epoch, or start if there is none.
     Resume,
     /// Start a new run, dropping what is there.
     Fresh,
+}
+
+/// A folder that is ready for a run, and locked for it.
+pub(super) struct Prepared {
+    /// The epoch after which the run resumes; `None` for a new run.
+    pub resumed: Option<usize>,
+    /// Keeps other runs out until it is dropped.
+    _lock: File,
 }
 
 /// A run's folder on disk.
@@ -41,7 +51,7 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// What burn-train and this crate write into a run's folder; nothing else is ever removed from it.
+    /// What burn-train and this crate write into a run's folder; nothing else is ever removed from it, and the lock stays.
     const CONTENTS: [&'static str; 8] = [
         "settings.json",
         "result.json",
@@ -99,7 +109,7 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// If an unfinished run would be dropped unasked.
+    /// If `start` is [`Start::New`] and the folder holds an unfinished run.
     pub fn check(&self, start: Start) -> Result<(), TrainingError> {
         match last_complete_epoch(&self.checkpoints()) {
             Some(epoch) if start == Start::New && self.result().is_none() => {
@@ -109,22 +119,43 @@ impl RunFolder {
         }
     }
 
-    /// Makes the folder ready for a run with `settings`; returns the epoch to resume after, if any.
+    /// Makes the folder ready for a run with `settings`, and keeps other runs out of it.
     ///
     /// # Errors
     ///
-    /// If an unfinished run would be dropped unasked, if the run to resume had other settings, or if a file cannot be
-    /// read, written or removed.
-    pub(super) fn prepare(&self, settings: &RunSettings, start: Start) -> Result<Option<usize>, TrainingError> {
+    /// If another run is using the folder, if it holds an unfinished run and `start` is [`Start::New`], if the run to resume
+    /// had other settings, or if a file cannot be read, written or removed.
+    pub(super) fn prepare(&self, settings: &RunSettings, start: Start) -> Result<Prepared, TrainingError> {
+        std::fs::create_dir_all(&self.path).map_err(|error| TrainingError::file("create", &self.path, error))?;
+        let lock = self.lock()?;
         self.check(start)?;
         if let (Start::Resume, Some(epoch)) = (start, last_complete_epoch(&self.checkpoints())) {
             self.check_same(settings)?;
-            return Ok(Some(epoch));
+            self.remove_scratch_files()?;
+            return Ok(Prepared { resumed: Some(epoch), _lock: lock });
         }
         self.clear()?;
-        std::fs::create_dir_all(&self.path).map_err(|error| TrainingError::file("create", &self.path, error))?;
+        self.remove_scratch_files()?;
         self.write("settings.json", settings)?;
-        Ok(None)
+        Ok(Prepared { resumed: None, _lock: lock })
+    }
+
+    fn lock(&self) -> Result<File, TrainingError> {
+        let path = self.path.join("run.lock");
+        match files::try_lock(&path) {
+            Ok(Some(lock)) => Ok(lock),
+            Ok(None) => Err(TrainingError::InUse { path: self.path.clone() }),
+            Err(error) => Err(TrainingError::file("lock", path, error)),
+        }
+    }
+
+    /// Removes what a killed run was writing, `model-3.bpk.4711-0.tmp`.
+    fn remove_scratch_files(&self) -> Result<(), TrainingError> {
+        let ours = |name: &str| Self::CONTENTS.iter().any(|known| name.starts_with(known));
+        let checkpoints = self.checkpoints();
+        files::remove_scratch_files(&self.path, ours)
+            .and_then(|()| files::remove_scratch_files(&checkpoints, |_| true))
+            .map_err(|error| TrainingError::file("clear", &self.path, error))
     }
 
     fn check_same(&self, settings: &RunSettings) -> Result<(), TrainingError> {
@@ -161,20 +192,15 @@ impl RunFolder {
         self.write("result.json", result)
     }
 
-    /// Saves weights under a temporary name and renames them when they are complete.
+    /// Saves weights; Burn gives the file its name once it is complete and synced.
     pub(super) fn write_model(&self, model: impl Module, path: PathBuf) -> Result<(), TrainingError> {
-        let partial = self.path.join("model.part.bpk");
-        model.into_record().save(&partial).map_err(|error| TrainingError::file("write", &partial, error))?;
-        std::fs::rename(&partial, &path).map_err(|error| TrainingError::file("write", path, error))
+        model.save_file(&path).map_err(|error| TrainingError::file("write", path, format!("{error:?}")))
     }
 
     fn write(&self, name: &str, value: &impl Serialize) -> Result<(), TrainingError> {
         let path = self.path.join(name);
-        let partial = self.path.join(format!("{name}.part"));
         let text = serde_json::to_string_pretty(value).map_err(|error| TrainingError::file("write", &path, error))?;
-        std::fs::write(&partial, text + "\n")
-            .and_then(|()| std::fs::rename(&partial, &path))
-            .map_err(|error| TrainingError::file("write", path, error))
+        files::replace(&path, &(text + "\n")).map_err(|error| TrainingError::file("write", path, error))
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, TrainingError> {
@@ -188,7 +214,7 @@ impl RunFolder {
     }
 }
 
-/// `name: before → now` for the first leaf that differs.
+/// The first setting that differs, with both values: `recipe.lr was 0.001, now 0.5`.
 fn first_difference(name: &str, before: &serde_json::Value, now: &serde_json::Value) -> Option<String> {
     use serde_json::Value::Object;
     match (before, now) {
@@ -230,19 +256,19 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_run_is_neither_dropped_nor_resumed_unasked() {
+    fn unfinished_run_needs_resume_or_fresh() {
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(root.path().join("run"));
         with_checkpoint(&folder, 3);
-        let error = folder.prepare(&settings(), Start::New).unwrap_err();
+        let error = folder.prepare(&settings(), Start::New).err().unwrap();
         assert!(matches!(error, TrainingError::Unfinished { epoch: 3, .. }), "{error}");
-        assert_eq!(folder.prepare(&settings(), Start::Resume).unwrap(), Some(3));
-        assert_eq!(folder.prepare(&settings(), Start::Fresh).unwrap(), None);
+        assert_eq!(folder.prepare(&settings(), Start::Resume).unwrap().resumed, Some(3));
+        assert_eq!(folder.prepare(&settings(), Start::Fresh).unwrap().resumed, None);
         assert!(!folder.checkpoints().exists());
     }
 
     #[test]
-    fn numbers_that_text_does_not_keep_exactly_are_the_same_settings() {
+    fn settings_compare_equal_after_json() {
         for lr in [1.2e-3, 1e-3 / 100.0, 3e-5 * (1e-3 / 3e-3), 0.1 + 0.2] {
             let root = tempfile::tempdir().unwrap();
             let folder = RunFolder::new(root.path());
@@ -254,18 +280,18 @@ mod tests {
     }
 
     #[test]
-    fn resuming_with_other_settings_names_the_difference() {
+    fn resume_names_the_setting_that_differs() {
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(root.path());
         with_checkpoint(&folder, 1);
         let mut other = settings();
         other.recipe.lr = 0.5;
-        let error = folder.prepare(&other, Start::Resume).unwrap_err().to_string();
+        let error = folder.prepare(&other, Start::Resume).err().unwrap().to_string();
         assert!(error.contains("recipe.lr was 0.001, now 0.5"), "{error}");
     }
 
     #[test]
-    fn a_finished_run_with_other_settings_is_not_taken_for_this_one() {
+    fn finished_run_must_have_the_same_settings() {
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(root.path());
         assert!(folder.finished(&settings()).unwrap().is_none());
@@ -281,10 +307,44 @@ mod tests {
     }
 
     #[test]
-    fn files_of_others_are_left_alone() {
+    fn fresh_start_keeps_unknown_files() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("thesis.txt"), "precious").unwrap();
         RunFolder::new(root.path()).prepare(&settings(), Start::Fresh).unwrap();
         assert!(root.path().join("thesis.txt").exists());
+    }
+
+    #[test]
+    fn two_runs_in_one_folder_exclude_each_other() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path());
+        for start in [Start::New, Start::Resume, Start::Fresh] {
+            let running = folder.prepare(&settings(), Start::Fresh).unwrap();
+            let error = folder.prepare(&settings(), start).err().unwrap();
+            assert!(matches!(error, TrainingError::InUse { .. }), "{error}");
+            drop(running);
+            folder.prepare(&settings(), start).unwrap();
+        }
+    }
+
+    #[test]
+    fn lock_file_of_a_killed_run_does_not_block() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("run.lock"), "").unwrap();
+        assert!(RunFolder::new(root.path()).prepare(&settings(), Start::New).is_ok());
+    }
+
+    #[test]
+    fn scratch_files_of_a_killed_run_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path());
+        with_checkpoint(&folder, 1);
+        for name in ["result.json.1-0.tmp", "checkpoint/model-2.bpk.1-0.tmp", "thesis.tmp"] {
+            std::fs::write(root.path().join(name), b"x").unwrap();
+        }
+        folder.prepare(&settings(), Start::Resume).unwrap();
+        assert!(!root.path().join("result.json.1-0.tmp").exists());
+        assert!(!root.path().join("checkpoint/model-2.bpk.1-0.tmp").exists());
+        assert!(root.path().join("thesis.tmp").exists());
     }
 }

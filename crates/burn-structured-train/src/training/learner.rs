@@ -1,15 +1,13 @@
 //! One training run, from settings to result.
 
-use super::checkpoint::AtomicCheckpointer;
+use super::checkpoint;
+use super::steps::Classifier;
 use super::timing::Timing;
 use super::{Evaluation, Interrupter, LineRenderer, RunFolder, RunSettings, Start, TrainingError, evaluate};
 use crate::data::{ImageBatcher, ImageSet};
-use crate::vit::ViT;
 use burn::data::dataloader::DataLoaderBuilder;
 use burn::grad_clipping::GradientClippingConfig;
-use burn::module::Module;
 use burn::optim::AdamWConfig;
-use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
@@ -31,8 +29,8 @@ pub struct RunResult {
 
 /// Trains the model of `settings` on `set` in `folder`.
 ///
-/// Between epochs it is validated on as many test images as a fifth of the training images, for the eye only: neither the
-/// schedule nor the weights kept depend on it.
+/// Between epochs it is validated on as many test images as a fifth of the training images, as a progress report only:
+/// neither the schedule nor the saved weights depend on it.
 ///
 /// Returns `None` if `interrupter` stopped the run; its weights are then in [`RunFolder::interrupted_model`], and its
 /// last complete epoch can be resumed.
@@ -52,15 +50,20 @@ pub fn train(
     recipe.check()?;
     let training_device = device.clone().autodiff();
     training_device.seed(recipe.seed);
-    let model = settings.model.try_init(&training_device)?;
-    let factors = model.factors();
+    let classifier = Classifier { model: settings.model.try_init(&training_device)? };
+    let factors = classifier.model.factors();
     recipe.check_for(&factors)?;
-    let resumed = folder.prepare(settings, start)?;
+    let prepared = folder.prepare(settings, start)?;
+    let checkpoints = folder.checkpoints();
+    let classifier = match prepared.resumed {
+        Some(epoch) => checkpoint::load(classifier, &checkpoints, epoch)?,
+        None => classifier,
+    };
     let batch_size = recipe.batch_size;
 
     let timing = Timing::default();
-    let model = if resumed.is_some_and(|epoch| epoch >= recipe.epochs) {
-        load(model, folder, recipe.epochs)?
+    let classifier = if prepared.resumed.is_some_and(|epoch| epoch >= recipe.epochs) {
+        classifier
     } else {
         let train_batcher = ImageBatcher::training(set, recipe.augmentation.clone(), recipe.seed)?;
         let loader = |batcher: ImageBatcher| {
@@ -76,24 +79,19 @@ pub fn train(
             .with_weight_decay(recipe.weight_decay as f32)
             .with_epsilon(1e-8)
             .with_grad_clipping(recipe.clip_norm.map(|norm| GradientClippingConfig::Norm(norm as f32)));
-        let groups = learning_rate_groups(&model, factors);
+        let groups = learning_rate_groups(&classifier, factors);
         let schedule = recipe.schedule(set.train.len().div_ceil(batch_size), groups)?;
-        let learner = Learner::new(model, optimizer.init(), schedule);
+        let learner = Learner::new(classifier, optimizer.init(), schedule);
 
-        let checkpoints = folder.checkpoints();
-        let mut training = SupervisedTraining::<ViT>::new(folder.path(), train_loader, validation_loader)
+        let mut training = SupervisedTraining::<Classifier>::new(folder.path(), train_loader, validation_loader)
             .metrics((AccuracyMetric::new(), LossMetric::new()))
             .metric_train_numeric(LearningRateMetric::new())
-            .with_custom_checkpointers(
-                AtomicCheckpointer::new(&checkpoints, "model"),
-                AtomicCheckpointer::new(&checkpoints, "optim"),
-                AtomicCheckpointer::new(&checkpoints, "scheduler"),
-            )
+            .with_default_checkpointers()
             .with_checkpointing_strategy(KeepLastNCheckpoints::new(2))
             .with_progress_logger(timing.clone())
             .with_interrupter(interrupter)
             .num_epochs(recipe.epochs);
-        if let Some(epoch) = resumed {
+        if let Some(epoch) = prepared.resumed {
             training = training.checkpoint(epoch);
         }
         if !std::io::stdout().is_terminal() {
@@ -104,12 +102,13 @@ pub fn train(
             return Err(TrainingError::Loop(error.to_string()));
         }
         if outcome.interrupted.is_some() {
-            folder.write_model(outcome.model, folder.interrupted_model())?;
+            folder.write_model(outcome.model.model, folder.interrupted_model())?;
             return Ok(None);
         }
         outcome.model
     };
 
+    let model = classifier.model;
     folder.write_model(model.clone(), folder.model())?;
     let result = RunResult {
         epochs: recipe.epochs,
@@ -118,11 +117,4 @@ pub fn train(
     };
     folder.write_result(&result)?;
     Ok(Some(result))
-}
-
-/// The weights of a complete epoch.
-fn load(model: ViT, folder: &RunFolder, epoch: usize) -> Result<ViT, TrainingError> {
-    let path = folder.checkpoints().join(format!("model-{epoch}.bpk"));
-    let record = ModuleRecord::load(&path).map_err(|error| TrainingError::file("read", path, error))?;
-    Ok(model.load_record(record))
 }

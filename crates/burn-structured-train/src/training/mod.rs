@@ -1,7 +1,7 @@
 //! Training a classifier with Burn's learner: recipe, checkpoints, progress, resumption.
 //!
-//! [`train`] runs one model in one folder. An epoch's checkpoint counts only once it is complete, so a run that was
-//! killed at any moment resumes from its last whole epoch; a run that was interrupted saves its weights as they are.
+//! [`train`] runs one model in one folder, which it locks. A killed run resumes from its last complete epoch; an interrupted
+//! one also saves its current weights.
 
 mod checkpoint;
 mod error;

@@ -90,7 +90,7 @@ impl Recipe {
         }
     }
 
-    /// Refuses numbers that cannot train anything.
+    /// Checks that every number is within its range.
     pub(crate) fn check(&self) -> Result<(), TrainingError> {
         let error = |name, value: &dyn ToString, expected| {
             Err(TrainingError::Recipe { name, value: value.to_string(), expected })
@@ -158,7 +158,7 @@ mod tests {
     use burn::module::ParamId;
 
     #[test]
-    fn impossible_numbers_are_refused_by_name() {
+    fn values_out_of_range_are_named() {
         let message = |recipe: Recipe| recipe.check().unwrap_err().to_string();
         assert!(message(Recipe { epochs: 0, ..Recipe::default() }).starts_with("epochs = 0"));
         assert!(message(Recipe { batch_size: 0, ..Recipe::default() }).starts_with("batch size = 0"));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_factor_whose_rate_is_out_of_range_is_refused() {
+    fn factor_rate_out_of_range_is_an_error() {
         use burn_structured_nn::{LowRankLinearConfig, Rank};
         let layer = LowRankLinearConfig::new(64, 64).with_rank(Rank::Fixed(1)).init(&burn::tensor::Device::flex());
         let recipe = |lr, factor_rates| Recipe { lr, factor_rates, ..Recipe::default() };

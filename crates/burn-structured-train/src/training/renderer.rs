@@ -77,7 +77,7 @@ impl<W: Write> LineRenderer<W> {
             .map(|(name, (sum, count))| format!("{} {:.3}", name.to_lowercase(), sum / (*count).max(1) as f64))
             .collect();
         let rate = self.processed as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
-        // A closed pipe is no reason to stop training.
+        // Training goes on when the pipe is closed.
         let _ = writeln!(
             self.out,
             "epoch {}/{}  {:5}  {}/{} images  {}  {rate:.0} images/s",

@@ -1,14 +1,13 @@
-//! The learning rate that suits a model, by short runs on held-out training images.
+//! Learning-rate search by short runs, evaluated on held-out training images.
 //!
-//! Structures differ in the rate they train best at, so a comparison under one rate says as much about the rate as about
-//! the structures. Trying the same few rates for each, on images that are neither trained on nor tested on, is fair.
+//! Structures train best at different rates, so a comparison at one rate would favour some of them.
 
 use super::{Interrupter, RunFolder, RunSettings, Start, TrainingError, train};
 use crate::data::ImageSet;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-/// The share of the training images that trials are judged by.
+/// The share of the training images that trials are evaluated on.
 const HELD_OUT: f64 = 0.1;
 
 /// One learning rate and how far it got.
@@ -51,7 +50,7 @@ pub fn search_learning_rate(
         (settings.train_images, settings.test_images) = (set.train.len(), set.test.len());
         (settings, RunFolder::new(folder.path().join("search").join(format!("lr-{lr}"))))
     };
-    // What cannot be run is refused before anything is.
+    // Settings that cannot be used are reported before the first trial.
     settings.recipe.check()?;
     folder.check(start)?;
     for (settings, folder) in rates.iter().map(|lr| trial(*lr)) {
@@ -83,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_trial_wins_and_of_equal_ones_the_lowest_rate() {
+    fn best_trial_has_the_lowest_rate_of_equals() {
         let trial = |lr, accuracy| Trial { lr, accuracy };
         assert_eq!(best_learning_rate(&[trial(1e-3, 0.4), trial(2e-3, 0.5), trial(4e-3, 0.3)]), Some(2e-3));
         assert_eq!(best_learning_rate(&[trial(2e-3, 0.5), trial(1e-3, 0.5)]), Some(1e-3));
