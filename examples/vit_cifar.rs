@@ -283,11 +283,6 @@ fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), ctrlc::Error> {
     })
 }
 
-/// A structure's text form as the name of a folder.
-fn folder_name(structure: Structure) -> String {
-    structure.to_string().replace([':', ',', '='], "-")
-}
-
 fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let device = device::from_name(&args.device)?;
     let set = read_images(args)?;
@@ -333,10 +328,10 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         rows: Vec::new(),
     };
     for structure in structures {
-        let folder = RunFolder::new(match args.compare {
-            Some(_) => args.out.join(folder_name(structure)),
-            None => args.out.clone(),
-        });
+        let folder = match args.compare {
+            Some(_) => RunFolder::of_structure(&args.out, structure),
+            None => RunFolder::new(&args.out),
+        };
         let mut settings = RunSettings {
             model: args.model(&set, structure),
             recipe: recipe.clone(),

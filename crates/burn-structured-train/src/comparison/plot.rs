@@ -22,7 +22,7 @@ impl PlotError {
 
 const SIZE: (u32, u32) = (1060, 560);
 
-/// Room for the names, on the right.
+/// Width of the legend, on the right.
 const LEGEND: u32 = 340;
 
 /// Draws the comparison as an SVG file.

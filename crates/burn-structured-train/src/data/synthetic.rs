@@ -63,7 +63,7 @@ impl Figure {
 
 /// Draws `train_per_class` training and `test_per_class` test images of 32 x 32 RGB pixels for each of the ten classes.
 ///
-/// Classes take turns. The same `seed` gives the same images; a larger set begins with the images of a smaller one.
+/// Classes alternate. The same `seed` gives the same images; a larger set begins with the images of a smaller one.
 pub fn generate(train_per_class: usize, test_per_class: usize, seed: u64) -> ImageSet {
     let mut root = StdRng::seed_from_u64(seed);
     let mut split = |per_class| draw_split(per_class, &mut StdRng::from_rng(&mut root));
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_take_turns_and_have_names() {
+    fn classes_alternate_and_have_names() {
         let set = generate(3, 2, 1);
         assert_eq!((set.train.len(), set.test.len(), set.classes.len()), (30, 20, 10));
         assert!(set.train.labels().iter().enumerate().all(|(index, &label)| label == index % 10));

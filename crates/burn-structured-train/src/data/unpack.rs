@@ -23,8 +23,8 @@ const MAX_ENTRIES: usize = 1000;
 /// lacks `folder`, or if writing fails. `target` is then untouched.
 pub(super) fn unpack(archive: &Path, folder: &str, max_bytes: u64, target: &Path) -> Result<(), DataError> {
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let beside = archive.parent().unwrap_or(parent);
-    let scratch = tempfile::tempdir_in(beside).map_err(|source| DataError::io("create", beside, source))?;
+    let around = archive.parent().unwrap_or(parent);
+    let scratch = tempfile::tempdir_in(around).map_err(|source| DataError::io("create", around, source))?;
     extract(archive, max_bytes, scratch.path())?;
     let unpacked = scratch.path().join(folder);
     if !unpacked.is_dir() {

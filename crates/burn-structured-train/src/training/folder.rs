@@ -5,6 +5,7 @@ use super::{Recipe, RunResult, TrainingError};
 use crate::files;
 use burn::module::Module;
 use burn_structured_models::vit::ViTConfig;
+use burn_structured_nn::Structure;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -66,6 +67,11 @@ impl RunFolder {
     /// The run in `path`, which need not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
+    }
+
+    /// The run of a structure below `root`, in a folder with the structure's name: `blast-b-4-ratio-0.33`.
+    pub fn of_structure(root: &Path, structure: Structure) -> Self {
+        Self::new(root.join(structure.to_string().replace([':', ',', '='], "-")))
     }
 
     /// The folder.

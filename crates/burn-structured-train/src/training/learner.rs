@@ -118,3 +118,33 @@ pub fn train(
     folder.write_result(&result)?;
     Ok(Some(result))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::synthetic;
+    use crate::training::Recipe;
+    use burn_structured_models::vit::ViTConfig;
+
+    #[test]
+    fn damaged_checkpoint_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path());
+        let set = synthetic::generate(1, 1, 1);
+        let settings = RunSettings {
+            model: ViTConfig::small(10).with_depth(1),
+            recipe: Recipe { epochs: 2, ..Recipe::default() },
+            dataset: set.name.clone(),
+            train_images: set.train.len(),
+            test_images: set.test.len(),
+        };
+        folder.prepare(&settings, Start::New).unwrap();
+        std::fs::create_dir_all(folder.checkpoints()).unwrap();
+        for name in checkpoint::RECORDS {
+            std::fs::write(folder.checkpoints().join(format!("{name}-1.bpk")), b"x").unwrap();
+        }
+        let run = train(&settings, &set, &Device::flex(), &folder, Start::Resume, Interrupter::new());
+        let message = run.unwrap_err().to_string();
+        assert!(message.starts_with("cannot resume from ") && message.contains("optim-1.bpk"), "{message}");
+    }
+}
