@@ -77,7 +77,7 @@ struct Args {
     /// Steps of a factorization
     #[arg(long, default_value_t = 40)]
     steps: usize,
-    /// Share of the plain distance in the metric of the inputs
+    /// Share of the identity in the second moment of the inputs
     #[arg(long, default_value_t = 0.01)]
     regularization: f64,
     /// File for the moments of the calibration: read if it exists, else written
@@ -92,7 +92,7 @@ struct Args {
 struct Layer {
     /// The checkpoint's name for it.
     name: String,
-    /// Its place in the module.
+    /// Its path in the module.
     path: String,
     /// `[d_output, d_input]`.
     weight: Tensor<2>,
@@ -134,7 +134,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
     let dense = encoder.embed(&held_out_lines)?;
     println!(
-        "| structure | inputs | shares | weights | error of the weights | of the layers' outputs | of the embeddings | \
+        "| structure | calibrated | shares | weights | error of the weights | of the layers' outputs | of the embeddings | \
          STS Spearman | seconds |"
     );
     println!("|---|---|---|---:|---:|---:|---:|---:|---:|");
@@ -145,49 +145,50 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         })
     };
     println!("| dense | | | 100 % | 0 | 0 | 0 | {} | |", spearman(&encoder)?);
-    let report = |structure: &Structure, known: bool, shares: &str, linears: &[StructuredLinear], began: Instant| {
-        let seconds = began.elapsed().as_secs_f64();
-        let mut compressed = encoder.clone();
-        let (mut weights, mut plain, mut outputs) = (0, 0.0, 0.0);
-        for ((layer, linear), (_, place)) in layers.iter().zip(linears).zip(compressed.model.linears_mut()) {
-            weights += linear.cost().params - layer.bias.as_ref().map_or(0, |bias| bias.dims()[0]);
-            plain += relative_error(linear, &layer.weight);
-            let dense = StructuredLinear::to_dense;
-            outputs += project::measured(linear.clone(), dense, &layer.weight, &layer.held_out)?.relative_error;
-            *place = linear.clone();
-        }
-        let count = layers.len() as f64;
-        let embeddings = norm(compressed.embed(&held_out_lines)? - dense.clone()) / norm(dense.clone());
-        println!(
-            "| {structure} | {} | {shares} | {:.1} % | {:.4} | {:.4} | {embeddings:.4} | {} | {seconds:.0} |",
-            if known { "known" } else { "unknown" },
-            100.0 * weights as f64 / total as f64,
-            plain / count,
-            outputs / count,
-            spearman(&compressed)?
-        );
-        Ok::<_, Box<dyn Error>>(())
-    };
+    let report =
+        |structure: &Structure, calibrated: bool, shares: &str, linears: &[StructuredLinear], began: Instant| {
+            let seconds = began.elapsed().as_secs_f64();
+            let mut compressed = encoder.clone();
+            let (mut weights, mut plain, mut outputs) = (0, 0.0, 0.0);
+            for ((layer, linear), (_, slot)) in layers.iter().zip(linears).zip(compressed.model.linears_mut()) {
+                weights += linear.cost().params - layer.bias.as_ref().map_or(0, |bias| bias.dims()[0]);
+                plain += relative_error(linear, &layer.weight);
+                let dense = StructuredLinear::to_dense;
+                outputs += project::measured(linear.clone(), dense, &layer.weight, &layer.held_out)?.relative_error;
+                *slot = linear.clone();
+            }
+            let count = layers.len() as f64;
+            let embeddings = norm(compressed.embed(&held_out_lines)? - dense.clone()) / norm(dense.clone());
+            println!(
+                "| {structure} | {} | {shares} | {:.1} % | {:.4} | {:.4} | {embeddings:.4} | {} | {seconds:.0} |",
+                if calibrated { "yes" } else { "no" },
+                100.0 * weights as f64 / total as f64,
+                plain / count,
+                outputs / count,
+                spearman(&compressed)?
+            );
+            Ok::<_, Box<dyn Error>>(())
+        };
     for structure in &args.structure {
-        for known in [false, true] {
+        for calibrated in [false, true] {
             let began = Instant::now();
-            let even = compress(args, &layers, &vec![*structure; layers.len()], known)?;
-            report(structure, known, "even", &even, began)?;
+            let even = compress(args, &layers, &vec![*structure; layers.len()], calibrated)?;
+            report(structure, calibrated, "even", &even, began)?;
             if !args.budget {
                 continue;
             }
             let began = Instant::now();
-            let curves = curves(args, &layers, *structure, known)?;
+            let curves = curves(args, &layers, *structure, calibrated)?;
             let budget = params(&layers, &even);
             let measuring = began.elapsed();
             // Layers differ in the size of their outputs, and the next norm scales them.
             let relative: Vec<LayerCurve> = curves.iter().map(|curve| curve.clone().with_relative_errors()).collect();
-            let chosen = compress(args, &layers, &within(&relative, budget)?, known)?;
-            report(structure, known, "by the layers' errors", &chosen, began)?;
+            let chosen = compress(args, &layers, &within(&relative, budget)?, calibrated)?;
+            report(structure, calibrated, "by the layers' errors", &chosen, began)?;
             let began = Instant::now() - measuring;
-            let sensitive = with_sensitivities(args, &encoder, &layers, curves, &even, known)?;
-            let chosen = compress(args, &layers, &within(&sensitive, budget)?, known)?;
-            report(structure, known, "by the model's errors", &chosen, began)?;
+            let sensitive = with_sensitivities(args, &encoder, &layers, curves, &even, calibrated)?;
+            let chosen = compress(args, &layers, &within(&sensitive, budget)?, calibrated)?;
+            report(structure, calibrated, "by the model's errors", &chosen, began)?;
         }
     }
     Ok(())
@@ -199,12 +200,12 @@ fn params(layers: &[Layer], linears: &[StructuredLinear]) -> usize {
     linears.iter().map(|linear| linear.cost().params).sum::<usize>() - biases
 }
 
-/// Every layer in its structure, without regard to the others.
+/// Every layer in its structure, each approximated by itself.
 fn compress(
     args: &Args,
     layers: &[Layer],
     structures: &[Structure],
-    known: bool,
+    calibrated: bool,
 ) -> Result<Vec<StructuredLinear>, Box<dyn Error>> {
     let settings = FactorizerConfig::new().with_steps(args.steps);
     let moment = |layer: &Layer| layer.calibration.regularized(args.regularization);
@@ -212,17 +213,17 @@ fn compress(
     let bar = progress(layers.len(), "layers")?;
     let mut structured: Vec<(Structure, Vec<&Layer>)> = Vec::new();
     for (layer, structure) in layers.iter().zip(structures) {
-        match structured.iter_mut().find(|(known, _)| known == structure) {
+        match structured.iter_mut().find(|(other, _)| other == structure) {
             Some((_, layers)) => layers.push(layer),
             None => structured.push((*structure, vec![layer])),
         }
     }
     for (structure, layers) in structured {
         if let Structure::Blast { blocks, rank } = structure {
-            // Layers of one shape together.
+            // `stream` factorizes layers of one shape together.
             let matrices = layers.iter().map(|layer| {
                 let matrix = NamedMatrix::new(&layer.name, layer.weight.clone());
-                if known { matrix.with_moment(moment(layer).to_tensor(&layer.weight.device())) } else { matrix }
+                if calibrated { matrix.with_moment(moment(layer).to_tensor(&layer.weight.device())) } else { matrix }
             });
             let observe = |names: &[String], progress: Progress| {
                 let error = progress.point.mean_error();
@@ -240,7 +241,7 @@ fn compress(
             for layer in layers {
                 bar.set_message(layer.name.clone());
                 let (weight, bias) = (layer.weight.clone(), layer.bias.clone());
-                let moment = known.then(|| moment(layer));
+                let moment = calibrated.then(|| moment(layer));
                 let nearest = approximate(structure, weight, bias, moment.as_ref(), &settings)?;
                 found.insert(&layer.name, nearest.layer);
                 bar.inc(1);
@@ -253,7 +254,12 @@ fn compress(
 }
 
 /// The error of every layer against its share of the parameters.
-fn curves(args: &Args, layers: &[Layer], structure: Structure, known: bool) -> Result<Vec<LayerCurve>, Box<dyn Error>> {
+fn curves(
+    args: &Args,
+    layers: &[Layer],
+    structure: Structure,
+    calibrated: bool,
+) -> Result<Vec<LayerCurve>, Box<dyn Error>> {
     let bar = progress(layers.len(), "curves")?;
     let settings = FactorizerConfig::new().with_steps(args.steps.min(CURVE_STEPS));
     let shares: Vec<Structure> = SHARES.iter().map(|share| structure.with_rank(Rank::Ratio(*share))).collect();
@@ -261,7 +267,7 @@ fn curves(args: &Args, layers: &[Layer], structure: Structure, known: bool) -> R
     for layer in layers {
         bar.set_message(layer.name.clone());
         let moment = layer.calibration.regularized(args.regularization);
-        curves.push(LayerCurve::new(measure(&layer.weight, &shares, known.then_some(&moment), &settings)?));
+        curves.push(LayerCurve::new(measure(&layer.weight, &shares, calibrated.then_some(&moment), &settings)?));
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -275,7 +281,7 @@ fn with_sensitivities(
     layers: &[Layer],
     curves: Vec<LayerCurve>,
     even: &[StructuredLinear],
-    known: bool,
+    calibrated: bool,
 ) -> Result<Vec<LayerCurve>, Box<dyn Error>> {
     let tokens = encoder.tokenizer.tokens(&read_lines(&args.text, args.sensitivity_lines)?)?;
     let bar = progress(layers.len() + 1, "models")?;
@@ -293,7 +299,7 @@ fn with_sensitivities(
     bar.finish_and_clear();
     let mut sensitive = Vec::new();
     for ((layer, linear), curve) in layers.iter().zip(even).zip(curves) {
-        let relative = match known {
+        let relative = match calibrated {
             true => {
                 let moment = layer.calibration.regularized(args.regularization);
                 let dense = StructuredLinear::to_dense;
@@ -306,7 +312,7 @@ fn with_sensitivities(
     Ok(sensitive)
 }
 
-/// The structure of every layer, of so many parameters together.
+/// The structure of every layer, with `budget` parameters together.
 fn within(curves: &[LayerCurve], budget: usize) -> Result<Vec<Structure>, Box<dyn Error>> {
     let allocation = allocate(curves, budget)?;
     Ok(allocation.choices.iter().zip(curves).map(|(choice, curve)| curve.points[*choice].structure).collect())
@@ -324,7 +330,7 @@ fn relative_error(layer: &StructuredLinear, weight: &Tensor<2>) -> f64 {
 fn moments_of(encoder: &SentenceEncoder, lines: &[String], what: &'static str) -> Result<Calibrator, Box<dyn Error>> {
     let bar = progress(lines.len(), "lines")?;
     bar.set_message(what);
-    // Only lines of one length go together: padding is no input.
+    // Batches of lines of one length: padding must not be recorded as input.
     let mut lengths: BTreeMap<usize, Vec<Vec<u32>>> = BTreeMap::new();
     for tokens in encoder.tokenizer.tokens(lines)? {
         lengths.entry(tokens.len()).or_default().push(tokens);

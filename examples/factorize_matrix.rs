@@ -88,11 +88,11 @@ struct Args {
     /// A safetensors file to take the matrices from
     #[arg(long, requires = "tensor")]
     file: Option<PathBuf>,
-    /// Names of the file's tensors, * standing for anything; other tensors than matrices are passed over
+    /// Names of the file's tensors, where * matches anything; tensors that are no matrices are skipped
     #[arg(long, requires = "file", value_name = "PATTERN")]
     tensor: Option<String>,
 
-    /// Into how many blocks a side is cut [default: 16 for random matrices, automatic for a file's]
+    /// Blocks on a side [default: 16 for random matrices, automatic for a file's]
     #[arg(long)]
     blocks: Option<usize>,
     /// Ranks to try [default: that of the random matrix, and four times as much]
