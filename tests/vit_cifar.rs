@@ -98,8 +98,6 @@ fn killed_run_resumes_after_its_last_epoch() {
         assert!(child.try_wait().expect("a child").is_none(), "the run ended without being killed");
         std::thread::sleep(Duration::from_millis(10));
     }
-    let second = run(&[&long[..], &["--resume"]].concat(), &out);
-    assert!(text(&second.stderr).contains("another run is using"), "{}", text(&second.stderr));
     child.kill().expect("a running child");
     child.wait().expect("a child");
 
@@ -115,6 +113,19 @@ fn killed_run_resumes_after_its_last_epoch() {
     let progress = text(&resumed.stderr);
     assert!(!progress.contains("epoch 1/4") && progress.contains("epoch 4/4"), "{progress}");
     assert!(out.join("model.bpk").is_file() && out.join("result.json").is_file());
+}
+
+#[test]
+fn folder_of_a_running_run_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = std::fs::File::create(folder.path().join("run.lock")).unwrap();
+    lock.lock().unwrap();
+    for start in [&[][..], &["--resume"], &["--fresh"]] {
+        let output = run(&[&QUICK[..], start].concat(), folder.path());
+        let error = text(&output.stderr);
+        assert!(!output.status.success() && error.contains("another run is using"), "{error}");
+    }
+    assert!(!folder.path().join("settings.json").exists());
 }
 
 #[test]
