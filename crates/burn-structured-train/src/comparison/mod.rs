@@ -3,5 +3,5 @@
 mod plot;
 mod report;
 
-pub use plot::{PlotError, plot};
+pub use plot::{ReportError, plot};
 pub use report::{Report, Row};

@@ -9,12 +9,12 @@ use thiserror::Error;
 /// Why the file of a comparison could not be written.
 #[derive(Debug, Error)]
 #[error("cannot write {path}: {reason}")]
-pub struct PlotError {
+pub struct ReportError {
     path: String,
     reason: String,
 }
 
-impl PlotError {
+impl ReportError {
     pub(super) fn new(path: &Path, reason: impl ToString) -> Self {
         Self { path: path.display().to_string(), reason: reason.to_string() }
     }
@@ -30,8 +30,8 @@ const LEGEND: u32 = 340;
 /// # Errors
 ///
 /// If there is nothing to draw or the file cannot be written.
-pub fn plot(report: &Report, path: &Path) -> Result<(), PlotError> {
-    let error = |reason: String| PlotError::new(path, reason);
+pub fn plot(report: &Report, path: &Path) -> Result<(), ReportError> {
+    let error = |reason: String| ReportError::new(path, reason);
     if report.rows.is_empty() {
         return Err(error("there are no results".into()));
     }

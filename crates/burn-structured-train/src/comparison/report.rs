@@ -1,6 +1,6 @@
 //! The figures of a comparison.
 
-use super::{PlotError, plot};
+use super::{ReportError, plot};
 use crate::files;
 use crate::training::{Recipe, RunResult};
 use burn_structured_models::vit::ViTCost;
@@ -75,10 +75,10 @@ impl Report {
     /// # Errors
     ///
     /// If a file cannot be written, or there is nothing to draw.
-    pub fn save(&self, folder: &Path) -> Result<[PathBuf; 2], PlotError> {
+    pub fn save(&self, folder: &Path) -> Result<[PathBuf; 2], ReportError> {
         let [json, svg] = ["comparison.json", "comparison.svg"].map(|name| folder.join(name));
-        let text = serde_json::to_string_pretty(self).map_err(|error| PlotError::new(&json, error))?;
-        files::replace(&json, &(text + "\n")).map_err(|error| PlotError::new(&json, error))?;
+        let text = serde_json::to_string_pretty(self).map_err(|error| ReportError::new(&json, error))?;
+        files::replace(&json, &(text + "\n")).map_err(|error| ReportError::new(&json, error))?;
         plot(self, &svg)?;
         Ok([json, svg])
     }
