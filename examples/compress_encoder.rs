@@ -1,4 +1,4 @@
-//! Compresses a sentence encoder, plainly and for the inputs that its layers get, and measures both on other text.
+//! Compresses a sentence encoder, with and without calibration, and measures the result on held-out text.
 //!
 //! ```text
 //! cargo run --release --example compress_encoder -- --model all-MiniLM-L6-v2 --text lines.txt --held-out more.txt
@@ -16,7 +16,8 @@ use burn_structured::compress::calibrate::{Calibrator, Moment};
 use burn_structured::compress::factorize::{FactorizerConfig, NamedMatrix, Progress};
 use burn_structured::models::bert::{Bert, SentenceEncoder, TokenBatch};
 use burn_structured::nn::{Rank, Structure, StructuredLinear, layer_paths};
-use burn_structured::ops::device;
+use burn_structured::train::device;
+use burn_structured::train::similarity::SentencePairs;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use mimalloc::MiMalloc;
@@ -37,10 +38,10 @@ const BATCH: usize = 32;
 /// Shares of a layer's parameters among which a budget chooses.
 const SHARES: [f64; 9] = [0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8];
 
-/// Steps of a factorization that only has to tell a curve of errors.
+/// Steps of a factorization for an error curve.
 const CURVE_STEPS: usize = 6;
 
-/// Compresses a BERT sentence encoder, plainly and for the inputs that its layers get, and measures both on other text.
+/// Compresses a BERT sentence encoder, with and without calibration, and measures the result on held-out text.
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Args {
@@ -59,7 +60,7 @@ struct Args {
     /// Lines of the held-out text to use
     #[arg(long, default_value_t = 500)]
     held_out_lines: usize,
-    /// Sentence pairs in the layout of the STS benchmark, for the rank correlation with human scores
+    /// Sentence pairs in the layout of the STS benchmark, to measure Spearman's correlation on
     #[arg(long)]
     sts: Option<PathBuf>,
 
@@ -76,10 +77,10 @@ struct Args {
     /// Steps of a factorization
     #[arg(long, default_value_t = 40)]
     steps: usize,
-    /// Share of the plain distance in the metric of the inputs
+    /// Share of the identity in the second moment of the inputs
     #[arg(long, default_value_t = 0.01)]
     regularization: f64,
-    /// Keep the moments of the calibration here, and use them if they are there
+    /// File for the moments of the calibration: read if it exists, else written
     #[arg(long)]
     moments: Option<PathBuf>,
     /// Where to compute: flex, or cuda[:index], vulkan, … as compiled in by --features
@@ -91,7 +92,7 @@ struct Args {
 struct Layer {
     /// The checkpoint's name for it.
     name: String,
-    /// Its place in the module.
+    /// Its path in the module.
     path: String,
     /// `[d_output, d_input]`.
     weight: Tensor<2>,
@@ -111,9 +112,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let device = device::named(&args.device)?;
+    let device = device::from_name(&args.device)?;
     let encoder = SentenceEncoder::from_folder(&args.model, &device)?;
-    let pairs = args.sts.as_deref().map(read_pairs).transpose()?;
+    let pairs = args.sts.as_deref().map(SentencePairs::from_file).transpose()?;
 
     let calibration = match &args.moments {
         Some(path) if path.exists() => Calibrator::load(path)?,
@@ -133,59 +134,60 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
     let dense = encoder.embed(&held_out_lines)?;
     println!(
-        "| structure | inputs | shares | weights | error of the weights | of the layers' outputs | of the embeddings | \
+        "| structure | calibrated | shares | weights | error of the weights | of the layers' outputs | of the embeddings | \
          STS Spearman | seconds |"
     );
     println!("|---|---|---|---:|---:|---:|---:|---:|---:|");
-    let judged = |encoder: &SentenceEncoder| -> Result<String, Box<dyn Error>> {
+    let spearman = |encoder: &SentenceEncoder| -> Result<String, Box<dyn Error>> {
         Ok(match &pairs {
-            Some(pairs) => format!("{:.2}", 100.0 * spearman(encoder, pairs)?),
+            Some(pairs) => format!("{:.2}", 100.0 * pairs.spearman(encoder)?),
             None => "-".into(),
         })
     };
-    println!("| dense | | | 100 % | 0 | 0 | 0 | {} | |", judged(&encoder)?);
-    let report = |structure: &Structure, known: bool, shares: &str, linears: &[StructuredLinear], began: Instant| {
-        let seconds = began.elapsed().as_secs_f64();
-        let mut compressed = encoder.clone();
-        let (mut weights, mut plain, mut outputs) = (0, 0.0, 0.0);
-        for ((layer, linear), (_, place)) in layers.iter().zip(linears).zip(compressed.model.linears_mut()) {
-            weights += linear.cost().params - layer.bias.as_ref().map_or(0, |bias| bias.dims()[0]);
-            plain += relative_error(linear, &layer.weight);
-            outputs += approximate::relative_error(linear.to_dense(), &layer.weight, &layer.held_out)?;
-            *place = linear.clone();
-        }
-        let count = layers.len() as f64;
-        let embeddings = norm(compressed.embed(&held_out_lines)? - dense.clone()) / norm(dense.clone());
-        println!(
-            "| {structure} | {} | {shares} | {:.1} % | {:.4} | {:.4} | {embeddings:.4} | {} | {seconds:.0} |",
-            if known { "known" } else { "unknown" },
-            100.0 * weights as f64 / total as f64,
-            plain / count,
-            outputs / count,
-            judged(&compressed)?
-        );
-        Ok::<_, Box<dyn Error>>(())
-    };
+    println!("| dense | | | 100 % | 0 | 0 | 0 | {} | |", spearman(&encoder)?);
+    let report =
+        |structure: &Structure, calibrated: bool, shares: &str, linears: &[StructuredLinear], began: Instant| {
+            let seconds = began.elapsed().as_secs_f64();
+            let mut compressed = encoder.clone();
+            let (mut weights, mut plain, mut outputs) = (0, 0.0, 0.0);
+            for ((layer, linear), (_, slot)) in layers.iter().zip(linears).zip(compressed.model.linears_mut()) {
+                weights += linear.cost().params - layer.bias.as_ref().map_or(0, |bias| bias.dims()[0]);
+                plain += relative_error(linear, &layer.weight);
+                outputs += approximate::relative_error(linear.to_dense(), &layer.weight, &layer.held_out)?;
+                *slot = linear.clone();
+            }
+            let count = layers.len() as f64;
+            let embeddings = norm(compressed.embed(&held_out_lines)? - dense.clone()) / norm(dense.clone());
+            println!(
+                "| {structure} | {} | {shares} | {:.1} % | {:.4} | {:.4} | {embeddings:.4} | {} | {seconds:.0} |",
+                if calibrated { "yes" } else { "no" },
+                100.0 * weights as f64 / total as f64,
+                plain / count,
+                outputs / count,
+                spearman(&compressed)?
+            );
+            Ok::<_, Box<dyn Error>>(())
+        };
     for structure in &args.structure {
-        for known in [false, true] {
+        for calibrated in [false, true] {
             let began = Instant::now();
-            let even = compress(args, &layers, &vec![*structure; layers.len()], known)?;
-            report(structure, known, "even", &even, began)?;
+            let even = compress(args, &layers, &vec![*structure; layers.len()], calibrated)?;
+            report(structure, calibrated, "even", &even, began)?;
             if !args.budget {
                 continue;
             }
             let began = Instant::now();
-            let curves = curves(args, &layers, *structure, known)?;
+            let curves = curves(args, &layers, *structure, calibrated)?;
             let budget = params(&layers, &even);
             let measuring = began.elapsed();
             // Layers differ in the size of their outputs, and the next norm scales them.
             let relative: Vec<LayerCurve> = curves.iter().map(|curve| curve.clone().with_relative_errors()).collect();
-            let chosen = compress(args, &layers, &within(&relative, budget)?, known)?;
-            report(structure, known, "by the layers' errors", &chosen, began)?;
+            let chosen = compress(args, &layers, &within(&relative, budget)?, calibrated)?;
+            report(structure, calibrated, "by the layers' errors", &chosen, began)?;
             let began = Instant::now() - measuring;
-            let sensitive = with_sensitivities(args, &encoder, &layers, curves, &even, known)?;
-            let chosen = compress(args, &layers, &within(&sensitive, budget)?, known)?;
-            report(structure, known, "by the model's errors", &chosen, began)?;
+            let sensitive = with_sensitivities(args, &encoder, &layers, curves, &even, calibrated)?;
+            let chosen = compress(args, &layers, &within(&sensitive, budget)?, calibrated)?;
+            report(structure, calibrated, "by the model's errors", &chosen, began)?;
         }
     }
     Ok(())
@@ -197,12 +199,12 @@ fn params(layers: &[Layer], linears: &[StructuredLinear]) -> usize {
     linears.iter().map(|linear| linear.cost().params).sum::<usize>() - biases
 }
 
-/// Every layer in its structure, without regard to the others.
+/// Every layer in its structure, each approximated by itself.
 fn compress(
     args: &Args,
     layers: &[Layer],
     structures: &[Structure],
-    known: bool,
+    calibrated: bool,
 ) -> Result<Vec<StructuredLinear>, Box<dyn Error>> {
     let settings = FactorizerConfig::new().with_steps(args.steps);
     let moment = |layer: &Layer| layer.calibration.regularized(args.regularization);
@@ -210,17 +212,17 @@ fn compress(
     let bar = progress(layers.len(), "layers")?;
     let mut structured: Vec<(Structure, Vec<&Layer>)> = Vec::new();
     for (layer, structure) in layers.iter().zip(structures) {
-        match structured.iter_mut().find(|(known, _)| known == structure) {
+        match structured.iter_mut().find(|(other, _)| other == structure) {
             Some((_, layers)) => layers.push(layer),
             None => structured.push((*structure, vec![layer])),
         }
     }
     for (structure, layers) in structured {
         if let Structure::Blast { blocks, rank } = structure {
-            // Layers of one shape together.
+            // `stream` factorizes layers of one shape together.
             let matrices = layers.iter().map(|layer| {
                 let matrix = NamedMatrix::new(&layer.name, layer.weight.clone());
-                if known { matrix.with_moment(moment(layer).to_tensor(&layer.weight.device())) } else { matrix }
+                if calibrated { matrix.with_moment(moment(layer).to_tensor(&layer.weight.device())) } else { matrix }
             });
             let observe = |names: &[String], progress: Progress| {
                 let error = progress.point.mean_error();
@@ -238,7 +240,7 @@ fn compress(
             for layer in layers {
                 bar.set_message(layer.name.clone());
                 let (weight, bias) = (layer.weight.clone(), layer.bias.clone());
-                let moment = known.then(|| moment(layer));
+                let moment = calibrated.then(|| moment(layer));
                 let nearest = approximate(structure, weight, bias, moment.as_ref(), &settings)?;
                 found.insert(&layer.name, nearest.layer);
                 bar.inc(1);
@@ -251,7 +253,12 @@ fn compress(
 }
 
 /// The error of every layer against its share of the parameters.
-fn curves(args: &Args, layers: &[Layer], structure: Structure, known: bool) -> Result<Vec<LayerCurve>, Box<dyn Error>> {
+fn curves(
+    args: &Args,
+    layers: &[Layer],
+    structure: Structure,
+    calibrated: bool,
+) -> Result<Vec<LayerCurve>, Box<dyn Error>> {
     let bar = progress(layers.len(), "curves")?;
     let settings = FactorizerConfig::new().with_steps(args.steps.min(CURVE_STEPS));
     let shares: Vec<Structure> = SHARES.iter().map(|share| structure.with_rank(Rank::Ratio(*share))).collect();
@@ -259,7 +266,7 @@ fn curves(args: &Args, layers: &[Layer], structure: Structure, known: bool) -> R
     for layer in layers {
         bar.set_message(layer.name.clone());
         let moment = layer.calibration.regularized(args.regularization);
-        curves.push(LayerCurve::new(measure(&layer.weight, &shares, known.then_some(&moment), &settings)?));
+        curves.push(LayerCurve::new(measure(&layer.weight, &shares, calibrated.then_some(&moment), &settings)?));
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -273,7 +280,7 @@ fn with_sensitivities(
     layers: &[Layer],
     curves: Vec<LayerCurve>,
     even: &[StructuredLinear],
-    known: bool,
+    calibrated: bool,
 ) -> Result<Vec<LayerCurve>, Box<dyn Error>> {
     let tokens = encoder.tokenizer.tokens(&read_lines(&args.text, args.sensitivity_lines)?)?;
     let bar = progress(layers.len() + 1, "models")?;
@@ -291,7 +298,7 @@ fn with_sensitivities(
     bar.finish_and_clear();
     let mut sensitive = Vec::new();
     for ((layer, linear), curve) in layers.iter().zip(even).zip(curves) {
-        let relative = match known {
+        let relative = match calibrated {
             true => {
                 let moment = layer.calibration.regularized(args.regularization);
                 approximate::relative_error(linear.to_dense(), &layer.weight, &moment)?
@@ -303,7 +310,7 @@ fn with_sensitivities(
     Ok(sensitive)
 }
 
-/// The structure of every layer, of so many parameters together.
+/// The structure of every layer, with `budget` parameters together.
 fn within(curves: &[LayerCurve], budget: usize) -> Result<Vec<Structure>, Box<dyn Error>> {
     let allocation = allocate(curves, budget)?;
     Ok(allocation.choices.iter().zip(curves).map(|(choice, curve)| curve.points[*choice].structure).collect())
@@ -321,7 +328,7 @@ fn relative_error(layer: &StructuredLinear, weight: &Tensor<2>) -> f64 {
 fn moments_of(encoder: &SentenceEncoder, lines: &[String], what: &'static str) -> Result<Calibrator, Box<dyn Error>> {
     let bar = progress(lines.len(), "lines")?;
     bar.set_message(what);
-    // Only lines of one length go together: padding is no input.
+    // Batches of lines of one length: padding must not be recorded as input.
     let mut lengths: BTreeMap<usize, Vec<Vec<u32>>> = BTreeMap::new();
     for tokens in encoder.tokenizer.tokens(lines)? {
         lengths.entry(tokens.len()).or_default().push(tokens);
@@ -375,52 +382,6 @@ fn read_lines(path: &Path, count: usize) -> Result<Vec<String>, Box<dyn Error>> 
     }
     let count = count.min(lines.len());
     Ok((0..count).map(|at| lines[at * lines.len() / count].to_string()).collect())
-}
-
-/// The pairs of the STS benchmark, with people's scores.
-struct Pairs {
-    first: Vec<String>,
-    second: Vec<String>,
-    scores: Vec<f64>,
-}
-
-fn read_pairs(path: &Path) -> Result<Pairs, Box<dyn Error>> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let mut pairs = Pairs { first: Vec::new(), second: Vec::new(), scores: Vec::new() };
-    for (number, line) in text.lines().enumerate() {
-        let fields: Vec<&str> = line.split('\t').collect();
-        let wrong = || format!("{}, line {}: no score and two sentences in columns 5 to 7", path.display(), number + 1);
-        let [_, _, _, _, score, first, second, ..] = fields[..] else { return Err(wrong().into()) };
-        pairs.scores.push(score.parse().map_err(|_| wrong())?);
-        pairs.first.push(first.to_string());
-        pairs.second.push(second.to_string());
-    }
-    Ok(pairs)
-}
-
-/// Spearman's correlation of the cosines with people's scores.
-fn spearman(encoder: &SentenceEncoder, pairs: &Pairs) -> Result<f64, Box<dyn Error>> {
-    let (first, second) = (encoder.embed(&pairs.first)?, encoder.embed(&pairs.second)?);
-    let cosines: Vec<f64> = (first * second).sum_dim(1).into_data().iter::<f64>().collect();
-    let (a, b) = (ranks(&cosines), ranks(&pairs.scores));
-    let mean = (a.len() as f64 + 1.0) / 2.0;
-    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
-    Ok(product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt())
-}
-
-/// From 1; equal values share the mean of theirs.
-fn ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
-    let mut ranks = vec![0.0; values.len()];
-    let mut done = 0;
-    for equal in order.chunk_by(|a, b| values[*a] == values[*b]) {
-        for at in equal {
-            ranks[*at] = done as f64 + (equal.len() as f64 + 1.0) / 2.0;
-        }
-        done += equal.len();
-    }
-    ranks
 }
 
 fn progress(count: usize, unit: &str) -> Result<ProgressBar, Box<dyn Error>> {

@@ -12,7 +12,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_structured::compress::factorize::{Factorization, FactorizerConfig, Method, Progress};
 use burn_structured::compress::report::{Curve, Panel, plot_convergence};
 use burn_structured::nn::{Blocks, LowRankLinearConfig, MonarchLinearConfig, Rank};
-use burn_structured::ops::device;
+use burn_structured::train::device;
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use mimalloc::MiMalloc;
@@ -88,11 +88,11 @@ struct Args {
     /// A safetensors file to take the matrices from
     #[arg(long, requires = "tensor")]
     file: Option<PathBuf>,
-    /// Names of the file's tensors, * standing for anything; other tensors than matrices are passed over
+    /// Names of the file's tensors, where * matches anything; tensors that are no matrices are skipped
     #[arg(long, requires = "file", value_name = "PATTERN")]
     tensor: Option<String>,
 
-    /// Into how many blocks a side is cut [default: 16 for random matrices, automatic for a file's]
+    /// Blocks on a side [default: 16 for random matrices, automatic for a file's]
     #[arg(long)]
     blocks: Option<usize>,
     /// Ranks to try [default: that of the random matrix, and four times as much]
@@ -156,7 +156,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     if args.equal_time.is_some() && args.methods.len() < 2 {
         return Err("--equal-time is for comparing: name two or more --methods".into());
     }
-    let device = device::named(&args.device)?;
+    let device = device::from_name(&args.device)?;
     let dtype = match args.precision {
         Precision::F32 => DType::F32,
         Precision::F64 => DType::F64,

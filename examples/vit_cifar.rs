@@ -10,18 +10,18 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
-use burn_structured::models::comparison::{Report, Row, plot};
-use burn_structured::models::data::{CifarKind, DataError, ImageSet, cifar, download, folder, synthetic};
-use burn_structured::models::training::{
-    Interrupter, Recipe, RunFolder, RunSettings, Start, best_learning_rate, search_learning_rate, train,
-};
 use burn_structured::models::vit::ViTConfig;
 use burn_structured::nn::{Blocks, Rank, Structure, StructureParseError};
-use burn_structured::ops::device;
+use burn_structured::train::comparison::{Report, Row};
+use burn_structured::train::data::{CifarKind, DataError, ImageSet, cifar, download, folder, synthetic};
+use burn_structured::train::device;
+use burn_structured::train::training::{
+    Interrupter, Recipe, RunFolder, RunSettings, Start, best_learning_rate, search_learning_rate, train,
+};
 use clap::{Parser, ValueEnum};
 use mimalloc::MiMalloc;
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -150,7 +150,7 @@ struct Args {
     fresh: bool,
 }
 
-/// A structure as it was asked for.
+/// A structure and whether its settings were given.
 #[derive(Clone, Copy, Debug)]
 struct Named {
     structure: Structure,
@@ -258,13 +258,13 @@ fn read_images(args: &Args) -> Result<ImageSet, Box<dyn Error>> {
     };
     match download::locate(kind, args.data_dir.as_deref(), !args.offline) {
         Ok(folder) => Ok(cifar::load(&folder, kind)?),
-        Err(error) if error.is_unavailable() && args.data_dir.is_none() => Ok(stand_in(kind, &error, args.seed)),
+        Err(error) if error.is_unavailable() && args.data_dir.is_none() => Ok(fallback_set(kind, &error, args.seed)),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The synthetic set, introduced so that nobody takes it for CIFAR.
-fn stand_in(kind: CifarKind, reason: &DataError, seed: u64) -> ImageSet {
+/// The synthetic set, with a warning that it is not CIFAR.
+fn fallback_set(kind: CifarKind, reason: &DataError, seed: u64) -> ImageSet {
     eprintln!("{} is not available: {reason}", kind.name());
     eprintln!("Running on the built-in SYNTHETIC set instead. Its accuracies say nothing about {}.", kind.name());
     eprintln!("For real images, give the folder with the official binary files: --data-dir <folder>\n");
@@ -273,9 +273,9 @@ fn stand_in(kind: CifarKind, reason: &DataError, seed: u64) -> ImageSet {
 
 /// The first Ctrl-C lets the run save its weights, the second one ends it at once.
 fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), ctrlc::Error> {
-    let (interrupter, asked) = (interrupter.clone(), AtomicBool::new(false));
+    let (interrupter, stopping) = (interrupter.clone(), AtomicBool::new(false));
     ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::SeqCst) {
+        if stopping.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
         eprintln!("stopping after this batch; press Ctrl-C again to stop at once");
@@ -283,13 +283,8 @@ fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), ctrlc::Error> {
     })
 }
 
-/// A structure's text form as the name of a folder.
-fn folder_name(structure: Structure) -> String {
-    structure.to_string().replace([':', ',', '='], "-")
-}
-
 fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    let device = device::named(&args.device)?;
+    let device = device::from_name(&args.device)?;
     let set = read_images(args)?;
     let limit = if args.full { None } else { args.limit.or(Some(2500)) };
     let set = set.limit(limit, args.test_limit, args.seed);
@@ -304,7 +299,7 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         args.device
     );
 
-    // A structure that does not fit should be refused before the first one has been trained for an hour.
+    // Report a structure that does not fit before the first one has been trained for an hour.
     for structure in &structures {
         let model = args.model(&set, *structure).try_init(&device)?;
         recipe.check_for(&model.factors())?;
@@ -333,10 +328,10 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         rows: Vec::new(),
     };
     for structure in structures {
-        let folder = RunFolder::new(match args.compare {
-            Some(_) => args.out.join(folder_name(structure)),
-            None => args.out.clone(),
-        });
+        let folder = match args.compare {
+            Some(_) => RunFolder::of_structure(&args.out, structure),
+            None => RunFolder::new(&args.out),
+        };
         let mut settings = RunSettings {
             model: args.model(&set, structure),
             recipe: recipe.clone(),
@@ -373,7 +368,8 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
 
     println!("\n{report}");
     if args.compare.is_some() {
-        save_report(&report, &args.out)?;
+        let [json, svg] = report.save(&args.out)?;
+        println!("saved {} and {}", json.display(), svg.display());
     } else {
         println!("weights: {}", RunFolder::new(&args.out).model().display());
     }
@@ -390,16 +386,6 @@ fn interrupted(folder: Option<&RunFolder>) -> ExitCode {
     }
     println!("continue after the last complete epoch by adding --resume to the same command");
     ExitCode::from(130)
-}
-
-fn save_report(report: &Report, out: &Path) -> Result<(), Box<dyn Error>> {
-    let (json, svg) = (out.join("comparison.json"), out.join("comparison.svg"));
-    let partial = json.with_extension("part");
-    std::fs::write(&partial, serde_json::to_string_pretty(report)? + "\n")?;
-    std::fs::rename(&partial, &json)?;
-    plot(report, &svg)?;
-    println!("saved {} and {}", json.display(), svg.display());
-    Ok(())
 }
 
 fn main() -> ExitCode {

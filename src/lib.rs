@@ -1,8 +1,8 @@
-//! Structured-matrix layers for [Burn](https://burn.dev): the place of a dense `Linear`, with fewer parameters and less
-//! time.
+//! Structured-matrix layers for [Burn](https://burn.dev): in the place of a dense `Linear`, with fewer parameters and FLOPs.
 //!
-//! This crate re-exports the workspace's parts under one roof; features choose the execution backends, `compress`
-//! adds what turns trained dense weights into structured ones, and `models` what trains.
+//! This crate re-exports the workspace's parts. Features choose the execution backends; `compress` adds what turns trained
+//! dense weights into structured ones, `models` a vision transformer and a sentence encoder, and `train` the datasets,
+//! recipes and comparisons.
 //!
 //! ```
 //! use burn::tensor::{Device, Distribution, Tensor};
@@ -24,6 +24,8 @@ pub use burn_structured_compress as compress;
 pub use burn_structured_models as models;
 pub use burn_structured_nn as nn;
 pub use burn_structured_ops as ops;
+#[cfg(feature = "train")]
+pub use burn_structured_train as train;
 
 /// The code of the READMEs and the book compiles and runs.
 #[cfg(all(doctest, feature = "compress", feature = "models"))]

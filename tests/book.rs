@@ -22,7 +22,7 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn the_summary_lists_every_page() {
+fn summary_lists_every_page() {
     let pages = pages();
     let (_, summary) = pages.iter().find(|(name, _)| name == "SUMMARY.md").expect("a summary");
     for (name, _) in pages.iter().filter(|(name, _)| name != "SUMMARY.md") {

@@ -24,7 +24,7 @@ fn text(bytes: &[u8]) -> String {
 const QUICK: [&str; 8] = ["--dataset", "synthetic", "--limit", "60", "--batch-size", "20", "--epochs", "2"];
 
 #[test]
-fn a_learning_rate_is_searched_for_each_structure() {
+fn learning_rate_is_searched_for_each_structure() {
     let folder = tempfile::tempdir().unwrap();
     let search = ["--compare", "dense,kronecker:r=1", "--lr-search", "1e-3,1e-5", "--search-epochs", "1"];
     let arguments = [&QUICK[..], &search].concat();
@@ -45,7 +45,7 @@ fn a_learning_rate_is_searched_for_each_structure() {
 }
 
 #[test]
-fn settings_that_were_given_are_kept_and_those_that_do_nothing_are_refused() {
+fn settings_without_effect_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let first_line = |arguments: &[&str]| {
         let output = run(&[&QUICK[..6], &["--epochs", "1"], arguments].concat(), folder.path());
@@ -58,7 +58,7 @@ fn settings_that_were_given_are_kept_and_those_that_do_nothing_are_refused() {
 }
 
 #[test]
-fn a_comparison_leaves_a_table_json_and_a_plot_stamped_synthetic() {
+fn comparison_writes_table_json_and_plot() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = [&QUICK[..], &["--compare", "dense,blast:b=2,r=6,low-rank"]].concat();
     let output = run(&arguments, folder.path());
@@ -78,7 +78,7 @@ fn a_comparison_leaves_a_table_json_and_a_plot_stamped_synthetic() {
 }
 
 #[test]
-fn a_killed_run_resumes_after_its_last_whole_epoch() {
+fn killed_run_resumes_after_its_last_epoch() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let long = ["--dataset", "synthetic", "--limit", "100", "--batch-size", "20", "--epochs", "4"];
@@ -101,9 +101,9 @@ fn a_killed_run_resumes_after_its_last_whole_epoch() {
     child.kill().expect("a running child");
     child.wait().expect("a child");
 
-    let refused = run(&long, &out);
-    assert!(!refused.status.success());
-    assert!(text(&refused.stderr).contains("continue it with --resume"), "{}", text(&refused.stderr));
+    let unfinished = run(&long, &out);
+    assert!(!unfinished.status.success());
+    assert!(text(&unfinished.stderr).contains("continue it with --resume"), "{}", text(&unfinished.stderr));
 
     let other = run(&[&long[..], &["--lr", "0.01", "--resume"]].concat(), &out);
     assert!(text(&other.stderr).contains("recipe.lr was 0.001, now 0.01"), "{}", text(&other.stderr));
@@ -116,7 +116,20 @@ fn a_killed_run_resumes_after_its_last_whole_epoch() {
 }
 
 #[test]
-fn bad_input_gets_one_clear_error() {
+fn folder_of_a_running_run_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = std::fs::File::create(folder.path().join("run.lock")).unwrap();
+    lock.lock().unwrap();
+    for start in [&[][..], &["--resume"], &["--fresh"]] {
+        let output = run(&[&QUICK[..], start].concat(), folder.path());
+        let error = text(&output.stderr);
+        assert!(!output.status.success() && error.contains("another run is using"), "{error}");
+    }
+    assert!(!folder.path().join("settings.json").exists());
+}
+
+#[test]
+fn bad_input_is_one_error_message() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let foreign = folder.path().join("foreign");

@@ -27,7 +27,7 @@ mod harness;
 
 use arguments::{Arguments, Precision};
 use burn::tensor::DType;
-use burn_structured::ops::device;
+use burn_structured::train::device;
 use candidates::{Target, is_a_processor, measure_case};
 use clap::{Parser, ValueEnum};
 use harness::file::write;
@@ -156,7 +156,7 @@ fn targets(arguments: &Arguments) -> Result<(Vec<Target>, Vec<String>), String> 
     };
     let (mut targets, mut not_run) = (Vec::new(), Vec::new());
     for name in &arguments.device {
-        let device = device::named(name).map_err(|error| error.to_string())?;
+        let device = device::from_name(name).map_err(|error| error.to_string())?;
         for precision in &dtypes {
             let dtype = match precision {
                 Precision::F32 => DType::F32,

@@ -20,7 +20,7 @@ mod harness;
 
 use burn::tensor::Device;
 use burn_structured::nn::Structure;
-use burn_structured::ops::device;
+use burn_structured::train::device;
 use clap::Parser;
 use harness::file::write;
 use harness::machine::Machine;
@@ -92,7 +92,7 @@ fn run(arguments: &Arguments) -> Result<Results, String> {
     print!("{}", record::head(&results));
     for workload in &arguments.workload {
         for name in &arguments.device {
-            let device = device::named(name).map_err(|error| error.to_string())?;
+            let device = device::from_name(name).map_err(|error| error.to_string())?;
             let rows = measure_models(*workload, &structures, name, &device, effort)?;
             for row in &rows {
                 print!("{}", record::line(row, &rows[0]));

@@ -7,9 +7,9 @@ use burn_structured::ops::device;
 pub fn devices() -> Vec<(&'static str, Device)> {
     let chosen = std::env::var("BURN_STRUCTURED_DEVICES").unwrap_or_default();
     let wanted = |name: &&str| chosen.is_empty() || chosen.split(',').any(|other| other.trim() == *name);
-    let named = |name| (name, device::named(name).unwrap_or_else(|error| panic!("{error}")));
     let right = |(name, device): &(&str, Device)| matmul_is_right(name, device);
-    device::names().into_iter().filter(wanted).map(named).filter(right).collect()
+    let backends = device::compiled().into_iter().filter(|backend| wanted(&backend.name));
+    backends.map(|backend| (backend.name, backend.device(0))).filter(right).collect()
 }
 
 fn matmul_is_right(name: &str, device: &Device) -> bool {

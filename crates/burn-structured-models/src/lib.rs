@@ -1,11 +1,6 @@
-//! Models built from structured layers, the data they are trained on, and the recipes that train them.
+//! Models whose linear layers each take a `Structure`: [`vit`], a vision transformer, and [`bert`], a sentence encoder.
 //!
-//! [`vit`] is a vision transformer and [`bert`] a sentence encoder, whose linear layers each take a `Structure`; [`data`]
-//! reads CIFAR, image folders and a built-in synthetic set; [`training`] runs Burn's training loop with checkpoints that
-//! survive a kill; [`comparison`] sets several structures side by side as a table, JSON and a plot.
+//! Modules and the names of their checkpoints only; training them is the crate `burn-structured-train`.
 
 pub mod bert;
-pub mod comparison;
-pub mod data;
-pub mod training;
 pub mod vit;

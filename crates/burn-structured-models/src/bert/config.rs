@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_mini_lm() {
+    fn defaults_are_mini_lm() {
         assert_eq!(read(MINI_LM).unwrap(), BertConfig::new(30522));
     }
 
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_projection_that_does_not_fit() {
+    fn error_names_the_projection_that_does_not_fit() {
         let config = BertConfig::new(10).with_d_model(8).with_heads(2).with_d_hidden(16);
         let config = config.with_intermediate("blast:b=3,r=2".parse().unwrap());
         let message = config.try_init(&Device::flex()).unwrap_err().to_string();

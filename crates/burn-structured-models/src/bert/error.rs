@@ -29,7 +29,7 @@ pub enum BertError {
         d_input: usize,
         /// Its output features.
         d_output: usize,
-        /// The structure asked for.
+        /// The requested structure.
         structure: Structure,
         /// Why it does not fit.
         source: Box<StructureError>,

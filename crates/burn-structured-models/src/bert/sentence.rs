@@ -36,8 +36,8 @@ struct SentenceConfig {
 impl SentenceEncoder {
     /// A dense encoder from a Hugging Face model folder with `config.json`, `model.safetensors` and `tokenizer.json`.
     ///
-    /// Sentences are cut to the length that `sentence_bert_config.json` asks for, where there is one, or else to what
-    /// `tokenizer.json` says; see [`with_max_length`](Self::with_max_length).
+    /// Sentences are cut to the length in `sentence_bert_config.json`, where there is one, or else to that in
+    /// `tokenizer.json`; see [`with_max_length`](Self::with_max_length).
     ///
     /// # Errors
     ///
@@ -47,8 +47,9 @@ impl SentenceEncoder {
         let config = BertConfig::from_file(folder.join("config.json"))?;
         let path = folder.join("tokenizer.json");
         let tokenizer = SentenceTokenizer::from_file(&path, config.pad_id)?;
-        if tokenizer.vocab_size() > config.vocab_size {
-            let reason = format!("it has {} tokens, the model only {}", tokenizer.vocab_size(), config.vocab_size);
+        let max_id = tokenizer.max_id()?;
+        if max_id >= config.vocab_size {
+            let reason = format!("it has a token with the id {max_id}, the model only {} tokens", config.vocab_size);
             return Err(BertError::Tokenizer { path, reason });
         }
         let limit = sentence_limit(&folder.join("sentence_bert_config.json"))?.unwrap_or(tokenizer.max_length());
@@ -92,15 +93,15 @@ impl SentenceEncoder {
             self.model.embed(batch.tokens, batch.mask)
         };
         let embeddings = Tensor::cat(order.chunks(BATCH).map(embed).collect(), 0);
-        let mut places = vec![0i64; order.len()];
-        for (place, index) in order.into_iter().enumerate() {
-            places[index] = place as i64;
+        let mut positions = vec![0i64; order.len()];
+        for (position, index) in order.into_iter().enumerate() {
+            positions[index] = position as i64;
         }
-        Ok(embeddings.select(0, Tensor::<1, Int>::from_data(places.as_slice(), &device)))
+        Ok(embeddings.select(0, Tensor::<1, Int>::from_data(positions.as_slice(), &device)))
     }
 }
 
-/// The longest sentence that a `sentence_bert_config.json` asks for; nothing where there is no such file.
+/// The longest sentence according to a `sentence_bert_config.json`; `None` where there is no such file.
 fn sentence_limit(path: &Path) -> Result<Option<usize>, BertError> {
     let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -118,7 +119,7 @@ mod tests {
     use burn::tensor::Tolerance;
 
     #[test]
-    fn sentences_come_back_in_their_order() {
+    fn embeddings_keep_the_order_of_sentences() {
         let folder = Checkpoint::random(1).folder("");
         std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
         let encoder = SentenceEncoder::from_folder(folder.path(), &Device::flex()).unwrap();
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sentence_limit_is_the_folders_or_the_users() {
+    fn sentence_limit_comes_from_folder_or_user() {
         let folder = Checkpoint::random(1).folder("");
         std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
         let load = |json: &str| {
@@ -150,11 +151,28 @@ mod tests {
     }
 
     #[test]
-    fn a_tokenizer_with_too_many_tokens_is_an_error() {
+    fn tokenizer_with_too_many_tokens_is_an_error() {
         let folder = Checkpoint::random(1).folder("");
         let json = tokenizer_json().replace("\"##s\": 7", "\"##s\": 7, \"x\": 9, \"y\": 10, \"z\": 11, \"w\": 12");
         std::fs::write(folder.path().join("tokenizer.json"), json).unwrap();
         let message = SentenceEncoder::from_folder(folder.path(), &Device::flex()).unwrap_err().to_string();
-        assert!(message.contains("it has 13 tokens, the model only 12"), "{message}");
+        assert!(message.contains("it has a token with the id 12, the model only 12 tokens"), "{message}");
+    }
+
+    #[test]
+    fn token_id_beyond_the_vocabulary_is_an_error() {
+        let folder = Checkpoint::random(1).folder("");
+        let load = |json: String| {
+            std::fs::write(folder.path().join("tokenizer.json"), json).unwrap();
+            SentenceEncoder::from_folder(folder.path(), &Device::flex())
+        };
+        // Few tokens, but one of them far away; and a special token whose id is not in the vocabulary.
+        for (id, json) in [
+            (40_000, tokenizer_json().replace("\"##s\": 7", "\"##s\": 40000")),
+            (99, tokenizer_json().replace("\"ids\": [2]", "\"ids\": [99]")),
+        ] {
+            let message = load(json).unwrap_err().to_string();
+            assert!(message.contains(&format!("it has a token with the id {id}, the model only 12")), "{message}");
+        }
     }
 }

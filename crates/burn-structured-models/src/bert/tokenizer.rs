@@ -20,8 +20,7 @@ pub struct SentenceTokenizer {
 impl SentenceTokenizer {
     /// Reads a `tokenizer.json`; `pad_id` is the model's padding token.
     ///
-    /// Sentences are cut to the length that the file asks for, or else to 128 tokens; see
-    /// [`with_max_length`](Self::with_max_length).
+    /// Sentences are cut to the length in the file, or else to 128 tokens; see [`with_max_length`](Self::with_max_length).
     ///
     /// # Errors
     ///
@@ -66,9 +65,24 @@ impl SentenceTokenizer {
         self.pad_id
     }
 
-    /// Number of different tokens; ids are smaller.
+    /// Number of different tokens; their ids need not be consecutive, see [`max_id`](Self::max_id).
     pub fn vocab_size(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
+    }
+
+    /// The largest id that a sentence can contain; 0 for an empty vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// If the empty sentence cannot be tokenized.
+    pub fn max_id(&self) -> Result<usize, BertError> {
+        // The ids of the special tokens around a sentence are written in the file a second time.
+        let special = self
+            .tokenizer
+            .encode_fast("", true)
+            .map_err(|error| BertError::Tokenizer { path: self.path.clone(), reason: error.to_string() })?;
+        let ids = self.tokenizer.get_vocab(true).into_values().chain(special.get_ids().iter().copied());
+        Ok(ids.max().unwrap_or(0) as usize)
     }
 
     /// The token ids of each sentence.
@@ -116,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn sentences_become_a_filled_up_batch() {
+    fn batch_is_padded_to_the_longest_sentence() {
         let tokenizer = tokenizer(&tokenizer_json()).unwrap();
         assert_eq!((tokenizer.max_length(), tokenizer.vocab_size()), (6, 9));
         let batch = tokenizer.encode(&["A dog runs", "dog"], &Device::flex()).unwrap();
@@ -127,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn long_sentences_are_cut_and_keep_their_special_tokens() {
+    fn truncated_sentences_keep_special_tokens() {
         let tokenizer = tokenizer(&tokenizer_json()).unwrap().with_max_length(4).unwrap();
         assert_eq!(tokenizer.tokens(&["a dog runs runs runs", ""]).unwrap(), [vec![2, 4, 5, 3], vec![2, 3]]);
         let message = tokenizer.with_max_length(2).unwrap_err().to_string();

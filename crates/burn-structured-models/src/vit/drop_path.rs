@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_kept_whole_or_dropped_whole() {
+    fn images_are_kept_or_dropped_as_a_unit() {
         let device = Device::flex().autodiff();
         device.seed(1);
         let branch = Tensor::<3>::ones([64, 2, 3], &device);

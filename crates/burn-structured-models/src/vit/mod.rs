@@ -44,7 +44,7 @@ pub enum ViTError {
         d_input: usize,
         /// Its output features.
         d_output: usize,
-        /// The structure asked for.
+        /// The requested structure.
         structure: Structure,
         /// Why it does not fit.
         source: Box<StructureError>,
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn images_become_logits_for_every_structure() {
+    fn every_structure_gives_logits() {
         let device = Device::flex();
         for name in Structure::NAMES {
             let structure = match name {
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_patches_matters() {
+    fn order_of_patches_matters() {
         let device = Device::flex();
         let model = tiny().init(&device);
         let mut left = vec![0.0f32; 64];
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_small_preset_has_the_expected_size() {
+    fn small_preset_has_the_expected_size() {
         let cost = ViTConfig::small(10).init(&Device::flex()).cost();
         assert_eq!(cost.tokens, 65);
         // 4 blocks of 10·128² weights and their biases and norms, embedding 48·128, positions 65·128, head 1,290.

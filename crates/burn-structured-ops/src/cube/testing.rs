@@ -8,7 +8,8 @@ use burn_cubecl::{CubeBackend, CubeDevice};
 
 /// The CubeCL device of this name.
 pub(crate) fn device(name: &str) -> CubeDevice {
-    let device = crate::device::named(name).expect("a device");
+    let backend = crate::device::compiled().into_iter().find(|backend| backend.name == name);
+    let device = backend.expect("a backend of this build").device(0);
     let DispatchDevice::Cube(device) = device.as_dispatch() else { panic!("{device:?} is no CubeCL device") };
     device.clone()
 }

@@ -93,8 +93,8 @@ pub fn every_backend(test: &impl BackendTest) {
 /// The same devices as the public functions take them, for tests of those.
 pub fn public_devices() -> Vec<Device> {
     let name_here = |name: &'static str| if name == "cpu" { "cubecl-cpu" } else { name };
-    let chosen = burn_structured_ops::device::names().into_iter().filter(|name| chosen(name_here(name)));
-    chosen.map(|name| burn_structured_ops::device::named(name).unwrap_or_else(|error| panic!("{error}"))).collect()
+    let backends = burn_structured_ops::device::compiled().into_iter();
+    backends.filter(|backend| chosen(name_here(backend.name))).map(|backend| backend.device(0)).collect()
 }
 
 /// The float types that a device computes with.

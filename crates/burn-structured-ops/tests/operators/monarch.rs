@@ -3,7 +3,7 @@
 use crate::tensors::{ReferenceFile, reference_files};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_structured_ops::block_diagonal::{BlockStrategy, Order};
-use burn_structured_ops::device;
+use burn_structured_ops::device::{CompiledBackend, compiled};
 use burn_structured_ops::monarch::{monarch_linear, monarch_linear_with, monarch_to_dense};
 
 fn upload<const D: usize>(file: &ReferenceFile, name: &str, device: &Device, dtype: DType) -> Tensor<D> {
@@ -30,11 +30,12 @@ fn assert_reference<const D: usize>(what: &str, actual: Tensor<D>, file: &Refere
 #[test]
 fn every_fixture_is_reproduced() {
     for file in reference_files("monarch") {
-        for (name, dtype, strategies) in devices() {
+        for (backend, dtype, strategies) in backends() {
+            let name = backend.name;
             for strategy in strategies {
                 for permuted in [false, true] {
                     let what = format!("{}, {name}, {dtype:?}, {strategy:?}, permuted {permuted}", file.name);
-                    let device = device::named(name).expect("a device of this build").autodiff();
+                    let device = backend.device(0).autodiff();
                     let x: Tensor<2> = upload(&file, "x", &device, dtype);
                     let x = if permuted { x.transpose().require_grad() } else { x.require_grad() };
                     let input = if permuted { x.clone().transpose() } else { x.clone() };
@@ -56,21 +57,21 @@ fn every_fixture_is_reproduced() {
     }
 }
 
-/// Every device of the build, or those named in `BURN_STRUCTURED_DEVICES`, with its dtype and strategies.
-fn devices() -> Vec<(&'static str, DType, Vec<BlockStrategy>)> {
+/// Every backend of the build, or those named in `BURN_STRUCTURED_DEVICES`, with its dtype and strategies.
+fn backends() -> Vec<(CompiledBackend, DType, Vec<BlockStrategy>)> {
     let chosen = std::env::var("BURN_STRUCTURED_DEVICES").unwrap_or_default();
-    let names = device::names().into_iter().filter(|name| chosen.is_empty() || chosen.split(',').any(|it| it == *name));
-    let on = |name: &'static str| match name {
+    let wanted = |backend: &CompiledBackend| chosen.is_empty() || chosen.split(',').any(|it| it == backend.name);
+    let on = |backend: CompiledBackend| match backend.name {
         "flex" | "ndarray" => {
             vec![
-                (name, DType::F64, vec![BlockStrategy::Auto, BlockStrategy::Reference]),
-                (name, DType::F32, vec![BlockStrategy::Auto]),
+                (backend, DType::F64, vec![BlockStrategy::Auto, BlockStrategy::Reference]),
+                (backend, DType::F32, vec![BlockStrategy::Auto]),
             ]
         }
         // Burn's own matmul may be wrong on a software GPU; that of this crate has to be right everywhere.
-        _ => vec![(name, DType::F32, vec![BlockStrategy::TiledGemm])],
+        _ => vec![(backend, DType::F32, vec![BlockStrategy::TiledGemm])],
     };
-    names.flat_map(on).collect()
+    compiled().into_iter().filter(wanted).flat_map(on).collect()
 }
 
 #[test]

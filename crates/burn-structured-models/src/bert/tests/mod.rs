@@ -1,6 +1,6 @@
 //! A tiny checkpoint under Hugging Face's names, what the loaded model makes of it, and what becomes of broken ones.
 
-mod oracle;
+mod reference;
 
 use super::{Bert, BertConfig, BertError, TokenBatch};
 use burn::module::Module;
@@ -127,7 +127,7 @@ fn batch(sentences: &[&[u32]]) -> TokenBatch {
 }
 
 #[test]
-fn a_loaded_checkpoint_computes_what_its_weights_say() {
+fn loaded_checkpoint_matches_the_reference() {
     let checkpoint = Checkpoint::random(7);
     let model = checkpoint.load("").unwrap();
     let sentences: [&[u32]; 3] = [&[2, 11, 4, 9, 3], &[2, 3], &[5]];
@@ -135,11 +135,11 @@ fn a_loaded_checkpoint_computes_what_its_weights_say() {
     let features = model.forward(tokens.clone(), mask.clone());
     let embeddings = model.embed(tokens, mask);
     for (index, sentence) in sentences.into_iter().enumerate() {
-        let expected = oracle::forward(&checkpoint.tensors, sentence, 2, 2);
+        let expected = reference::forward(&checkpoint.tensors, sentence, 2, 2);
         let found = features.clone().slice([index..index + 1, 0..sentence.len(), 0..8]);
         let flat = TensorData::new(expected.concat(), [1, sentence.len(), 8]);
         found.into_data().assert_approx_eq::<f32>(&flat.convert::<f32>(), Tolerance::absolute(1e-5));
-        let expected = TensorData::new(oracle::embed(&expected), [1, 8]).convert::<f32>();
+        let expected = TensorData::new(reference::embed(&expected), [1, 8]).convert::<f32>();
         let found = embeddings.clone().narrow(0, index, 1).into_data();
         found.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
     }
@@ -269,7 +269,7 @@ fn every_linear_layer_can_be_replaced() {
 }
 
 #[test]
-fn the_attentions_products_are_counted() {
+fn other_flops_count_the_attention_products() {
     let model = Checkpoint::random(8).load("").unwrap();
     // Two layers, Q·Kᵀ and its product with V, 5·5·8 multiplications each.
     assert_eq!(model.other_flops(5), 2 * 2 * 2 * 5 * 5 * 8);

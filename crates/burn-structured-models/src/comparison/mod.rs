@@ -1,7 +1,0 @@
-//! Several runs side by side: a table, JSON and a plot of accuracy against relative FLOPs.
-
-mod plot;
-mod report;
-
-pub use plot::{PlotError, plot};
-pub use report::{Report, Row};

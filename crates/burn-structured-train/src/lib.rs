@@ -1,0 +1,33 @@
+//! What the examples and benchmarks share: datasets, training recipes, comparisons, and devices by name.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`data`] | CIFAR, image folders and a built-in synthetic set, as batches |
+//! | [`training`] | Burn's training loop in a folder that can be resumed |
+//! | [`comparison`] | several structures side by side: a table, JSON and a plot |
+//! | [`similarity`] | how well a sentence encoder ranks the pairs of the STS benchmark |
+//! | [`device`] | devices by name, for command lines |
+//!
+//! # What comes from Burn, and what does not
+//!
+//! The loop, the metrics, the dashboard, interruption, checkpoints (complete or absent, synced before they are renamed), the
+//! schedules and the data loader are Burn's. These are not, as of Burn 0.22.1:
+//!
+//! - `CifarDataset` of `burn-dataset` reads a whole download into memory without a checksum or a limit, panics without a
+//!   connection, and cannot be given a folder; [`data::download`] and [`data::cifar`] return errors instead.
+//! - `ImageFolderDataset` panics on a file that does not decode, gives images of different sizes, and numbers the classes of
+//!   each split on its own; [`data::folder`] returns an error, resizes, and uses the numbers of the training split for both.
+//! - The transforms of `burn-dataset` select by index; none keeps the proportions of the classes, as
+//!   [`data::Images::limit`] does. None changes pixels, as [`data::augment`] does.
+//! - `CliMetricsRenderer` of `burn-train` prints a debug representation to standard output at every iteration;
+//!   [`training::LineRenderer`] prints one line for a pass over the data, to standard error.
+//! - `IterationSpeedMetric` counts iterations, the first ones of a run included; a [`training::RunResult`] has the images a
+//!   second of the median pass.
+
+pub mod comparison;
+pub mod data;
+pub mod device;
+pub mod similarity;
+pub mod training;
+
+mod files;

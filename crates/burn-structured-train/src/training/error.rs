@@ -1,0 +1,83 @@
+//! What can go wrong in a training run.
+
+use crate::data::DataError;
+use burn_structured_models::vit::ViTError;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why a training run could not start, or did not finish.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TrainingError {
+    /// The model cannot be built.
+    #[error("the model cannot be built: {0}")]
+    Model(Box<ViTError>),
+    /// The data cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A number of the recipe is out of range.
+    #[error("{name} = {value} cannot be used; {expected}")]
+    Recipe {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// The values that work.
+        expected: &'static str,
+    },
+    /// A file of the run cannot be read or written.
+    #[error("cannot {action} {}: {reason}", path.display())]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        reason: String,
+    },
+    /// Another run is using the folder.
+    #[error("another run is using {}; wait for it, or write elsewhere with --out", path.display())]
+    InUse {
+        /// The run's folder.
+        path: PathBuf,
+    },
+    /// The folder holds an unfinished run.
+    #[error(
+        "{} holds a run stopped after epoch {epoch}; continue it with --resume, drop it with --fresh, \
+         or write elsewhere with --out",
+        path.display()
+    )]
+    Unfinished {
+        /// The run's folder.
+        path: PathBuf,
+        /// Its last complete epoch.
+        epoch: usize,
+    },
+    /// The run to resume was started with other settings.
+    #[error(
+        "{} was started with other settings and cannot be resumed with these: {difference}; \
+         repeat its settings, or start anew with --fresh or another --out",
+        path.display()
+    )]
+    OtherSettings {
+        /// The run's folder.
+        path: PathBuf,
+        /// The first setting that differs.
+        difference: String,
+    },
+    /// Burn's training loop stopped on an error.
+    #[error("training stopped: {0}")]
+    Loop(String),
+}
+
+impl From<ViTError> for TrainingError {
+    fn from(error: ViTError) -> Self {
+        Self::Model(Box::new(error))
+    }
+}
+
+impl TrainingError {
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>, reason: impl ToString) -> Self {
+        Self::File { action, path: path.into(), reason: reason.to_string() }
+    }
+}

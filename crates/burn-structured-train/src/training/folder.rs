@@ -1,0 +1,356 @@
+//! The folder of one run: its lock, settings, checkpoints, weights and result.
+
+use super::checkpoint::last_complete_epoch;
+use super::{Recipe, RunResult, TrainingError};
+use crate::files;
+use burn::module::Module;
+use burn_structured_models::vit::ViTConfig;
+use burn_structured_nn::Structure;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Everything that decides how a run goes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// The model.
+    pub model: ViTConfig,
+    /// The training.
+    pub recipe: Recipe,
+    /// The data: its name and the number of training and test images.
+    pub dataset: String,
+    /// Training images.
+    pub train_images: usize,
+    /// Test images.
+    pub test_images: usize,
+}
+
+/// What to do with a folder that already holds a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Start a new run; an unfinished one is an error.
+    New,
+    /// Continue an unfinished run from its last complete epoch, or start if there is none.
+    Resume,
+    /// Start a new run, dropping what is there.
+    Fresh,
+}
+
+/// A folder that is ready for a run, and locked for it.
+pub(super) struct Prepared {
+    /// The epoch after which the run resumes; `None` for a new run.
+    pub resumed: Option<usize>,
+    /// Keeps other runs out until it is dropped.
+    _lock: File,
+}
+
+/// A run's folder on disk.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// What burn-train and this crate write into a run's folder; nothing else is ever removed from it, and the lock stays.
+    const CONTENTS: [&'static str; 8] = [
+        "settings.json",
+        "result.json",
+        "model.bpk",
+        "interrupted.bpk",
+        "experiment.log",
+        "checkpoint",
+        "train",
+        "valid",
+    ];
+
+    /// The run in `path`, which need not exist.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The run of a structure below `root`, in a folder with the structure's name: `blast-b-4-ratio-0.33`.
+    pub fn of_structure(root: &Path, structure: Structure) -> Self {
+        Self::new(root.join(structure.to_string().replace([':', ',', '='], "-")))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the checkpoints are.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoint")
+    }
+
+    /// The weights of a finished run, in Burn's burnpack format.
+    pub fn model(&self) -> PathBuf {
+        self.path.join("model.bpk")
+    }
+
+    /// The weights of an interrupted run, as they were.
+    pub fn interrupted_model(&self) -> PathBuf {
+        self.path.join("interrupted.bpk")
+    }
+
+    /// The result of a finished run with these settings; `None` if there is no finished run.
+    ///
+    /// # Errors
+    ///
+    /// If the finished run had other settings, or they cannot be read.
+    pub fn finished(&self, settings: &RunSettings) -> Result<Option<RunResult>, TrainingError> {
+        match self.result() {
+            Some(result) => self.check_same(settings).map(|()| Some(result)),
+            None => Ok(None),
+        }
+    }
+
+    /// The result of a finished run.
+    pub fn result(&self) -> Option<RunResult> {
+        self.read("result.json").ok().flatten()
+    }
+
+    /// Whether a run may start here.
+    ///
+    /// # Errors
+    ///
+    /// If `start` is [`Start::New`] and the folder holds an unfinished run.
+    pub fn check(&self, start: Start) -> Result<(), TrainingError> {
+        match last_complete_epoch(&self.checkpoints()) {
+            Some(epoch) if start == Start::New && self.result().is_none() => {
+                Err(TrainingError::Unfinished { path: self.path.clone(), epoch })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the folder ready for a run with `settings`, and keeps other runs out of it.
+    ///
+    /// # Errors
+    ///
+    /// If another run is using the folder, if it holds an unfinished run and `start` is [`Start::New`], if the run to resume
+    /// had other settings, or if a file cannot be read, written or removed.
+    pub(super) fn prepare(&self, settings: &RunSettings, start: Start) -> Result<Prepared, TrainingError> {
+        std::fs::create_dir_all(&self.path).map_err(|error| TrainingError::file("create", &self.path, error))?;
+        let lock = self.lock()?;
+        self.check(start)?;
+        if let (Start::Resume, Some(epoch)) = (start, last_complete_epoch(&self.checkpoints())) {
+            self.check_same(settings)?;
+            self.remove_scratch_files()?;
+            return Ok(Prepared { resumed: Some(epoch), _lock: lock });
+        }
+        self.clear()?;
+        self.remove_scratch_files()?;
+        self.write("settings.json", settings)?;
+        Ok(Prepared { resumed: None, _lock: lock })
+    }
+
+    fn lock(&self) -> Result<File, TrainingError> {
+        let path = self.path.join("run.lock");
+        match files::try_lock(&path) {
+            Ok(Some(lock)) => Ok(lock),
+            Ok(None) => Err(TrainingError::InUse { path: self.path.clone() }),
+            Err(error) => Err(TrainingError::file("lock", path, error)),
+        }
+    }
+
+    /// Removes what a killed run was writing, `model-3.bpk.4711-0.tmp`.
+    fn remove_scratch_files(&self) -> Result<(), TrainingError> {
+        let ours = |name: &str| Self::CONTENTS.iter().any(|known| name.starts_with(known));
+        let checkpoints = self.checkpoints();
+        files::remove_scratch_files(&self.path, ours)
+            .and_then(|()| files::remove_scratch_files(&checkpoints, |_| true))
+            .map_err(|error| TrainingError::file("clear", &self.path, error))
+    }
+
+    fn check_same(&self, settings: &RunSettings) -> Result<(), TrainingError> {
+        // Read as settings, so that what an older version did not know has its default.
+        let Some(before) = self.read::<RunSettings>("settings.json")? else {
+            return Err(TrainingError::file("read", self.path.join("settings.json"), "it is missing"));
+        };
+        // Both once through the text, which does not keep the last bit of every number.
+        let value = |settings: &RunSettings| -> Result<serde_json::Value, serde_json::Error> {
+            serde_json::from_str(&serde_json::to_string(settings)?)
+        };
+        let error = |error| TrainingError::file("compare", self.path.join("settings.json"), error);
+        match first_difference("", &value(&before).map_err(error)?, &value(settings).map_err(error)?) {
+            None => Ok(()),
+            Some(difference) => Err(TrainingError::OtherSettings { path: self.path.clone(), difference }),
+        }
+    }
+
+    fn clear(&self) -> Result<(), TrainingError> {
+        for name in Self::CONTENTS {
+            let path = self.path.join(name);
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            match removed {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(TrainingError::file("remove", path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_result(&self, result: &RunResult) -> Result<(), TrainingError> {
+        self.write("result.json", result)
+    }
+
+    /// Saves weights; Burn gives the file its name once it is complete and synced.
+    pub(super) fn write_model(&self, model: impl Module, path: PathBuf) -> Result<(), TrainingError> {
+        model.save_file(&path).map_err(|error| TrainingError::file("write", path, format!("{error:?}")))
+    }
+
+    fn write(&self, name: &str, value: &impl Serialize) -> Result<(), TrainingError> {
+        let path = self.path.join(name);
+        let text = serde_json::to_string_pretty(value).map_err(|error| TrainingError::file("write", &path, error))?;
+        files::replace(&path, &(text + "\n")).map_err(|error| TrainingError::file("write", path, error))
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, TrainingError> {
+        let path = self.path.join(name);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(TrainingError::file("read", path, error)),
+        };
+        serde_json::from_str(&text).map(Some).map_err(|error| TrainingError::file("read", path, error))
+    }
+}
+
+/// The first setting that differs, with both values: `recipe.lr was 0.001, now 0.5`.
+fn first_difference(name: &str, before: &serde_json::Value, now: &serde_json::Value) -> Option<String> {
+    use serde_json::Value::Object;
+    match (before, now) {
+        (Object(before), Object(now)) => {
+            let mut keys: Vec<&String> = before.keys().chain(now.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            keys.into_iter().find_map(|key| {
+                let missing = serde_json::Value::Null;
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                first_difference(&name, before.get(key).unwrap_or(&missing), now.get(key).unwrap_or(&missing))
+            })
+        }
+        _ if before == now => None,
+        _ => Some(format!("{name} was {before}, now {now}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> RunSettings {
+        RunSettings {
+            model: ViTConfig::small(10),
+            recipe: Recipe::default(),
+            dataset: "synthetic".into(),
+            train_images: 10,
+            test_images: 5,
+        }
+    }
+
+    fn with_checkpoint(folder: &RunFolder, epoch: usize) {
+        folder.prepare(&settings(), Start::New).unwrap();
+        std::fs::create_dir_all(folder.checkpoints()).unwrap();
+        for name in super::super::checkpoint::RECORDS {
+            std::fs::write(folder.checkpoints().join(format!("{name}-{epoch}.bpk")), b"x").unwrap();
+        }
+    }
+
+    #[test]
+    fn unfinished_run_needs_resume_or_fresh() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path().join("run"));
+        with_checkpoint(&folder, 3);
+        let error = folder.prepare(&settings(), Start::New).err().unwrap();
+        assert!(matches!(error, TrainingError::Unfinished { epoch: 3, .. }), "{error}");
+        assert_eq!(folder.prepare(&settings(), Start::Resume).unwrap().resumed, Some(3));
+        assert_eq!(folder.prepare(&settings(), Start::Fresh).unwrap().resumed, None);
+        assert!(!folder.checkpoints().exists());
+    }
+
+    #[test]
+    fn settings_compare_equal_after_json() {
+        for lr in [1.2e-3, 1e-3 / 100.0, 3e-5 * (1e-3 / 3e-3), 0.1 + 0.2] {
+            let root = tempfile::tempdir().unwrap();
+            let folder = RunFolder::new(root.path());
+            let mut settings = settings();
+            (settings.recipe.lr, settings.recipe.min_lr) = (lr, lr / 100.0);
+            folder.prepare(&settings, Start::New).unwrap();
+            folder.check_same(&settings).unwrap();
+        }
+    }
+
+    #[test]
+    fn resume_names_the_setting_that_differs() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path());
+        with_checkpoint(&folder, 1);
+        let mut other = settings();
+        other.recipe.lr = 0.5;
+        let error = folder.prepare(&other, Start::Resume).err().unwrap().to_string();
+        assert!(error.contains("recipe.lr was 0.001, now 0.5"), "{error}");
+    }
+
+    #[test]
+    fn finished_run_must_have_the_same_settings() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path());
+        assert!(folder.finished(&settings()).unwrap().is_none());
+        folder.prepare(&settings(), Start::New).unwrap();
+        let test = super::super::Evaluation { accuracy: 0.5, images_per_second: 1.0 };
+        let result = RunResult { epochs: 20, test, training_images_per_second: None };
+        folder.write_result(&result).unwrap();
+        assert_eq!(folder.finished(&settings()).unwrap(), Some(result));
+        let mut other = settings();
+        other.recipe.epochs = 5;
+        let error = folder.finished(&other).unwrap_err().to_string();
+        assert!(error.contains("recipe.epochs was 20, now 5"), "{error}");
+    }
+
+    #[test]
+    fn fresh_start_keeps_unknown_files() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("thesis.txt"), "precious").unwrap();
+        RunFolder::new(root.path()).prepare(&settings(), Start::Fresh).unwrap();
+        assert!(root.path().join("thesis.txt").exists());
+    }
+
+    #[test]
+    fn two_runs_in_one_folder_exclude_each_other() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path());
+        for start in [Start::New, Start::Resume, Start::Fresh] {
+            let running = folder.prepare(&settings(), Start::Fresh).unwrap();
+            let error = folder.prepare(&settings(), start).err().unwrap();
+            assert!(matches!(error, TrainingError::InUse { .. }), "{error}");
+            drop(running);
+            folder.prepare(&settings(), start).unwrap();
+        }
+    }
+
+    #[test]
+    fn lock_file_of_a_killed_run_does_not_block() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("run.lock"), "").unwrap();
+        assert!(RunFolder::new(root.path()).prepare(&settings(), Start::New).is_ok());
+    }
+
+    #[test]
+    fn scratch_files_of_a_killed_run_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path());
+        with_checkpoint(&folder, 1);
+        for name in ["result.json.1-0.tmp", "checkpoint/model-2.bpk.1-0.tmp", "thesis.tmp"] {
+            std::fs::write(root.path().join(name), b"x").unwrap();
+        }
+        folder.prepare(&settings(), Start::Resume).unwrap();
+        assert!(!root.path().join("result.json.1-0.tmp").exists());
+        assert!(!root.path().join("checkpoint/model-2.bpk.1-0.tmp").exists());
+        assert!(root.path().join("thesis.tmp").exists());
+    }
+}

@@ -1,0 +1,150 @@
+//! One training run, from settings to result.
+
+use super::checkpoint;
+use super::steps::Classifier;
+use super::timing::Timing;
+use super::{Evaluation, Interrupter, LineRenderer, RunFolder, RunSettings, Start, TrainingError, evaluate};
+use crate::data::{ImageBatcher, ImageSet};
+use burn::data::dataloader::DataLoaderBuilder;
+use burn::grad_clipping::GradientClippingConfig;
+use burn::optim::AdamWConfig;
+use burn::tensor::Device;
+use burn::train::checkpoint::KeepLastNCheckpoints;
+use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
+use burn::train::{Learner, SupervisedTraining};
+use burn_structured_nn::learning_rate_groups;
+use serde::{Deserialize, Serialize};
+use std::io::IsTerminal;
+
+/// What a finished run achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Epochs trained.
+    pub epochs: usize,
+    /// The last epoch's weights on the test images.
+    pub test: Evaluation,
+    /// Images a second in training, data loading included; `None` if this process trained no complete epoch.
+    pub training_images_per_second: Option<f64>,
+}
+
+/// Trains the model of `settings` on `set` in `folder`.
+///
+/// Between epochs it is validated on as many test images as a fifth of the training images, as a progress report only:
+/// neither the schedule nor the saved weights depend on it.
+///
+/// Returns `None` if `interrupter` stopped the run; its weights are then in [`RunFolder::interrupted_model`], and its
+/// last complete epoch can be resumed.
+///
+/// # Errors
+///
+/// If the settings are unusable, the folder cannot be prepared (see [`Start`]), or the training loop fails.
+pub fn train(
+    settings: &RunSettings,
+    set: &ImageSet,
+    device: &Device,
+    folder: &RunFolder,
+    start: Start,
+    interrupter: Interrupter,
+) -> Result<Option<RunResult>, TrainingError> {
+    let recipe = &settings.recipe;
+    recipe.check()?;
+    let training_device = device.clone().autodiff();
+    training_device.seed(recipe.seed);
+    let classifier = Classifier { model: settings.model.try_init(&training_device)? };
+    let factors = classifier.model.factors();
+    recipe.check_for(&factors)?;
+    let prepared = folder.prepare(settings, start)?;
+    let checkpoints = folder.checkpoints();
+    let classifier = match prepared.resumed {
+        Some(epoch) => checkpoint::load(classifier, &checkpoints, epoch)?,
+        None => classifier,
+    };
+    let batch_size = recipe.batch_size;
+
+    let timing = Timing::default();
+    let classifier = if prepared.resumed.is_some_and(|epoch| epoch >= recipe.epochs) {
+        classifier
+    } else {
+        let train_batcher = ImageBatcher::training(set, recipe.augmentation.clone(), recipe.seed)?;
+        let loader = |batcher: ImageBatcher| {
+            // One worker prepares the next batch; more would make the augmentation depend on their order.
+            DataLoaderBuilder::new(batcher).batch_size(batch_size).num_workers(1)
+        };
+        let train_loader = loader(train_batcher).shuffle(recipe.seed).build(set.train.clone());
+        // Progress between epochs needs no more; the result is measured on every test image.
+        let validation = set.test.limit((set.train.len() / 5).max(1), recipe.seed);
+        let validation_loader = loader(ImageBatcher::evaluation(set)).build(validation);
+
+        let optimizer = AdamWConfig::new()
+            .with_weight_decay(recipe.weight_decay as f32)
+            .with_epsilon(1e-8)
+            .with_grad_clipping(recipe.clip_norm.map(|norm| GradientClippingConfig::Norm(norm as f32)));
+        let groups = learning_rate_groups(&classifier, factors);
+        let schedule = recipe.schedule(set.train.len().div_ceil(batch_size), groups)?;
+        let learner = Learner::new(classifier, optimizer.init(), schedule);
+
+        let mut training = SupervisedTraining::<Classifier>::new(folder.path(), train_loader, validation_loader)
+            .metrics((AccuracyMetric::new(), LossMetric::new()))
+            .metric_train_numeric(LearningRateMetric::new())
+            .with_default_checkpointers()
+            .with_checkpointing_strategy(KeepLastNCheckpoints::new(2))
+            .with_progress_logger(timing.clone())
+            .with_interrupter(interrupter)
+            .num_epochs(recipe.epochs);
+        if let Some(epoch) = prepared.resumed {
+            training = training.checkpoint(epoch);
+        }
+        if !std::io::stdout().is_terminal() {
+            training = training.renderer(Box::new(LineRenderer::new()));
+        }
+        let outcome = training.launch(learner);
+        if let Some(error) = outcome.error {
+            return Err(TrainingError::Loop(error.to_string()));
+        }
+        if outcome.interrupted.is_some() {
+            folder.write_model(outcome.model.model, folder.interrupted_model())?;
+            return Ok(None);
+        }
+        outcome.model
+    };
+
+    let model = classifier.model;
+    folder.write_model(model.clone(), folder.model())?;
+    let result = RunResult {
+        epochs: recipe.epochs,
+        test: evaluate(&model, set, batch_size, device),
+        training_images_per_second: timing.images_per_second(),
+    };
+    folder.write_result(&result)?;
+    Ok(Some(result))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::synthetic;
+    use crate::training::Recipe;
+    use burn_structured_models::vit::ViTConfig;
+
+    #[test]
+    fn damaged_checkpoint_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path());
+        let set = synthetic::generate(1, 1, 1);
+        let settings = RunSettings {
+            model: ViTConfig::small(10).with_depth(1),
+            recipe: Recipe { epochs: 2, ..Recipe::default() },
+            dataset: set.name.clone(),
+            train_images: set.train.len(),
+            test_images: set.test.len(),
+        };
+        folder.prepare(&settings, Start::New).unwrap();
+        std::fs::create_dir_all(folder.checkpoints()).unwrap();
+        for name in checkpoint::RECORDS {
+            std::fs::write(folder.checkpoints().join(format!("{name}-1.bpk")), b"x").unwrap();
+        }
+        let run = train(&settings, &set, &Device::flex(), &folder, Start::Resume, Interrupter::new());
+        let message = run.unwrap_err().to_string();
+        assert!(message.starts_with("cannot resume from ") && message.contains("optim-1.bpk"), "{message}");
+    }
+}
