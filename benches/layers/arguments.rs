@@ -27,9 +27,9 @@ pub struct Arguments {
     #[arg(long)]
     pub strategies: bool,
 
-    /// Leave out the plain forms: where every product is tuned first, they take most of the time
+    /// Leave out the reference bodies: where every product is tuned first, they take most of the time
     #[arg(long)]
-    pub no_plain: bool,
+    pub no_reference: bool,
 
     /// Seconds to spend on each figure
     #[arg(long, default_value_t = 0.4, value_parser = seconds)]

@@ -1,10 +1,10 @@
-//! Everything that is timed for a case: each structure, its plain form and its strategies, and the dense layers.
+//! Everything that is timed for a case: each structure, its reference body and its strategies, and the dense layers.
 
 use super::arguments::Pass;
 use super::baseline;
 use super::catalogue::Case;
-use super::plain::Plain;
 use super::record::{Candidate, Role, Row, Work as Least};
+use super::reference::Reference;
 use super::strategies::strategies;
 use crate::harness::measure::{Effort, Rotation, Work, measure};
 use burn::module::{Module, ModuleMapper, Param};
@@ -31,8 +31,8 @@ pub struct Target {
     pub effort: Effort,
     /// Also time strategies by themselves.
     pub strategies: bool,
-    /// Also time the plain forms.
-    pub plain: bool,
+    /// Also time the reference bodies.
+    pub reference: bool,
 }
 
 impl Target {
@@ -64,8 +64,8 @@ struct Structured {
 
 type Shared<T> = Rc<RefCell<Rotation<T>>>;
 
-/// Measures all candidates of `case` in turn. Structures that do not fit the layer and strategies that cannot compute the product are
-/// left out and told in `skipped`.
+/// Measures all candidates of `case` in turn. Structures that do not fit the layer and unsupported strategies are left out,
+/// and `skipped` is called with the reason.
 pub fn measure_case(case: &Case, target: &Target, skipped: &mut dyn FnMut(String)) -> Vec<Row> {
     let device = match case.pass {
         Pass::Forward => target.device.clone(),
@@ -185,17 +185,17 @@ fn structured<'a>(
     let own = pass(case.pass, target, inputs, &layers, |layer: &StructuredLinear, x| layer.forward(x));
     add(Role::Structured, "layer", own);
     let shape = [case.layer.d_input, case.layer.d_output];
-    if let Some(plain) = Plain::of(layer, structure, shape, device).filter(|_| target.plain) {
-        let work = pass(case.pass, target, inputs, &layers, move |layer, x| plain.forward(layer, x));
-        add(Role::Plain, "Burn operations", work);
+    if let Some(body) = Reference::of(layer, structure, shape, device).filter(|_| target.reference) {
+        let work = pass(case.pass, target, inputs, &layers, move |layer, x| body.forward(layer, x));
+        add(Role::Reference, "Burn operations", work);
     }
     if target.strategies {
-        let mut rejected = |why: String| {
+        let mut unsupported = |why: String| {
             skipped(format!("{structure} on {}, {} tokens, {}: {why}", case.layer, case.tokens, case.pass));
         };
         let x = inputs.borrow_mut().next().clone();
-        for (name, path) in strategies(layer, &x, &target.name, case.pass, &mut rejected) {
-            let work = pass(case.pass, target, inputs, &layers, move |layer, x| path.forward(layer, x));
+        for (name, strategy) in strategies(layer, &x, &target.name, case.pass, &mut unsupported) {
+            let work = pass(case.pass, target, inputs, &layers, move |layer, x| strategy.forward(layer, x));
             add(Role::Strategy, name, work);
         }
     }

@@ -15,11 +15,11 @@ mod arguments;
 mod baseline;
 mod candidates;
 mod catalogue;
-mod floor;
-mod plain;
 mod plot;
 mod record;
+mod reference;
 mod report;
+mod roofline;
 mod strategies;
 
 #[path = "../harness/mod.rs"]
@@ -83,7 +83,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         rows: Vec::new(),
     };
     for target in &targets {
-        results.peaks.push(floor::peak(target, if arguments.quick { 32 << 20 } else { 256 << 20 }));
+        results.peaks.push(roofline::peak(target, if arguments.quick { 32 << 20 } else { 256 << 20 }));
     }
     print!("{}", report::head(std::slice::from_ref(&results)));
     for case in &cases {
@@ -177,7 +177,7 @@ fn targets(arguments: &Arguments) -> Result<(Vec<Target>, Vec<String>), String> 
                 window: arguments.rotation << 20,
                 effort: effort(arguments, name),
                 strategies: arguments.strategies,
-                plain: !arguments.no_plain,
+                reference: !arguments.no_reference,
             });
         }
     }
@@ -212,7 +212,7 @@ fn test() -> Result<(), String> {
     }
     for row in &read.rows {
         let timed = row.candidates.iter().all(|candidate| candidate.time.median_ms > 0.0 && candidate.time.rounds >= 3);
-        if !timed || row.speed_up().is_none() || read.floor(row, row.work).is_none() {
+        if !timed || row.speed_up().is_none() || read.roofline(row, row.work).is_none() {
             return Err(format!("a row without figures: {row:?}"));
         }
     }

@@ -74,9 +74,9 @@ pub struct Row {
     pub structure: String,
     /// Parameters relative to the dense layer's.
     pub params_ratio: f64,
-    /// What the structured layer cannot do without.
+    /// The least that the structured layer does.
     pub work: Work,
-    /// What the dense layer cannot do without.
+    /// The least that the dense layer does.
     pub dense_work: Work,
     /// The times.
     pub candidates: Vec<Candidate>,
@@ -99,8 +99,9 @@ pub enum Role {
     Dense,
     /// The structured layer as users call it.
     Structured,
-    /// The same product in plain operations of the framework.
-    Plain,
+    /// The reference body: the same product in plain operations of the framework.
+    #[serde(alias = "plain")]
+    Reference,
     /// The structured layer by a named strategy.
     Strategy,
     /// A dense layer as wide as an SS1 sketch.
@@ -143,7 +144,7 @@ pub enum Bound {
 
 impl Results {
     /// The least milliseconds that `work` takes at the measured peaks of the row's device, and what bounds it.
-    pub fn floor(&self, row: &Row, work: Work) -> Option<(f64, Bound)> {
+    pub fn roofline(&self, row: &Row, work: Work) -> Option<(f64, Bound)> {
         let peak = self.peaks.iter().find(|peak| peak.device == row.device && peak.dtype == row.dtype)?;
         let (flops, bytes) = (1e3 * work.flops / peak.flops_per_second, 1e3 * work.bytes / peak.bytes_per_second);
         Some(if flops > bytes { (flops, Bound::Flops) } else { (bytes, Bound::Bytes) })

@@ -35,7 +35,7 @@ pub fn foot(files: &[Results]) -> String {
 }
 
 const COLUMNS: &str = "\
-| device | dtype | layer | structure | weights | tokens | pass | dense, ms | of peak | by | plain, ms | structured, ms | of peak | spread | speed-up | over plain |
+| device | dtype | layer | structure | weights | tokens | pass | dense, ms | of peak | by | reference, ms | structured, ms | of peak | spread | speed-up | over reference |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
@@ -45,7 +45,7 @@ const STRATEGY_COLUMNS: &str = "
 ";
 
 const NOTES: &str = "
-Dense is the fastest of all dense candidates of that line, plain the same product in plain operations. \"Of peak\" is the least
+Dense is the fastest of all dense candidates of that line, reference the same product in plain operations. \"Of peak\" is the least
 time at the measured peaks, for arithmetic (F) or memory (B), whichever is longer, divided by the time. Spread is half of the
 range between the quartiles.
 ";
@@ -79,17 +79,18 @@ pub fn strategies(files: &[Results]) -> String {
 /// One line of the table.
 pub fn line(results: &Results, row: &Row) -> String {
     let best = |role| row.best(role);
-    let (dense, structured, plain) = (best(Role::Dense), best(Role::Structured), best(Role::Plain));
+    let (dense, structured, reference) = (best(Role::Dense), best(Role::Structured), best(Role::Reference));
     let ms =
         |candidate: Option<&Candidate>| candidate.map_or("–".into(), |candidate| figure(candidate.time.median_ms));
     let reached = |candidate: Option<&Candidate>, work| {
-        let floor = results.floor(row, work).zip(candidate);
-        floor.map_or("–".into(), |((floor, bound), candidate)| {
+        let roofline = results.roofline(row, work).zip(candidate);
+        roofline.map_or("–".into(), |((bound_ms, bound), candidate)| {
             let letter = if bound == Bound::Flops { 'F' } else { 'B' };
-            format!("{:.0} % {letter}", 100.0 * floor / candidate.time.median_ms)
+            format!("{:.0} % {letter}", 100.0 * bound_ms / candidate.time.median_ms)
         })
     };
-    let over_plain = plain.zip(structured).map(|(plain, structured)| plain.time.median_ms / structured.time.median_ms);
+    let over_reference =
+        reference.zip(structured).map(|(reference, structured)| reference.time.median_ms / structured.time.median_ms);
     let times = |ratio: Option<f64>| ratio.map_or("–".into(), |ratio| format!("{ratio:.2}x"));
     format!(
         "| {} | {} | {}→{} | {} | {:.0} % | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
@@ -104,12 +105,12 @@ pub fn line(results: &Results, row: &Row) -> String {
         ms(dense),
         reached(dense, row.dense_work),
         dense.map_or("–", |dense| dense.name.as_str()),
-        ms(plain),
+        ms(reference),
         ms(structured),
         reached(structured, row.work),
         structured.map_or("–".into(), |structured| format!("±{:.0} %", 100.0 * structured.time.spread())),
         times(row.speed_up()),
-        times(over_plain),
+        times(over_reference),
     )
 }
 

@@ -1,7 +1,8 @@
-//! The products of the structures in plain Burn operations, as one would write them in a model: what the structured layers
-//! have to beat to be worth a crate.
+//! The reference bodies: the products of the structures in plain Burn operations, as one would write them in a model.
 //!
-//! Kronecker and Gaudi layers are plain Burn, but for Gaudi's last two products, and have no second form.
+//! A structured layer that is no faster than its reference body does not need kernels.
+//!
+//! Kronecker and Gaudi layers have no second form: they are plain Burn, but for the last two products of Gaudi.
 
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -11,14 +12,14 @@ use burn_structured::ops::monarch::monarch_linear_with;
 use burn_structured::ops::pixelfly::pixelfly_linear_with;
 use burn_structured::ops::ss1::Fold;
 
-/// The plain form of a layer's product, with what it prepares once.
+/// The reference body of a layer's product, with what it prepares once.
 #[derive(Debug)]
-pub struct Plain {
-    fold: Option<PlainFold>,
+pub struct Reference {
+    fold: Option<ReferenceFold>,
 }
 
-impl Plain {
-    /// The plain form of `layer`, if it has one besides itself.
+impl Reference {
+    /// The reference body of `layer`, if it has one besides itself.
     pub fn of(layer: &StructuredLinear, structure: Structure, shape: [usize; 2], device: &Device) -> Option<Self> {
         match layer {
             StructuredLinear::Blast(_)
@@ -26,14 +27,14 @@ impl Plain {
             | StructuredLinear::Monarch(_)
             | StructuredLinear::BlockDiagonal(_)
             | StructuredLinear::Pixelfly(_) => Some(Self { fold: None }),
-            StructuredLinear::Ss1(_) => Some(Self { fold: Some(PlainFold::of(structure, shape, device)?) }),
+            StructuredLinear::Ss1(_) => Some(Self { fold: Some(ReferenceFold::of(structure, shape, device)?) }),
             _ => None,
         }
     }
 
     /// The same output as the layer's own.
     pub fn forward(&self, layer: &StructuredLinear, x: Tensor<2>) -> Tensor<2> {
-        let plain = BlockStrategy::Reference;
+        let reference = BlockStrategy::Reference;
         match layer {
             StructuredLinear::Blast(layer) => layer.forward_with(x, BlastStrategy::Reference),
             StructuredLinear::LowRank(layer) => {
@@ -42,15 +43,15 @@ impl Plain {
             }
             StructuredLinear::Monarch(layer) => {
                 let bias = layer.bias.as_ref().map(|bias| bias.val());
-                monarch_linear_with(x, layer.right.val(), layer.left.val(), bias, Order::Strided, plain)
+                monarch_linear_with(x, layer.right.val(), layer.left.val(), bias, Order::Strided, reference)
             }
             StructuredLinear::BlockDiagonal(layer) => {
                 let bias = layer.bias.as_ref().map(|bias| bias.val());
-                block_diagonal_linear_with(x, layer.w.val(), bias, Orders::default(), plain)
+                block_diagonal_linear_with(x, layer.w.val(), bias, Orders::default(), reference)
             }
             StructuredLinear::Pixelfly(layer) => {
                 let bias = layer.bias.as_ref().map(|bias| bias.val());
-                pixelfly_linear_with(x, layer.w.val(), layer.v.val(), layer.ut.val(), bias, plain)
+                pixelfly_linear_with(x, layer.w.val(), layer.v.val(), layer.ut.val(), bias, reference)
             }
             StructuredLinear::Ss1(layer) => {
                 let fold = self.fold.as_ref().expect("made for this layer");
@@ -67,7 +68,7 @@ impl Plain {
 
 /// For each block of output rows, which features are added up to which element of the sketch.
 #[derive(Debug)]
-struct PlainFold {
+struct ReferenceFold {
     fold: Fold,
     blocks: Vec<Vec<Selection>>,
 }
@@ -79,7 +80,7 @@ struct Selection {
     signs: Option<Tensor<2>>,
 }
 
-impl PlainFold {
+impl ReferenceFold {
     /// `None` where the last group of blocks is partly empty: gathers of unequal length would need padding.
     fn of(structure: Structure, [d_input, d_output]: [usize; 2], device: &Device) -> Option<Self> {
         let Structure::Ss1 { reduction, block_k, block_n, independent } = structure else { return None };

@@ -1,7 +1,7 @@
 """The layers of benches/layers/catalogue.json in PyTorch, to the same JSON.
 
-    python benches/peers/pytorch.py --out torch.json
-    python benches/peers/pytorch.py --out torch.json --only blast --tokens 1 64 512 --device cuda
+    python benches/external/pytorch.py --out torch.json
+    python benches/external/pytorch.py --out torch.json --only blast --tokens 1 64 512 --device cuda
     cargo bench --bench layers -- --plot flex.json torch.json --out DIR
 
 Dense, low rank and BLAST, each eager and through torch.compile; the fastest of a kind counts. BLAST is the product of
@@ -156,7 +156,7 @@ def measure(runs, seconds, fewest, calls):
 
 
 def peak(device, dtype_name, dtype, sync):
-    """A large product and a large copy or sum, as in benches/layers/floor.rs."""
+    """A large product and a large copy or sum, as in benches/layers/roofline.rs."""
 
     def fastest(run):
         times = []
@@ -229,7 +229,7 @@ def measure_case(case, structures, args, dtype, sync, compiles):
             continue
         own = [(variant, timed) for (other, _, variant), timed in zip(labels, times) if other == structure]
         candidates = dense + [{"role": "structured", "name": variant, **timed} for variant, timed in own]
-        candidates += [{"role": "plain", "name": variant, **timed} for variant, timed in own if variant == "eager"]
+        candidates += [{"role": "reference", "name": variant, **timed} for variant, timed in own if variant == "eager"]
         params = about[structure]
         rows.append({
             "device": args.device,

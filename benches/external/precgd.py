@@ -1,6 +1,6 @@
 """PrecGD, the factorization of the BLAST paper, in PyTorch: how long its steps take.
 
-    python benches/peers/precgd.py
+    python benches/external/precgd.py
     cargo run --release --example factorize_matrix -- --target blast --methods prec-gd
     cargo run --release --example factorize_matrix -- --target low-rank --methods prec-gd
 
