@@ -9,6 +9,9 @@ use std::path::Path;
 /// Raised when a field changes its meaning.
 pub const FORMAT: u32 = 1;
 
+/// The dense candidates that are this crate's own kernels begin with this.
+pub const OWN_DENSE: &str = "dense_linear";
+
 /// One run of one program on one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {

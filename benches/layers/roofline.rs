@@ -1,14 +1,14 @@
-//! What the machine can do at most: arithmetic in large matrix products, traffic in large copies and sums.
+//! The roofline: measured peaks of arithmetic, in large matrix products, and of memory traffic, in large copies and sums.
 //!
-//! Data sheets promise what no program sees; a fraction of a measured peak says how much a better kernel could still gain.
+//! No program reaches the peaks of a data sheet; a fraction of a measured peak says what a better kernel could still gain.
 
 use super::baseline;
-use super::candidates::{Target, repeated};
+use super::candidates::Target;
 use super::record::Peak;
 use crate::harness::measure::Work;
 use burn::tensor::{Distribution, FloatDType, Tensor};
 use rayon::prelude::*;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Products double in size until one takes this long.
 const LONG_ENOUGH: Duration = Duration::from_millis(100);
@@ -39,7 +39,7 @@ fn arithmetic(target: &Target) -> (f64, String) {
         let mut products = vec![("Burn".to_string(), burn_product(size, calls, target))];
         if target.is_the_processor() {
             let square = baseline::square(size, target.dtype).into_iter();
-            products.extend(square.map(|(name, work)| (name, repeated(work, calls))));
+            products.extend(square.map(|(name, work)| (name, work.repeated(calls))));
         }
         let mut longest = Duration::ZERO;
         for (name, mut work) in products {
@@ -63,7 +63,7 @@ fn burn_product<'a>(size: usize, calls: usize, target: &'a Target) -> Work<'a> {
         values.cast(FloatDType::from(target.dtype))
     };
     let (a, b) = (draw(), draw());
-    Box::new(move || {
+    Work::new(move || {
         let c: Vec<_> = (0..calls).map(|_| a.clone().matmul(b.clone())).collect();
         target.device.sync().expect("the device answers");
         drop(std::hint::black_box(c));
@@ -82,7 +82,7 @@ fn traffic(target: &Target, bytes: usize) -> (f64, &'static str) {
     let bytes = if target.is_the_processor() { bytes } else { 8 * bytes };
     let count = bytes / target.dtype.size();
     let x = Tensor::<1>::ones([count], &target.device).cast(FloatDType::from(target.dtype));
-    let copy = Box::new(|| {
+    let copy = Work::new(|| {
         let y = x.clone() * 1.0;
         target.device.sync().expect("the device answers");
         drop(std::hint::black_box(y));
@@ -92,12 +92,12 @@ fn traffic(target: &Target, bytes: usize) -> (f64, &'static str) {
         // All threads on parts of their own, as large as the caches of no processor.
         let part = (bytes / 8).div_ceil(rayon::current_num_threads());
         let (from, mut to) = (vec![1u64; bytes / 8], vec![0u64; bytes / 8]);
-        let copy = Box::new(|| {
+        let copy = Work::new(|| {
             to.par_chunks_mut(part).zip(from.par_chunks(part)).for_each(|(to, from)| to.copy_from_slice(from));
             std::hint::black_box(&to);
         });
         consider("copy", 2 * bytes, copy);
-        let sum = Box::new(|| {
+        let sum = Work::new(|| {
             let sums = from.par_chunks(part).map(|part| part.iter().fold(0u64, |sum, value| sum.wrapping_add(*value)));
             std::hint::black_box(sums.reduce(|| 0, u64::wrapping_add));
         });
@@ -108,11 +108,6 @@ fn traffic(target: &Target, bytes: usize) -> (f64, &'static str) {
 
 /// A call of the fastest of a few turns, the first of which warms up: a peak is what is seen at all.
 fn fastest(work: &mut Work<'_>, calls: usize) -> Duration {
-    work();
-    let run = |_| {
-        let start = Instant::now();
-        work();
-        start.elapsed()
-    };
-    (0..REPEATS).map(run).min().expect("several repeats") / calls as u32
+    work.timed();
+    (0..REPEATS).map(|_| work.timed()).min().expect("several repeats") / calls as u32
 }

@@ -151,9 +151,9 @@ fn measure_models(
 fn step_memory(step: &mut Work<'_>, device: &Device) -> usize {
     device.memory_cleanup();
     let Some(before) = device.memory_pool_usage() else {
-        return heap::peak_of(step);
+        return heap::peak_of(|| _ = step.timed());
     };
-    step();
+    step.timed();
     let after = device.memory_pool_usage().map_or(0, |usage| usage.bytes_reserved);
     after.saturating_sub(before.bytes_in_use) as usize
 }
