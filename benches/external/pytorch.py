@@ -18,9 +18,12 @@ import os
 import platform
 import random
 import re
+import shlex
 import shutil
+import subprocess
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
@@ -247,6 +250,20 @@ def measure_case(case, structures, args, dtype, sync, compiles):
     return rows
 
 
+def commit():
+    """The commit of this script and whether the tree has changes, as benches/harness/provenance.rs says it; None without git."""
+
+    def git(*args):
+        call = ["git", "-C", str(Path(__file__).parent.parent.parent), *args]
+        return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benches/results")
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def vectors():
     capability = torch.backends.cpu.get_cpu_capability().lower()
     return capability if capability in ("avx512", "avx2") else "scalar"
@@ -287,13 +304,19 @@ def main():
     compiles = not args.no_compile and (args.device != "cpu" or any(map(shutil.which, ("g++", "clang++", "c++"))))
     if not compiles:
         print("eager only", file=sys.stderr)
+    at = commit()
+    recorded = CATALOGUE.parent.parent / "results"
+    if recorded.resolve() in args.out.resolve().parents and (not at or at.endswith("-dirty")):
+        sys.exit("error: only figures of a clean commit are recorded in benches/results; commit first, or write elsewhere")
     sync = torch.cuda.synchronize if args.device.startswith("cuda") else lambda: None
     dtype = DTYPES[args.dtype]
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     results = {
         "format": FORMAT,
-        "program": f"pytorch {torch.__version__}",
+        "program": f"pytorch {torch.__version__}" + (f" ({at})" if at else ""),
+        "command": "python benches/external/pytorch.py " + shlex.join(sys.argv[1:]),
+        "measured": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
         "machine": {
             "processor": processor(),
             "threads": threads,

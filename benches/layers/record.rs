@@ -1,6 +1,6 @@
 //! The figures as they are in the JSON files, whichever program measured them.
 
-use super::arguments::Pass;
+use super::arguments::{Layer, Pass};
 use crate::harness::machine::Machine;
 use crate::harness::measure::Time;
 use serde::{Deserialize, Serialize};
@@ -12,13 +12,22 @@ pub const FORMAT: u32 = 1;
 /// The dense candidates that are this crate's own kernels begin with this.
 pub const OWN_DENSE: &str = "dense_linear";
 
+/// How far noise may take a speed-up above the inverse of the parameter ratio.
+const TOLERANCE: f64 = 1.05;
+
 /// One run of one program on one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
     /// [`FORMAT`].
     pub format: u32,
-    /// What measured: `burn-structured 0.1.0`, `pytorch 2.15.0`.
+    /// What measured, and at which commit: `burn-structured 0.1.0 (1a2b3c4)`, `pytorch 2.15.0`.
     pub program: String,
+    /// The command line; empty in files older than the field, as is the next.
+    #[serde(default)]
+    pub command: String,
+    /// When it started, in UTC.
+    #[serde(default)]
+    pub measured: String,
     /// Where.
     pub machine: Machine,
     /// Seconds for each figure.
@@ -27,7 +36,7 @@ pub struct Results {
     pub rotation_mib: usize,
     /// What the devices can do.
     pub peaks: Vec<Peak>,
-    /// Pairs of device and dtype that were asked for and that the backend does not have, with the reason.
+    /// What the command line selected and could not be run, with the reason.
     pub not_run: Vec<String>,
     /// The figures.
     pub rows: Vec<Row>,
@@ -53,7 +62,7 @@ pub struct Peak {
     pub bytes_of: String,
 }
 
-/// The calls in files of before there was a choice.
+/// The calls in files older than the field.
 fn one() -> usize {
     1
 }
@@ -133,6 +142,23 @@ impl Row {
     /// How many times as fast as the fastest dense candidate.
     pub fn speed_up(&self) -> Option<f64> {
         Some(self.best(Role::Dense)?.time.median_ms / self.best(Role::Structured)?.time.median_ms)
+    }
+
+    /// Whether the speed-up is more than the parameter ratio explains: more than [`TOLERANCE`] above its inverse. Such a figure often is a
+    /// slow dense layer, and has to be checked by hand.
+    pub fn is_beyond_ratio(&self) -> bool {
+        self.speed_up().is_some_and(|speed_up| speed_up > TOLERANCE / self.params_ratio)
+    }
+
+    /// Whether both are measurements of the same thing.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.layer(), self.tokens, self.pass) == (other.layer(), other.tokens, other.pass)
+            && (&self.structure, &self.device, &self.dtype) == (&other.structure, &other.device, &other.dtype)
+    }
+
+    /// The layer as on the command line: `768x3072`.
+    pub fn layer(&self) -> Layer {
+        Layer { d_input: self.d_input, d_output: self.d_output }
     }
 }
 

@@ -29,9 +29,34 @@ pub fn head(files: &[Results]) -> String {
 
 /// What comes after the lines: how to read them, and what was not run.
 pub fn foot(files: &[Results]) -> String {
+    format!("{NOTES}{}{}", beyond(files), not_run(files))
+}
+
+/// The rows whose speed-up the parameter ratio does not explain.
+fn beyond(files: &[Results]) -> String {
+    let rows = files.iter().flat_map(|results| &results.rows).filter(|row| row.is_beyond_ratio());
+    let lines: String = rows
+        .map(|row| {
+            let speed_up = row.speed_up().unwrap_or_default();
+            let (layer, ratio) = (row.layer(), 1.0 / row.params_ratio);
+            format!(
+                "- {layer} {}, {} tokens, {}: {speed_up:.2}x, the ratio is {ratio:.2}\n",
+                row.structure, row.tokens, row.pass
+            )
+        })
+        .collect();
+    if lines.is_empty() {
+        return lines;
+    }
+    format!(
+        "\n‡ Beyond what the parameter ratio explains (above 1.05 / ratio); to be checked by hand before it is published:\n\n{lines}"
+    )
+}
+
+fn not_run(files: &[Results]) -> String {
     let missing: Vec<String> =
         files.iter().flat_map(|results| &results.not_run).map(|line| format!("- {line}\n")).collect();
-    if missing.is_empty() { NOTES.into() } else { format!("{NOTES}\nNot run:\n\n{}", missing.concat()) }
+    if missing.is_empty() { String::new() } else { format!("\nNot run:\n\n{}", missing.concat()) }
 }
 
 const COLUMNS: &str = "\
@@ -109,7 +134,7 @@ pub fn line(results: &Results, row: &Row) -> String {
         ms(structured),
         reached(structured, row.work),
         structured.map_or("–".into(), |structured| format!("±{:.0} %", 100.0 * structured.time.spread())),
-        times(row.speed_up()),
+        times(row.speed_up()) + if row.is_beyond_ratio() { " ‡" } else { "" },
         times(over_reference),
     )
 }
@@ -118,12 +143,12 @@ pub fn line(results: &Results, row: &Row) -> String {
 pub fn device(results: &Results, row: &Row) -> String {
     match results.program.strip_prefix("burn-structured") {
         Some(_) => row.device.clone(),
-        None => format!("{}, {}", results.program, row.device),
+        None => format!("{}, {}", results.program.split(" (").next().unwrap_or_default(), row.device),
     }
 }
 
 /// Three digits.
-fn figure(ms: f64) -> String {
+pub fn figure(ms: f64) -> String {
     let decimals = (2 - ms.abs().max(1e-9).log10().floor() as i32).clamp(0, 5) as usize;
     format!("{ms:.decimals$}")
 }

@@ -41,6 +41,11 @@ pub struct Prepared {
 }
 
 impl Workload {
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+    }
+
     /// What goes through in one pass, and its unit.
     pub fn items(self) -> (usize, &'static str) {
         match self {
