@@ -9,13 +9,15 @@ use super::summary;
 use clap::Parser;
 use std::path::Path;
 
+type Check = fn() -> Result<(), String>;
+
 /// Every check, under its name.
 ///
 /// # Errors
 ///
 /// Of the first check that fails.
 pub fn run() -> Result<(), String> {
-    let checks: [(&str, fn() -> Result<(), String>); 4] = [
+    let checks: [(&str, Check); 4] = [
         ("layers_are_measured_and_written", layers),
         ("rows_beyond_the_ratio_are_marked", flags),
         ("results_take_clean_commits_only", records),
