@@ -1,8 +1,11 @@
-//! Timing that survives a busy machine: candidates take turns, in an order drawn anew every round, so that whatever else the
-//! machine does falls on all alike; the figure is the median round, with the range of the middle half beside it.
+//! Timing on a busy machine: candidates take turns in an order drawn anew every round, so that other load falls on all alike.
+//!
+//! The figure is the median round, with the range between the quartiles beside it.
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
-use std::time::Instant;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// Milliseconds of one candidate: the median round and the range that half of the rounds fall into.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,18 +46,54 @@ pub struct Effort {
     pub calls: usize,
 }
 
-/// Work to be timed, one turn of it; returns when the device has finished it.
-pub type Work<'a> = Box<dyn FnMut() + 'a>;
+/// What a candidate does in a turn, up to the point where the device has finished it.
+pub struct Work<'a> {
+    turn: Box<dyn FnMut() + Send + 'a>,
+    one_thread: bool,
+}
+
+impl<'a> Work<'a> {
+    /// Work on as many threads as it uses by itself.
+    pub fn new(turn: impl FnMut() + Send + 'a) -> Self {
+        Self { turn: Box::new(turn), one_thread: false }
+    }
+
+    /// The same in a Rayon pool of one thread, so that a library divides nothing and waits for nobody.
+    pub fn on_one_thread(self) -> Self {
+        Self { one_thread: true, ..self }
+    }
+
+    /// The same several times a turn.
+    pub fn repeated(self, calls: usize) -> Self {
+        let Self { mut turn, one_thread } = self;
+        Self { turn: Box::new(move || (0..calls).for_each(|_| turn())), one_thread }
+    }
+
+    /// Runs a turn and returns what it took. The hand-over to the pool of one thread is not counted.
+    pub fn timed(&mut self) -> Duration {
+        let turn = &mut self.turn;
+        let mut timed = || {
+            let start = Instant::now();
+            turn();
+            start.elapsed()
+        };
+        if self.one_thread { one_thread().install(timed) } else { timed() }
+    }
+}
+
+fn one_thread() -> &'static ThreadPool {
+    static POOL: OnceLock<ThreadPool> = OnceLock::new();
+    POOL.get_or_init(|| ThreadPoolBuilder::new().num_threads(1).build().expect("a thread"))
+}
 
 /// Times every candidate once a round and returns their times in the order given.
 ///
 /// Two rounds that are not counted warm up caches, allocators, autotuners and compiled kernels; the second says how many
 /// rounds there is time for.
 pub fn measure(candidates: &mut [Work<'_>], effort: Effort) -> Vec<Time> {
-    candidates.iter_mut().for_each(|run| run());
-    let warm = Instant::now();
-    candidates.iter_mut().for_each(|run| run());
-    let round = warm.elapsed().as_secs_f64().max(1e-7);
+    let mut all = || candidates.iter_mut().map(Work::timed).sum::<Duration>();
+    all();
+    let round = all().as_secs_f64().max(1e-7);
     let rounds = ((effort.seconds * candidates.len() as f64 / round) as usize).clamp(effort.fewest, effort.most);
 
     let mut times = vec![Vec::with_capacity(rounds); candidates.len()];
@@ -66,9 +105,7 @@ pub fn measure(candidates: &mut [Work<'_>], effort: Effort) -> Vec<Time> {
             order.swap(last, random.below(last + 1));
         }
         for &index in &order {
-            let start = Instant::now();
-            candidates[index]();
-            times[index].push(start.elapsed().as_secs_f64() / effort.calls as f64);
+            times[index].push(candidates[index].timed().as_secs_f64() / effort.calls as f64);
         }
     }
     times.into_iter().map(Time::summary).collect()
@@ -103,7 +140,7 @@ impl Random {
     }
 }
 
-/// Values handed out one after the other, so that no candidate finds its own from the last round in the cache.
+/// Values handed out one after the other, so that no candidate's weights of the last round are still in the cache.
 #[derive(Debug)]
 pub struct Rotation<T> {
     values: Vec<T>,

@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 /// Times structured layers beside the dense layers they replace, in one process, as ratios.
 ///
-/// The dense baseline is the fastest of Burn's `Linear` in both layouts and, on the processor, the gemm and faer crates called
-/// directly. Candidates of a row take turns; the figure is the median round. Without flags, the catalogue's selection is
+/// The dense baseline is the fastest of Burn's `Linear` and this crate's dense kernels in both layouts and, on the processor, the gemm
+/// and faer crates called directly; small products on one thread as well. Candidates of a row take turns; the figure is the median round. Without flags, the catalogue's selection is
 /// measured on Flex in f32.
 #[derive(Parser, Debug)]
 #[command(name = "cargo bench --bench layers --", version, max_term_width = 120)]
@@ -27,9 +27,9 @@ pub struct Arguments {
     #[arg(long)]
     pub strategies: bool,
 
-    /// Leave out the plain forms: where every product is tuned first, they take most of the time
+    /// Leave out the reference bodies: where every product is tuned first, they take most of the time
     #[arg(long)]
-    pub no_plain: bool,
+    pub no_reference: bool,
 
     /// Seconds to spend on each figure
     #[arg(long, default_value_t = 0.4, value_parser = seconds)]
@@ -51,12 +51,20 @@ pub struct Arguments {
     /// Write the figures to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write layers.json, layers.md and both plots to this folder, anew after every layer
+    /// Write layers.json and both plots to this folder, anew after every layer; benches/results takes figures of a clean commit only
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Measure nothing: print the table of these files, and draw their plots with --out
     #[arg(long, num_args = 1.., value_name = "FILE", conflicts_with_all = ["json", "list"])]
     pub plot: Vec<PathBuf>,
+
+    /// Measure nothing: compare recorded files, before and after, each one or several with commas in between, whose medians count;
+    /// --json writes the ratios as a variant of an ablation
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with_all = ["plot", "list", "out"])]
+    pub against: Vec<String>,
+    /// Measure nothing: write README.md and the plots of the results recorded in this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["plot", "list", "out", "json", "against"])]
+    pub summary: Option<PathBuf>,
 
     /// What `cargo bench` passes.
     #[arg(long, hide = true)]

@@ -1,9 +1,9 @@
-//! Dense products by the `gemm` and `faer` crates, called directly: what a dense layer on the processor could be, whatever a
-//! framework puts around it.
+//! Dense products by the `gemm` and `faer` crates, called directly: a dense layer without a framework around it.
 //!
-//! A product of one or few tokens reads the whole weight for little arithmetic, so the layout of the weight and the number of
-//! threads decide; both libraries are tried in every combination, and on pieces of the weight that threads share out
-//! evenly, which neither does by itself.
+//! A product of few tokens is bound by reading the weight, so its layout and the number of threads decide: both libraries are
+//! tried in every combination, and with the rows of the weight divided evenly among the threads, which neither does by itself.
+//!
+//! Outputs are allocated as this crate's kernels allocate theirs: anew in every call, from the same allocator, without clearing.
 
 use super::arguments::Pass;
 use crate::harness::measure::{Random, Rotation, Work};
@@ -12,14 +12,15 @@ use faer::linalg::matmul::matmul;
 use faer::traits::ComplexField;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
-use std::cell::RefCell;
 use std::mem::MaybeUninit;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
-/// Up to this many tokens, one thread is tried as well as all.
+/// Up to this many tokens, reading the weight is what takes time, and one thread may read as fast as all.
 const FEW_TOKENS: usize = 8;
-/// Pieces of the weight for each thread: enough that one that is held up does not hold up all.
-const PIECES: usize = 4;
+/// Up to this many multiplications, about a millisecond on one thread, waking the other threads may cost more than they save.
+const SMALL_PRODUCT: usize = 1 << 26;
+/// Chunks of the weight for each thread: enough that a thread that is interrupted does not delay all.
+const CHUNKS_PER_THREAD: usize = 4;
 
 /// The shape of the product: `y [tokens, m] = x [tokens, n] · W`.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +33,18 @@ pub struct Shape {
     pub m: usize,
 }
 
-/// What there is for this shape and dtype, each with its name; nothing for half precision, which `faer` does not have and
-/// processors compute in f32.
+impl Shape {
+    /// Whether one thread may be faster than all, so that it has to be tried.
+    pub fn suits_one_thread(self) -> bool {
+        self.tokens <= FEW_TOKENS || self.tokens * self.n * self.m <= SMALL_PRODUCT
+    }
+}
+
+/// How a layer's weight is stored, by inputs or by outputs.
+pub const LAYOUTS: [(bool, &str); 2] = [(false, "W [n, m]"), (true, "W [m, n]")];
+
+/// The libraries' candidates for this shape and dtype, with their names; none for half precision: `faer` has no such type, Burn's
+/// `Linear` on Flex already is `gemm` in f16, and converting the weight to f32 in every call would read it three times.
 pub fn candidates(shape: Shape, pass: Pass, dtype: DType, window: usize) -> Vec<(String, Work<'static>)> {
     match dtype {
         DType::F32 => of_type::<f32>(shape, pass, window),
@@ -47,13 +58,9 @@ pub fn square(size: usize, dtype: DType) -> Vec<(String, Work<'static>)> {
     fn of<T: Element>(size: usize) -> Vec<(String, Work<'static>)> {
         let product_of = |library: Library| -> (String, Work<'static>) {
             let (a, b) = (drawn::<T>(size * size), drawn::<T>(size * size));
-            let mut c = Vec::new();
-            let work = Box::new(move || {
-                c.clear();
-                filled(&mut c, size * size, |c| {
-                    product(library, true, Matrix::new(&a, size, size), Matrix::new(&b, size, size), c);
-                });
-                std::hint::black_box(&c);
+            let work = Work::new(move || {
+                let (a, b) = (Matrix::new(&a, size, size), Matrix::new(&b, size, size));
+                std::hint::black_box(output::<T>(size * size, |c| product(library, true, a, b, c)));
             });
             (library.name().to_string(), work)
         };
@@ -186,29 +193,25 @@ fn drawn<T: Element>(count: usize) -> Vec<T> {
 }
 
 fn of_type<T: Element>(shape: Shape, pass: Pass, window: usize) -> Vec<(String, Work<'static>)> {
-    let operands = Rc::new(RefCell::new(Operands::<T>::new(shape, window)));
+    let operands = Arc::new(Mutex::new(Operands::<T>::new(shape, window)));
     let mut found = Vec::new();
     for library in [Library::Gemm, Library::Faer] {
         let name = library.name();
-        if pass == Pass::ForwardBackward {
-            found.push((
-                format!("{name}, three products, all threads"),
-                forward_backward(shape, library, operands.clone()),
-            ));
-            continue;
-        }
-        for parallel in [true, false] {
-            for by_output in [false, true] {
-                if shape.tokens <= FEW_TOKENS || parallel {
-                    let threads = if parallel { "all threads" } else { "one thread" };
-                    let layout = if by_output { "W [m, n]" } else { "W [n, m]" };
-                    let work = forward(shape, library, parallel, by_output, operands.clone());
-                    found.push((format!("{name}, {threads}, {layout}"), work));
-                }
+        for (parallel, threads) in [(true, "all threads"), (false, "one thread")] {
+            if !parallel && !shape.suits_one_thread() {
+                continue;
+            }
+            for (by_output, layout) in LAYOUTS {
+                let operands = operands.clone();
+                let work = match pass {
+                    Pass::Forward => forward(shape, library, parallel, by_output, operands),
+                    Pass::ForwardBackward => forward_backward(shape, library, parallel, by_output, operands),
+                };
+                found.push((format!("{name}, {threads}, {layout}"), work));
             }
         }
-        if shape.tokens <= FEW_TOKENS {
-            found.push((format!("{name}, rows of W shared out"), shared_out(shape, library, operands.clone())));
+        if pass == Pass::Forward && shape.tokens <= FEW_TOKENS {
+            found.push((format!("{name}, rows of W divided"), divided(shape, library, operands.clone())));
         }
     }
     found
@@ -227,21 +230,20 @@ impl<T: Element> Operands<T> {
 }
 
 /// All candidates share one set, or the memory would be full of weights.
-type Shared<T> = Rc<RefCell<Operands<T>>>;
+type Shared<T> = Arc<Mutex<Operands<T>>>;
 
-/// A fresh output that `fill` writes, as a layer has to allocate one as well. Nothing clears it first.
+/// A new output, every element of which `fill` writes by [`product`].
 fn output<T: Element>(count: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
-    let mut out = Vec::new();
-    filled(&mut out, count, fill);
-    out
-}
-
-/// Gives an empty vector so many elements, all of which `fill` writes by [`product`].
-fn filled<T: Element>(out: &mut Vec<T>, count: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) {
-    out.reserve_exact(count);
+    let mut out = Vec::with_capacity(count);
     fill(&mut out.spare_capacity_mut()[..count]);
     // SAFETY: there is room, and products write every element.
     unsafe { out.set_len(count) };
+    out
+}
+
+/// `W [n, m]` as a matrix, whichever way it is stored.
+fn weight<T: Element>(values: &[T], Shape { n, m, .. }: Shape, by_output: bool) -> Matrix<'_, T> {
+    if by_output { Matrix::new(values, m, n).transpose() } else { Matrix::new(values, n, m) }
 }
 
 fn forward<T: Element>(
@@ -252,21 +254,19 @@ fn forward<T: Element>(
     operands: Shared<T>,
 ) -> Work<'static> {
     let Shape { tokens, n, m } = shape;
-    Box::new(move || {
-        let Operands { weights, inputs } = &mut *operands.borrow_mut();
-        let (weight, input) = (weights.next().as_slice(), inputs.next().as_slice());
-        let weight = if by_output { Matrix::new(weight, m, n).transpose() } else { Matrix::new(weight, n, m) };
-        let y = output::<T>(tokens * m, |y| product(library, parallel, Matrix::new(input, tokens, n), weight, y));
-        std::hint::black_box(y);
+    Work::new(move || {
+        let Operands { weights, inputs } = &mut *operands.lock().expect("no candidate panicked");
+        let (weight, input) = (weight(weights.next(), shape, by_output), Matrix::new(inputs.next(), tokens, n));
+        std::hint::black_box(output::<T>(tokens * m, |y| product(library, parallel, input, weight, y)));
     })
 }
 
-/// `yᵀ = W xᵀ` with the rows of `W` cut into pieces that threads take one after the other.
-fn shared_out<T: Element>(shape: Shape, library: Library, operands: Shared<T>) -> Work<'static> {
+/// `yᵀ = W xᵀ` with the rows of `W` in chunks that the threads take one after the other.
+fn divided<T: Element>(shape: Shape, library: Library, operands: Shared<T>) -> Work<'static> {
     let Shape { tokens, n, m } = shape;
-    let rows = m.div_ceil(PIECES * rayon::current_num_threads());
-    Box::new(move || {
-        let Operands { weights, inputs } = &mut *operands.borrow_mut();
+    let rows = m.div_ceil(CHUNKS_PER_THREAD * rayon::current_num_threads());
+    Work::new(move || {
+        let Operands { weights, inputs } = &mut *operands.lock().expect("no candidate panicked");
         let (weight, input) = (weights.next().as_slice(), inputs.next().as_slice());
         let input = Matrix::new(input, tokens, n).transpose();
         let y = output::<T>(m * tokens, |y| {
@@ -278,18 +278,29 @@ fn shared_out<T: Element>(shape: Shape, library: Library, operands: Shared<T>) -
     })
 }
 
-/// `y = x W`, `dx = dy Wᵀ` and `dW = xᵀ dy`: the least that a dense layer does in training.
-fn forward_backward<T: Element>(shape: Shape, library: Library, operands: Shared<T>) -> Work<'static> {
+/// `y = x W`, `dx = dy Wᵀ` and `dW = xᵀ dy`, the last as `W` is stored: the least that a dense layer does in training.
+fn forward_backward<T: Element>(
+    shape: Shape,
+    library: Library,
+    parallel: bool,
+    by_output: bool,
+    operands: Shared<T>,
+) -> Work<'static> {
     let Shape { tokens, n, m } = shape;
     let gradient = drawn::<T>(tokens * m);
-    Box::new(move || {
-        let Operands { weights, inputs } = &mut *operands.borrow_mut();
-        let (weight, input) = (weights.next().as_slice(), inputs.next().as_slice());
-        let (weight, input) = (Matrix::new(weight, n, m), Matrix::new(input, tokens, n));
+    Work::new(move || {
+        let Operands { weights, inputs } = &mut *operands.lock().expect("no candidate panicked");
+        let (weight, input) = (weight(weights.next(), shape, by_output), Matrix::new(inputs.next(), tokens, n));
         let gradient = Matrix::new(&gradient, tokens, m);
-        let y = output::<T>(tokens * m, |y| product(library, true, input, weight, y));
-        let dx = output::<T>(tokens * n, |dx| product(library, true, gradient, weight.transpose(), dx));
-        let dw = output::<T>(n * m, |dw| product(library, true, input.transpose(), gradient, dw));
+        let y = output::<T>(tokens * m, |y| product(library, parallel, input, weight, y));
+        let dx = output::<T>(tokens * n, |dx| product(library, parallel, gradient, weight.transpose(), dx));
+        let dw = output::<T>(n * m, |dw| {
+            if by_output {
+                product(library, parallel, gradient.transpose(), input, dw);
+            } else {
+                product(library, parallel, input.transpose(), gradient, dw);
+            }
+        });
         std::hint::black_box((y, dx, dw));
     })
 }

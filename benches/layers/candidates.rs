@@ -1,18 +1,18 @@
-//! Everything that is timed for a case: each structure, its plain form and its strategies, and the dense layers.
+//! Everything that is timed for a case: each structure, its reference body and its strategies, and the dense layers.
 
 use super::arguments::Pass;
-use super::baseline;
+use super::baseline::{self, LAYOUTS};
 use super::catalogue::Case;
-use super::plain::Plain;
-use super::record::{Candidate, Role, Row, Work as Least};
+use super::record::{Candidate, OWN_DENSE, Role, Row, Work as Least};
+use super::reference::Reference;
 use super::strategies::strategies;
 use crate::harness::measure::{Effort, Rotation, Work, measure};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
 use burn_structured::nn::{Structure, StructuredLinear, StructuredLinearConfig};
-use std::cell::RefCell;
-use std::rc::Rc;
+use burn_structured::ops::dense::dense_linear;
+use std::sync::{Arc, Mutex};
 
 /// Where and how cases are measured.
 #[derive(Debug)]
@@ -31,14 +31,19 @@ pub struct Target {
     pub effort: Effort,
     /// Also time strategies by themselves.
     pub strategies: bool,
-    /// Also time the plain forms.
-    pub plain: bool,
+    /// Also time the reference bodies.
+    pub reference: bool,
 }
 
 impl Target {
     /// Whether the device is the processor, which the libraries called directly run on as well.
     pub fn is_the_processor(&self) -> bool {
         is_a_processor(&self.name)
+    }
+
+    /// Whether the backend divides its work by Rayon, so that a pool of one thread makes a difference.
+    fn uses_rayon(&self) -> bool {
+        matches!(self.name.as_str(), "flex" | "ndarray")
     }
 }
 
@@ -62,10 +67,13 @@ struct Structured {
     dense_least: Least,
 }
 
-type Shared<T> = Rc<RefCell<Rotation<T>>>;
+/// Candidates run one after the other, so a lock is free unless one of them panicked.
+const HELD: &str = "no candidate panicked";
 
-/// Measures all candidates of `case` in turn. Structures that do not fit the layer and strategies that cannot compute the product are
-/// left out and told in `skipped`.
+type Shared<T> = Arc<Mutex<Rotation<T>>>;
+
+/// Measures all candidates of `case` in turn. Structures that do not fit the layer and unsupported strategies are left out,
+/// and `skipped` is called with the reason.
 pub fn measure_case(case: &Case, target: &Target, skipped: &mut dyn FnMut(String)) -> Vec<Row> {
     let device = match case.pass {
         Pass::Forward => target.device.clone(),
@@ -145,25 +153,42 @@ fn describe(text: &str, layer: &StructuredLinear, case: &Case, target: &Target) 
     }
 }
 
-/// Burn's `Linear` in both layouts, and on the processor the libraries called directly.
+/// Burn's `Linear` and this crate's dense kernels in both layouts and, on the processor, both on one thread where that may be faster,
+/// and the libraries called directly.
 fn dense<'a>(case: &Case, target: &'a Target, device: &Device, inputs: &Shared<Tensor<2>>) -> Vec<Entry<'a>> {
     let (d_input, d_output) = (case.layer.d_input, case.layer.d_output);
+    let shape = baseline::Shape { tokens: case.tokens, n: d_input, m: d_output };
     let mut entries = Vec::new();
-    for (name, by_output) in [("Linear, W [n, m]", false), ("Linear, W [m, n]", true)] {
+    let mut add = |name: String, work| entries.push(Entry { structure: None, role: Role::Dense, name, work });
+    for (by_output, layout) in LAYOUTS {
         let bytes = d_input * d_output * target.dtype.size();
         let layers = shared(target.window, bytes, || linear(d_input, d_output, by_output, target.dtype, device));
-        let work = pass(case.pass, target, inputs, &layers, |layer: &Linear, x| layer.forward(x));
-        entries.push(Entry { structure: None, role: Role::Dense, name: name.into(), work });
+        for (name, product) in DENSE_LAYERS {
+            // Elsewhere `dense_linear` is Burn's own.
+            if name == OWN_DENSE && target.name != "flex" {
+                continue;
+            }
+            let work = || pass(case.pass, target, inputs, &layers, product);
+            add(format!("{name}, {layout}"), work());
+            if target.uses_rayon() && shape.suits_one_thread() {
+                add(format!("{name}, one thread, {layout}"), work().on_one_thread());
+            }
+        }
     }
     if target.is_the_processor() {
-        let shape = baseline::Shape { tokens: case.tokens, n: d_input, m: d_output };
         for (name, work) in baseline::candidates(shape, case.pass, target.dtype, target.window) {
-            let work = repeated(work, target.effort.calls);
-            entries.push(Entry { structure: None, role: Role::Dense, name, work });
+            add(name, work.repeated(target.effort.calls));
         }
     }
     entries
 }
+
+type DenseLayer = fn(&Linear, Tensor<2>) -> Tensor<2>;
+
+const DENSE_LAYERS: [(&str, DenseLayer); 2] = [
+    ("Linear", |layer, x| layer.forward(x)),
+    (OWN_DENSE, |layer, x| dense_linear(x, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()))),
+];
 
 #[allow(clippy::too_many_arguments)]
 fn structured<'a>(
@@ -185,17 +210,17 @@ fn structured<'a>(
     let own = pass(case.pass, target, inputs, &layers, |layer: &StructuredLinear, x| layer.forward(x));
     add(Role::Structured, "layer", own);
     let shape = [case.layer.d_input, case.layer.d_output];
-    if let Some(plain) = Plain::of(layer, structure, shape, device).filter(|_| target.plain) {
-        let work = pass(case.pass, target, inputs, &layers, move |layer, x| plain.forward(layer, x));
-        add(Role::Plain, "Burn operations", work);
+    if let Some(body) = Reference::of(layer, structure, shape, device).filter(|_| target.reference) {
+        let work = pass(case.pass, target, inputs, &layers, move |layer, x| body.forward(layer, x));
+        add(Role::Reference, "Burn operations", work);
     }
     if target.strategies {
-        let mut rejected = |why: String| {
+        let mut unsupported = |why: String| {
             skipped(format!("{structure} on {}, {} tokens, {}: {why}", case.layer, case.tokens, case.pass));
         };
-        let x = inputs.borrow_mut().next().clone();
-        for (name, path) in strategies(layer, &x, &target.name, case.pass, &mut rejected) {
-            let work = pass(case.pass, target, inputs, &layers, move |layer, x| path.forward(layer, x));
+        let x = inputs.lock().expect(HELD).next().clone();
+        for (name, strategy) in strategies(layer, &x, &target.name, case.pass, &mut unsupported) {
+            let work = pass(case.pass, target, inputs, &layers, move |layer, x| strategy.forward(layer, x));
             add(Role::Strategy, name, work);
         }
     }
@@ -211,17 +236,17 @@ fn structured<'a>(
 }
 
 /// One turn of a pass; backward computes the gradients of the input and of every parameter.
-fn pass<'a, L: 'a>(
+fn pass<'a, L: Send + 'a>(
     pass: Pass,
     target: &Target,
     inputs: &Shared<Tensor<2>>,
     layers: &Shared<L>,
-    forward: impl Fn(&L, Tensor<2>) -> Tensor<2> + 'a,
+    forward: impl Fn(&L, Tensor<2>) -> Tensor<2> + Send + 'a,
 ) -> Work<'a> {
     let (device, calls, inputs, layers) = (target.device.clone(), target.effort.calls, inputs.clone(), layers.clone());
     let wait = move || device.sync().expect("the device answers");
-    Box::new(move || {
-        let (mut inputs, mut layers) = (inputs.borrow_mut(), layers.borrow_mut());
+    Work::new(move || {
+        let (mut inputs, mut layers) = (inputs.lock().expect(HELD), layers.lock().expect(HELD));
         // Results are held until the device is done, so that no lazy backend drops the work with them.
         match pass {
             Pass::Forward => {
@@ -239,13 +264,8 @@ fn pass<'a, L: 'a>(
     })
 }
 
-/// Work that waits for itself, as often as a turn has calls.
-pub fn repeated<'a>(mut work: Work<'a>, calls: usize) -> Work<'a> {
-    Box::new(move || (0..calls).for_each(|_| work()))
-}
-
 fn shared<T>(window: usize, bytes: usize, mut make: impl FnMut() -> T) -> Shared<T> {
-    Rc::new(RefCell::new(Rotation::filling(window, bytes, |_| make())))
+    Arc::new(Mutex::new(Rotation::filling(window, bytes, |_| make())))
 }
 
 fn draw_inputs(tokens: usize, features: usize, target: &Target, device: &Device) -> Shared<Tensor<2>> {

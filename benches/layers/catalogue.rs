@@ -50,7 +50,12 @@ pub fn dtypes() -> Result<Vec<String>, String> {
     Ok(read()?.dtypes)
 }
 
-/// The cases that `selection` asks for, layers in the order of the catalogue.
+/// All structures, in their order.
+pub fn structures() -> Result<Vec<String>, String> {
+    Ok(read()?.structures)
+}
+
+/// The cases of `selection`, layers in the order of the catalogue.
 ///
 /// # Errors
 ///
@@ -65,7 +70,7 @@ pub fn cases(selection: &Selection) -> Result<Vec<Case>, String> {
     };
     let mut groups = if selection.all { vec![everything()] } else { catalogue.selections.clone() };
     if !selection.structures.is_empty() || !selection.layers.is_empty() {
-        // Layers or structures of one's own: whatever is asked for, with whatever is not.
+        // Layers or structures from the command line, with all that the catalogue lists of the other.
         let chosen = |all: Vec<String>, given: &[String]| if given.is_empty() { all } else { given.to_vec() };
         let layers: Vec<String> = selection.layers.iter().map(Layer::to_string).collect();
         for group in &mut groups {

@@ -5,6 +5,8 @@
 //! cargo bench --bench layers -- --only ss1 --tokens 512         # a part of it
 //! cargo bench --bench layers -- --device flex,ndarray --out DIR # one table, JSON and plots
 //! cargo bench --bench layers -- --plot DIR/layers.json torch.json --out DIR
+//! cargo bench --bench layers -- --against before.json after.json
+//! cargo bench --bench layers -- --summary benches/results
 //! ```
 //!
 //! `--help` has the rest. `cargo test` runs a few small layers instead, to see that the program works.
@@ -15,12 +17,15 @@ mod arguments;
 mod baseline;
 mod candidates;
 mod catalogue;
-mod floor;
-mod plain;
+mod compare;
 mod plot;
 mod record;
+mod reference;
 mod report;
+mod roofline;
+mod selftest;
 mod strategies;
+mod summary;
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -33,11 +38,11 @@ use clap::{Parser, ValueEnum};
 use harness::file::write;
 use harness::machine::Machine;
 use harness::measure::Effort;
+use harness::provenance::{Tree, command, may_record, now, program};
 use mimalloc::MiMalloc;
 use record::{FORMAT, Results};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 /// Keeps the pages of outputs for the next ones, so that what is timed is not the system's clearing of memory.
 #[global_allocator]
@@ -47,7 +52,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const GPU_CALLS: usize = 20;
 
 fn main() -> ExitCode {
-    let outcome = if harness::is_a_test() { test() } else { run(&Arguments::parse()) };
+    let outcome = if harness::is_a_test() { selftest::run() } else { run(&Arguments::parse()) };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -61,7 +66,16 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     if !arguments.plot.is_empty() {
         let files: Vec<Results> = arguments.plot.iter().map(|path| Results::read(path)).collect::<Result<_, _>>()?;
         print!("{}", report::report(&files));
-        return arguments.out.as_deref().map_or(Ok(()), |folder| write_report(&files, folder));
+        return arguments.out.as_deref().map_or(Ok(()), |folder| plot::write_both(&files, folder));
+    }
+    if let Some(folder) = &arguments.summary {
+        return summary::write_page(folder);
+    }
+    if let [before, after] = &arguments.against[..] {
+        let (text, ratios) = compare::compare(before, after)?;
+        print!("{text}");
+        let json = || serde_json::to_string_pretty(&ratios).expect("plain figures have a text form") + "\n";
+        return arguments.json.as_deref().map_or(Ok(()), |path| write(path, &json()));
     }
     let cases = catalogue::cases(&arguments.selection)?;
     if arguments.list {
@@ -71,10 +85,16 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         let json = || serde_json::to_string_pretty(&cases).expect("plain values have a text form") + "\n";
         return arguments.json.as_deref().map_or(Ok(()), |path| write(path, &json()));
     }
+    let tree = Tree::now();
+    for path in arguments.out.iter().chain(&arguments.json) {
+        may_record(path, &tree)?;
+    }
     let (targets, not_run) = targets(arguments)?;
     let mut results = Results {
         format: FORMAT,
-        program: program(),
+        program: program(&tree),
+        command: command("layers"),
+        measured: now(),
         machine: Machine::here(),
         seconds: targets[0].effort.seconds,
         rotation_mib: arguments.rotation,
@@ -83,7 +103,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         rows: Vec::new(),
     };
     for target in &targets {
-        results.peaks.push(floor::peak(target, if arguments.quick { 32 << 20 } else { 256 << 20 }));
+        results.peaks.push(roofline::peak(target, if arguments.quick { 32 << 20 } else { 256 << 20 }));
     }
     print!("{}", report::head(std::slice::from_ref(&results)));
     for case in &cases {
@@ -107,17 +127,6 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     Ok(())
 }
 
-/// This program, with the commit that it was measured at where git says so: `burn-structured 0.1.0 (1a2b3c4)`.
-fn program() -> String {
-    let describe =
-        Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
-    let commit = describe.ok().filter(|output| output.status.success()).map(|output| {
-        let name = String::from_utf8_lossy(&output.stdout);
-        format!(" ({})", name.trim())
-    });
-    format!("burn-structured {}{}", env!("CARGO_PKG_VERSION"), commit.unwrap_or_default())
-}
-
 /// Writes what there is so far: a long run that is stopped has not run for nothing.
 fn save(results: &Results, arguments: &Arguments) -> Result<(), String> {
     if let Some(path) = &arguments.json {
@@ -125,21 +134,7 @@ fn save(results: &Results, arguments: &Arguments) -> Result<(), String> {
     }
     if let Some(folder) = &arguments.out {
         write(&folder.join("layers.json"), &results.to_json())?;
-        write_report(std::slice::from_ref(results), folder)?;
-    }
-    Ok(())
-}
-
-fn write_report(files: &[Results], folder: &Path) -> Result<(), String> {
-    write(&folder.join("layers.md"), &report::report(files))?;
-    let figures = [
-        ("time-against-tokens.svg", plot::time_against_tokens(files)),
-        ("speed-up-against-parameters.svg", plot::speed_up_against_parameters(files)),
-    ];
-    for (name, figure) in figures {
-        if let Some(svg) = figure {
-            write(&folder.join(name), &svg.map_err(|error| format!("{name}: {error}"))?)?;
-        }
+        plot::write_both(std::slice::from_ref(results), folder)?;
     }
     Ok(())
 }
@@ -177,7 +172,7 @@ fn targets(arguments: &Arguments) -> Result<(Vec<Target>, Vec<String>), String> 
                 window: arguments.rotation << 20,
                 effort: effort(arguments, name),
                 strategies: arguments.strategies,
-                plain: !arguments.no_plain,
+                reference: !arguments.no_reference,
             });
         }
     }
@@ -193,34 +188,4 @@ fn effort(arguments: &Arguments, device: &str) -> Effort {
         true => Effort { seconds: arguments.seconds / 10.0, fewest: 3, most: 400, calls },
         false => Effort { seconds: arguments.seconds, fewest: 15, most: 400, calls },
     }
-}
-
-/// A few small layers, through the table, the file and the plots: whether the program works, not how fast anything is.
-fn test() -> Result<(), String> {
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let out = folder.path().to_str().ok_or("a folder with a name")?;
-    let line = "layers --bench --quick --seconds 0.01 --rotation 0 --strategies --layers 96x192 --tokens 1,16 --out";
-    let structures = ["blast:b=4,ratio=0.5", "ss1:c=2", "ss1:c=2,hash=independent", "monarch:b=4,ratio=0.5"];
-    let structures = structures.iter().flat_map(|structure| ["--structure", structure]);
-    let arguments = Arguments::try_parse_from(line.split(' ').chain([out]).chain(structures));
-    run(&arguments.map_err(|error| error.to_string())?)?;
-
-    let read = Results::read(&folder.path().join("layers.json"))?;
-    let expected = 4 * 2 * 2;
-    if read.rows.len() != expected {
-        return Err(format!("{} rows instead of {expected}; {:?}", read.rows.len(), read.not_run));
-    }
-    for row in &read.rows {
-        let timed = row.candidates.iter().all(|candidate| candidate.time.median_ms > 0.0 && candidate.time.rounds >= 3);
-        if !timed || row.speed_up().is_none() || read.floor(row, row.work).is_none() {
-            return Err(format!("a row without figures: {row:?}"));
-        }
-    }
-    for name in ["time-against-tokens.svg", "speed-up-against-parameters.svg", "layers.md"] {
-        let text = std::fs::read_to_string(folder.path().join(name)).map_err(|error| format!("{name}: {error}"))?;
-        if !text.contains("blast:b=4,ratio=0.5") {
-            return Err(format!("{name} does not name the structures"));
-        }
-    }
-    Ok(())
 }

@@ -1,18 +1,51 @@
 //! The two figures: time against tokens, and speed-up against the share of the parameters, with all programs in each.
+//!
+//! At most six series a panel, each labelled at its points, in the colours of Okabe and Ito, which colour-blind readers tell apart.
 
 use super::arguments::Pass;
+use super::compare::geometric_mean;
+use super::harness::file::write;
 use super::record::{Results, Role, Row};
 use super::report::device;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::collections::BTreeMap;
+use std::path::Path;
 
-const PANEL: (u32, u32) = (520, 400);
+/// The file of [`time_against_tokens`].
+pub const TIME: &str = "time-against-tokens.svg";
+/// The file of [`speed_up_against_parameters`].
+pub const SPEED_UP: &str = "speed-up-against-parameters.svg";
+
+const PANEL: (u32, u32) = (560, 400);
 const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 6;
-/// Room for the names, on the right.
-const LEGEND: u32 = 300;
+const MOST_SERIES: usize = 6;
+const FONT: (&str, i32) = ("sans-serif", 12);
 const DENSE: &str = "dense (best)";
+/// Okabe and Ito's, without the yellow, which is too light for points on white; black is dense.
+const COLOURS: [RGBColor; MOST_SERIES] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+];
+
+/// Writes both figures to `folder`, those that there is something for.
+///
+/// # Errors
+///
+/// If a figure cannot be drawn or written.
+pub fn write_both(files: &[Results], folder: &Path) -> Result<(), String> {
+    for (name, figure) in [(TIME, time_against_tokens(files)), (SPEED_UP, speed_up_against_parameters(files))] {
+        if let Some(svg) = figure {
+            write(&folder.join(name), &svg.map_err(|error| format!("{name}: {error}"))?)?;
+        }
+    }
+    Ok(())
+}
 
 /// Milliseconds of the forward pass against tokens, a panel for each layer. `None` if nothing was measured at several
 /// numbers of tokens.
@@ -29,7 +62,7 @@ pub fn time_against_tokens(files: &[Results]) -> Option<Result<String, String>> 
         });
         for (name, role) in [(DENSE, Role::Dense), (row.structure.as_str(), Role::Structured)] {
             if let Some(candidate) = row.best(role) {
-                panel.add(name, &device(results, row), (row.tokens as f64, candidate.time.median_ms));
+                panel.add(name, &device(results, row), (row.tokens as f64, candidate.time.median_ms), name);
             }
         }
     }
@@ -37,23 +70,42 @@ pub fn time_against_tokens(files: &[Results]) -> Option<Result<String, String>> 
     draw_all(panels.collect())
 }
 
-/// How many times as fast as dense, against the share of the parameters, a panel for each number of tokens and pass. `None`
-/// if nothing was measured.
+/// How many times as fast as dense, against the share of the parameters, a panel for each number of tokens and pass: the geometric mean
+/// over the layers, a series for each kind of structure. `None` if nothing was measured.
 pub fn speed_up_against_parameters(files: &[Results]) -> Option<Result<String, String>> {
-    let mut panels: BTreeMap<(Pass, usize, String), Panel> = BTreeMap::new();
+    type Point<'a> = (Vec<f64>, Vec<f64>, &'a Results, &'a Row);
+    let mut points: BTreeMap<(Pass, usize, String), Vec<Point<'_>>> = BTreeMap::new();
     for (results, row) in rows(files) {
         let Some(speed_up) = row.speed_up() else { continue };
-        let panel = panels.entry((row.pass, row.tokens, row.dtype.clone())).or_insert_with(|| Panel {
-            title: format!("{} tokens, {}, {}", row.tokens, row.dtype, row.pass),
+        let points = points.entry((row.pass, row.tokens, row.dtype.clone())).or_default();
+        let of = (&row.structure, device(results, row));
+        match points.iter_mut().find(|(.., results, row)| (&row.structure, device(results, row)) == of) {
+            Some((shares, speed_ups, ..)) => {
+                shares.push(row.params_ratio);
+                speed_ups.push(speed_up);
+            }
+            None => points.push((vec![row.params_ratio], vec![speed_up], results, row)),
+        }
+    }
+    let panels = points.into_iter().map(|((pass, tokens, dtype), points)| {
+        let mut panel = Panel {
+            title: format!("{tokens} tokens, {dtype}, {pass}"),
             x: "% of the dense parameters",
-            y: "times as fast as dense",
+            y: "times as fast as dense (grey: 1 / share)",
             lines: false,
             guide: |share| Some(100.0 / share),
             series: Vec::new(),
-        });
-        panel.add(&row.structure, &device(results, row), (100.0 * row.params_ratio, speed_up));
-    }
-    draw_all(panels.into_values().collect())
+        };
+        for (shares, speed_ups, results, row) in points {
+            let mean = |values: Vec<f64>| geometric_mean(values.into_iter()).expect("at least one");
+            let kind = row.structure.split(':').next().unwrap_or_default();
+            // The budget is on the axis.
+            let label: Vec<&str> = row.structure.split(',').filter(|setting| !setting.starts_with("ratio=")).collect();
+            panel.add(kind, &device(results, row), (100.0 * mean(shares), mean(speed_ups)), &label.join(","));
+        }
+        panel
+    });
+    draw_all(panels.collect())
 }
 
 fn rows(files: &[Results]) -> impl Iterator<Item = (&Results, &Row)> {
@@ -75,115 +127,101 @@ struct Series {
     name: String,
     device: String,
     points: Vec<(f64, f64)>,
+    /// A text for each point.
+    labels: Vec<String>,
 }
 
 impl Panel {
-    fn add(&mut self, name: &str, device: &str, point: (f64, f64)) {
-        let found = self.series.iter_mut().find(|series| series.name == name && series.device == device);
-        match found {
-            // The dense layer is in the rows of every structure.
-            Some(series) if name == DENSE && series.points.iter().any(|other| other.0 == point.0) => {}
-            Some(series) => series.points.push(point),
-            None => self.series.push(Series { name: name.into(), device: device.into(), points: vec![point] }),
+    fn add(&mut self, name: &str, device: &str, point: (f64, f64), label: &str) {
+        let found = self.series.iter_mut().position(|series| series.name == name && series.device == device);
+        let at = found.unwrap_or_else(|| {
+            let (points, labels) = (Vec::new(), Vec::new());
+            self.series.push(Series { name: name.into(), device: device.into(), points, labels });
+            self.series.len() - 1
+        });
+        // The dense layer is in the rows of every structure.
+        let series = &mut self.series[at];
+        if name != DENSE || series.points.iter().all(|other| other.0 != point.0) {
+            series.points.push(point);
+            series.labels.push(label.into());
         }
     }
 
-    /// From a power of two to a power of two, as exponents.
-    fn range(&self, of: fn(&(f64, f64)) -> f64) -> std::ops::Range<f64> {
+    /// The exponents of 2 from the least to the greatest value, with a margin; on the right there has to be room for a label.
+    fn range(&self, of: fn(&(f64, f64)) -> f64, room: f64) -> std::ops::Range<f64> {
         let exponents = || self.series.iter().flat_map(|series| &series.points).map(|point| of(point).log2());
-        let (lowest, highest) =
-            (exponents().fold(f64::INFINITY, f64::min), exponents().fold(f64::NEG_INFINITY, f64::max));
-        (lowest - 0.2).floor()..(highest + 0.2).ceil()
-    }
-}
-
-/// Colours are structures, shapes are devices.
-struct Key {
-    names: Vec<String>,
-    devices: Vec<String>,
-}
-
-impl Key {
-    fn of(panels: &[Panel]) -> Self {
-        let mut key = Self { names: Vec::new(), devices: Vec::new() };
-        for series in panels.iter().flat_map(|panel| &panel.series) {
-            for (known, text) in [(&mut key.names, &series.name), (&mut key.devices, &series.device)] {
-                if !known.contains(text) {
-                    known.push(text.clone());
-                }
-            }
-        }
-        key
-    }
-
-    fn colour(&self, name: &str) -> RGBAColor {
-        match self.names.iter().position(|other| other == name) {
-            _ if name == DENSE => BLACK.to_rgba(),
-            Some(at) => Palette99::pick(at).to_rgba(),
-            None => BLACK.to_rgba(),
-        }
-    }
-
-    fn shape(&self, device: &str) -> usize {
-        self.devices.iter().position(|other| other == device).unwrap_or(0)
+        let (low, high) = (exponents().fold(f64::INFINITY, f64::min), exponents().fold(f64::NEG_INFINITY, f64::max));
+        let margin = (0.06 * (high - low)).max(0.1);
+        low - margin..high + margin + room * (high - low).max(0.4)
     }
 }
 
 fn draw_all(mut panels: Vec<Panel>) -> Option<Result<String, String>> {
+    // The series that are drawn in all panels: as the catalogue and the files have them.
+    let mut names: Vec<String> = Vec::new();
+    for panel in &mut panels {
+        let devices = panel.series.iter().map(|series| &series.device).collect::<std::collections::BTreeSet<_>>().len();
+        for series in &panel.series {
+            let full = names.len() == MOST_SERIES - usize::from(panel.lines);
+            if series.name != DENSE && !names.contains(&series.name) && !full {
+                names.push(series.name.clone());
+            }
+        }
+        let most = if panel.lines { (MOST_SERIES - 1) / devices.max(1) } else { MOST_SERIES / devices.max(1) };
+        let drawn = &names[..names.len().min(most.max(1))];
+        panel.series.retain(|series| series.name == DENSE || drawn.contains(&series.name));
+        panel.series.truncate(MOST_SERIES);
+    }
+    panels.retain(|panel| !panel.series.is_empty());
     if panels.is_empty() {
         return None;
     }
     if panels.len() > MOST_PANELS {
         // The fullest, in their order.
-        let mut sizes: Vec<usize> = panels.iter().map(|panel| panel.series.len()).collect();
+        let points = |panel: &Panel| panel.series.iter().map(|series| series.points.len()).sum::<usize>();
+        let mut sizes: Vec<usize> = panels.iter().map(points).collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));
         let fewest = sizes[MOST_PANELS - 1];
-        panels.retain(|panel| panel.series.len() >= fewest);
+        panels.retain(|panel| points(panel) >= fewest);
         panels.truncate(MOST_PANELS);
     }
     let mut svg = String::new();
     let columns = panels.len().min(COLUMNS);
     let rows = panels.len().div_ceil(columns);
-    let key = Key::of(&panels);
-    let lines = key.names.len() + key.devices.len() + 1;
-    let height = (PANEL.1 * rows as u32).max(40 + 20 * lines as u32);
-    let size = (PANEL.0 * columns as u32 + LEGEND, height);
-    let drawn = draw(&panels, &key, (rows, columns), SVGBackend::with_string(&mut svg, size));
+    let size = (PANEL.0 * columns as u32, PANEL.1 * rows as u32);
+    let drawn = draw(&panels, &names, (rows, columns), SVGBackend::with_string(&mut svg, size));
     Some(drawn.map(|()| svg))
 }
 
-fn draw<B: DrawingBackend>(panels: &[Panel], key: &Key, grid: (usize, usize), backend: B) -> Result<(), String> {
+fn draw<B: DrawingBackend>(panels: &[Panel], names: &[String], grid: (usize, usize), backend: B) -> Result<(), String> {
     let text = |error: DrawingAreaErrorKind<B::ErrorType>| error.to_string();
     let area = backend.into_drawing_area();
     area.fill(&WHITE).map_err(text)?;
-    let (figures, legend) = area.split_horizontally(PANEL.0 * grid.1 as u32);
-    for (panel, cell) in panels.iter().zip(figures.split_evenly(grid)) {
-        draw_panel(panel, key, &cell).map_err(text)?;
+    for (panel, cell) in panels.iter().zip(area.split_evenly(grid)) {
+        draw_panel(panel, names, &cell).map_err(text)?;
     }
-    draw_key(key, &legend).map_err(text)?;
     area.present().map_err(text)
 }
 
 fn draw_panel<B: DrawingBackend>(
     panel: &Panel,
-    key: &Key,
+    names: &[String],
     area: &DrawingArea<B, Shift>,
 ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-    let (x, y) = (panel.range(|point| point.0), panel.range(|point| point.1));
+    let (x, y) = (panel.range(|point| point.0, 0.3), panel.range(|point| point.1, 0.0));
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, ("sans-serif", 16))
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(56)
         .build_cartesian_2d(x.clone(), y.clone())?;
-    // Logarithmic scales with a label at every power of two, where plotters' own has one only at those of ten.
-    let label = |exponent: &f64| power_of_two(*exponent);
+    let label = |exponent: &f64| value(exponent.exp2());
     chart
         .configure_mesh()
         .x_desc(panel.x)
         .y_desc(panel.y)
-        .x_labels((x.end - x.start) as usize + 1)
-        .y_labels((y.end - y.start) as usize + 1)
+        .x_labels(8)
+        .y_labels(8)
         .x_label_formatter(&label)
         .y_label_formatter(&label)
         .light_line_style(WHITE)
@@ -191,52 +229,51 @@ fn draw_panel<B: DrawingBackend>(
     let steps = (0..=40).map(|step| x.start + (x.end - x.start) * f64::from(step) / 40.0);
     let guide = steps.filter_map(|x| Some((x, (panel.guide)(x.exp2())?.log2()))).filter(|(_, at)| y.contains(at));
     chart.draw_series(LineSeries::new(guide, BLACK.mix(0.3)))?;
+    let mut devices: Vec<&str> = Vec::new();
+    let mut texts = Vec::new();
     for series in &panel.series {
-        let (colour, shape) = (key.colour(&series.name), key.shape(&series.device));
-        let mut points: Vec<(f64, f64)> = series.points.iter().map(|(x, y)| (x.log2(), y.log2())).collect();
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let colour = names.iter().position(|name| *name == series.name).map_or(BLACK, |at| COLOURS[at % COLOURS.len()]);
+        let shape = devices.iter().position(|device| *device == series.device).unwrap_or_else(|| {
+            devices.push(&series.device);
+            devices.len() - 1
+        });
+        let mut points: Vec<((f64, f64), &String)> =
+            series.points.iter().map(|(x, y)| (x.log2(), y.log2())).zip(&series.labels).collect();
+        points.sort_by(|a, b| a.0.0.total_cmp(&b.0.0));
         if panel.lines {
             let width = if series.name == DENSE { 3 } else { 1 };
-            chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(width)))?;
+            chart.draw_series(LineSeries::new(points.iter().map(|(at, _)| *at), colour.stroke_width(width)))?;
         }
         match shape {
-            0 => chart.draw_series(points.iter().map(|at| Circle::new(*at, 4, colour.filled())))?,
-            1 => chart.draw_series(points.iter().map(|at| TriangleMarker::new(*at, 6, colour.filled())))?,
-            2 => chart.draw_series(points.iter().map(|at| Cross::new(*at, 4, colour.stroke_width(2))))?,
-            _ => chart.draw_series(points.iter().map(|at| Circle::new(*at, 5, colour.stroke_width(1))))?,
+            0 => chart.draw_series(points.iter().map(|(at, _)| Circle::new(*at, 4, colour.filled())))?,
+            1 => chart.draw_series(points.iter().map(|(at, _)| TriangleMarker::new(*at, 6, colour.filled())))?,
+            _ => chart.draw_series(points.iter().map(|(at, _)| Circle::new(*at, 5, colour.stroke_width(1))))?,
         };
+        // A line is labelled at its end.
+        let labelled = if panel.lines { &points[points.len() - 1..] } else { &points[..] };
+        texts.extend(
+            labelled.iter().map(|(at, text)| (chart.backend_coord(at), text.to_string(), colour, &series.device)),
+        );
     }
-    Ok(())
-}
-
-fn power_of_two(exponent: f64) -> String {
-    let value = exponent.exp2();
-    let decimals = (-exponent.floor()).max(0.0) as usize;
-    format!("{value:.*}", decimals.min(3))
-}
-
-fn draw_key<B: DrawingBackend>(
-    key: &Key,
-    area: &DrawingArea<B, Shift>,
-) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-    let font = ("sans-serif", 13);
-    let mut y = 24;
-    for name in &key.names {
-        area.draw(&Rectangle::new([(0, y - 5), (10, y + 5)], key.colour(name).filled()))?;
-        area.draw(&Text::new(name.clone(), (16, y - 6), font))?;
-        y += 20;
-    }
-    y += 20;
-    for (shape, name) in key.devices.iter().enumerate() {
-        let at = (5, y);
-        match shape {
-            0 => area.draw(&Circle::new(at, 4, BLACK.filled()))?,
-            1 => area.draw(&TriangleMarker::new(at, 6, BLACK.filled()))?,
-            2 => area.draw(&Cross::new(at, 4, BLACK.stroke_width(2)))?,
-            _ => area.draw(&Circle::new(at, 5, BLACK.stroke_width(1)))?,
+    let origin = area.get_pixel_range();
+    let mut taken: Vec<(i32, i32)> = Vec::new();
+    texts.sort_by_key(|((_, y), ..)| *y);
+    for ((x, y), text, colour, device) in texts {
+        let (x, mut y) = (x - origin.0.start + 8, y - origin.1.start - 6);
+        // Below the labels before it that it would cover.
+        while let Some((_, other)) = taken.iter().find(|(at, other)| (at - x).abs() < 120 && (other - y).abs() < 12) {
+            y = other + 12;
         }
-        area.draw(&Text::new(name.clone(), (16, y - 6), font))?;
-        y += 20;
+        taken.push((x, y));
+        let text = if devices.len() > 1 { format!("{text}, {device}") } else { text };
+        area.draw(&Text::new(text, (x, y), FONT.into_font().color(&colour)))?;
     }
     Ok(())
+}
+
+/// Two digits, without zeros behind the point.
+fn value(value: f64) -> String {
+    let decimals = (1 - value.abs().max(1e-9).log10().floor() as i32).clamp(0, 4) as usize;
+    let text = format!("{value:.decimals$}");
+    if decimals > 0 { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
 }

@@ -1,6 +1,6 @@
 //! The figures as they are in the JSON files, whichever program measured them.
 
-use super::arguments::Pass;
+use super::arguments::{Layer, Pass};
 use crate::harness::machine::Machine;
 use crate::harness::measure::Time;
 use serde::{Deserialize, Serialize};
@@ -9,13 +9,25 @@ use std::path::Path;
 /// Raised when a field changes its meaning.
 pub const FORMAT: u32 = 1;
 
+/// The dense candidates that are this crate's own kernels begin with this.
+pub const OWN_DENSE: &str = "dense_linear";
+
+/// How far noise may take a speed-up above the inverse of the parameter ratio.
+const TOLERANCE: f64 = 1.05;
+
 /// One run of one program on one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
     /// [`FORMAT`].
     pub format: u32,
-    /// What measured: `burn-structured 0.1.0`, `pytorch 2.15.0`.
+    /// What measured, and at which commit: `burn-structured 0.1.0 (1a2b3c4)`, `pytorch 2.15.0`.
     pub program: String,
+    /// The command line; empty in files older than the field, as is the next.
+    #[serde(default)]
+    pub command: String,
+    /// When it started, in UTC.
+    #[serde(default)]
+    pub measured: String,
     /// Where.
     pub machine: Machine,
     /// Seconds for each figure.
@@ -24,7 +36,7 @@ pub struct Results {
     pub rotation_mib: usize,
     /// What the devices can do.
     pub peaks: Vec<Peak>,
-    /// Pairs of device and dtype that were asked for and that the backend does not have, with the reason.
+    /// What the command line selected and could not be run, with the reason.
     pub not_run: Vec<String>,
     /// The figures.
     pub rows: Vec<Row>,
@@ -50,7 +62,7 @@ pub struct Peak {
     pub bytes_of: String,
 }
 
-/// The calls in files of before there was a choice.
+/// The calls in files older than the field.
 fn one() -> usize {
     1
 }
@@ -74,9 +86,9 @@ pub struct Row {
     pub structure: String,
     /// Parameters relative to the dense layer's.
     pub params_ratio: f64,
-    /// What the structured layer cannot do without.
+    /// The least that the structured layer does.
     pub work: Work,
-    /// What the dense layer cannot do without.
+    /// The least that the dense layer does.
     pub dense_work: Work,
     /// The times.
     pub candidates: Vec<Candidate>,
@@ -99,8 +111,9 @@ pub enum Role {
     Dense,
     /// The structured layer as users call it.
     Structured,
-    /// The same product in plain operations of the framework.
-    Plain,
+    /// The reference body: the same product in plain operations of the framework.
+    #[serde(alias = "plain")]
+    Reference,
     /// The structured layer by a named strategy.
     Strategy,
     /// A dense layer as wide as an SS1 sketch.
@@ -130,6 +143,23 @@ impl Row {
     pub fn speed_up(&self) -> Option<f64> {
         Some(self.best(Role::Dense)?.time.median_ms / self.best(Role::Structured)?.time.median_ms)
     }
+
+    /// Whether the speed-up is more than the parameter ratio explains: more than [`TOLERANCE`] above its inverse. Such a figure often is a
+    /// slow dense layer, and has to be checked by hand.
+    pub fn is_beyond_ratio(&self) -> bool {
+        self.speed_up().is_some_and(|speed_up| speed_up > TOLERANCE / self.params_ratio)
+    }
+
+    /// Whether both are measurements of the same thing.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.layer(), self.tokens, self.pass) == (other.layer(), other.tokens, other.pass)
+            && (&self.structure, &self.device, &self.dtype) == (&other.structure, &other.device, &other.dtype)
+    }
+
+    /// The layer as on the command line: `768x3072`.
+    pub fn layer(&self) -> Layer {
+        Layer { d_input: self.d_input, d_output: self.d_output }
+    }
 }
 
 /// Which of the two bounds a pass.
@@ -143,7 +173,7 @@ pub enum Bound {
 
 impl Results {
     /// The least milliseconds that `work` takes at the measured peaks of the row's device, and what bounds it.
-    pub fn floor(&self, row: &Row, work: Work) -> Option<(f64, Bound)> {
+    pub fn roofline(&self, row: &Row, work: Work) -> Option<(f64, Bound)> {
         let peak = self.peaks.iter().find(|peak| peak.device == row.device && peak.dtype == row.dtype)?;
         let (flops, bytes) = (1e3 * work.flops / peak.flops_per_second, 1e3 * work.bytes / peak.bytes_per_second);
         Some(if flops > bytes { (flops, Bound::Flops) } else { (bytes, Bound::Bytes) })

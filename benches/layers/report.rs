@@ -29,13 +29,38 @@ pub fn head(files: &[Results]) -> String {
 
 /// What comes after the lines: how to read them, and what was not run.
 pub fn foot(files: &[Results]) -> String {
+    format!("{NOTES}{}{}", beyond(files), not_run(files))
+}
+
+/// The rows whose speed-up the parameter ratio does not explain.
+fn beyond(files: &[Results]) -> String {
+    let rows = files.iter().flat_map(|results| &results.rows).filter(|row| row.is_beyond_ratio());
+    let lines: String = rows
+        .map(|row| {
+            let speed_up = row.speed_up().unwrap_or_default();
+            let (layer, ratio) = (row.layer(), 1.0 / row.params_ratio);
+            format!(
+                "- {layer} {}, {} tokens, {}: {speed_up:.2}x, the ratio is {ratio:.2}\n",
+                row.structure, row.tokens, row.pass
+            )
+        })
+        .collect();
+    if lines.is_empty() {
+        return lines;
+    }
+    format!(
+        "\n‡ Beyond what the parameter ratio explains (above 1.05 / ratio); to be checked by hand before it is published:\n\n{lines}"
+    )
+}
+
+fn not_run(files: &[Results]) -> String {
     let missing: Vec<String> =
         files.iter().flat_map(|results| &results.not_run).map(|line| format!("- {line}\n")).collect();
-    if missing.is_empty() { NOTES.into() } else { format!("{NOTES}\nNot run:\n\n{}", missing.concat()) }
+    if missing.is_empty() { String::new() } else { format!("\nNot run:\n\n{}", missing.concat()) }
 }
 
 const COLUMNS: &str = "\
-| device | dtype | layer | structure | weights | tokens | pass | dense, ms | of peak | by | plain, ms | structured, ms | of peak | spread | speed-up | over plain |
+| device | dtype | layer | structure | weights | tokens | pass | dense, ms | of peak | by | reference, ms | structured, ms | of peak | spread | speed-up | over reference |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
@@ -45,7 +70,7 @@ const STRATEGY_COLUMNS: &str = "
 ";
 
 const NOTES: &str = "
-Dense is the fastest of all dense candidates of that line, plain the same product in plain operations. \"Of peak\" is the least
+Dense is the fastest of all dense candidates of that line, reference the same product in plain operations. \"Of peak\" is the least
 time at the measured peaks, for arithmetic (F) or memory (B), whichever is longer, divided by the time. Spread is half of the
 range between the quartiles.
 ";
@@ -79,17 +104,18 @@ pub fn strategies(files: &[Results]) -> String {
 /// One line of the table.
 pub fn line(results: &Results, row: &Row) -> String {
     let best = |role| row.best(role);
-    let (dense, structured, plain) = (best(Role::Dense), best(Role::Structured), best(Role::Plain));
+    let (dense, structured, reference) = (best(Role::Dense), best(Role::Structured), best(Role::Reference));
     let ms =
         |candidate: Option<&Candidate>| candidate.map_or("–".into(), |candidate| figure(candidate.time.median_ms));
     let reached = |candidate: Option<&Candidate>, work| {
-        let floor = results.floor(row, work).zip(candidate);
-        floor.map_or("–".into(), |((floor, bound), candidate)| {
+        let roofline = results.roofline(row, work).zip(candidate);
+        roofline.map_or("–".into(), |((bound_ms, bound), candidate)| {
             let letter = if bound == Bound::Flops { 'F' } else { 'B' };
-            format!("{:.0} % {letter}", 100.0 * floor / candidate.time.median_ms)
+            format!("{:.0} % {letter}", 100.0 * bound_ms / candidate.time.median_ms)
         })
     };
-    let over_plain = plain.zip(structured).map(|(plain, structured)| plain.time.median_ms / structured.time.median_ms);
+    let over_reference =
+        reference.zip(structured).map(|(reference, structured)| reference.time.median_ms / structured.time.median_ms);
     let times = |ratio: Option<f64>| ratio.map_or("–".into(), |ratio| format!("{ratio:.2}x"));
     format!(
         "| {} | {} | {}→{} | {} | {:.0} % | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
@@ -104,12 +130,12 @@ pub fn line(results: &Results, row: &Row) -> String {
         ms(dense),
         reached(dense, row.dense_work),
         dense.map_or("–", |dense| dense.name.as_str()),
-        ms(plain),
+        ms(reference),
         ms(structured),
         reached(structured, row.work),
         structured.map_or("–".into(), |structured| format!("±{:.0} %", 100.0 * structured.time.spread())),
-        times(row.speed_up()),
-        times(over_plain),
+        times(row.speed_up()) + if row.is_beyond_ratio() { " ‡" } else { "" },
+        times(over_reference),
     )
 }
 
@@ -117,12 +143,12 @@ pub fn line(results: &Results, row: &Row) -> String {
 pub fn device(results: &Results, row: &Row) -> String {
     match results.program.strip_prefix("burn-structured") {
         Some(_) => row.device.clone(),
-        None => format!("{}, {}", results.program, row.device),
+        None => format!("{}, {}", results.program.split(" (").next().unwrap_or_default(), row.device),
     }
 }
 
 /// Three digits.
-fn figure(ms: f64) -> String {
+pub fn figure(ms: f64) -> String {
     let decimals = (2 - ms.abs().max(1e-9).log10().floor() as i32).clamp(0, 5) as usize;
     format!("{ms:.decimals$}")
 }

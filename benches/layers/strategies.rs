@@ -1,4 +1,4 @@
-//! The strategies of BLAST and SS1, `Auto` and the plain form aside, and which of them are paths of their own for a product.
+//! The strategies of BLAST and SS1, `Auto` and `Reference` aside, and which of them differ on a device.
 
 use super::arguments::Pass;
 use super::candidates::is_a_processor;
@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use burn_structured::nn::{BlastLinear, BlastStrategy, Ss1Strategy, StructuredLinear};
 use burn_structured::ops::blast::{BlastCandidate, UnsupportedStrategy, blast_unsupported};
 
-/// Whether the device of this name takes another path than for the strategies before.
+/// Whether the strategy differs, on the device of this name, from those listed before it.
 type OnDevice = fn(&str) -> bool;
 
 const OF_BLAST: [(&str, BlastStrategy, OnDevice); 6] = [
@@ -26,36 +26,36 @@ fn has_no_kernels(device: &str) -> bool {
     matches!(device, "flex" | "ndarray")
 }
 
-/// A strategy of the structure that it belongs to.
+/// A strategy of BLAST or of SS1.
 #[derive(Clone, Copy, Debug)]
-pub enum Path {
+pub enum Strategy {
     Blast(BlastStrategy),
     Ss1(Ss1Strategy),
 }
 
-impl Path {
+impl Strategy {
     /// The output of a layer of that structure.
     pub fn forward(self, layer: &StructuredLinear, x: Tensor<2>) -> Tensor<2> {
         match (self, layer) {
             (Self::Blast(strategy), StructuredLinear::Blast(layer)) => layer.forward_with(x, strategy),
             (Self::Ss1(strategy), StructuredLinear::Ss1(layer)) => layer.forward_with(x, strategy),
-            (path, _) => unreachable!("{path:?} is offered for its own structure alone"),
+            (strategy, _) => unreachable!("{strategy:?} is listed for its own structure alone"),
         }
     }
 }
 
-/// Those that can compute this product on the device of this name; why another cannot is told in `rejected`.
+/// Those that can compute this product on the device of this name; `unsupported` is called with the reason for each of the others.
 pub fn strategies(
     layer: &StructuredLinear,
     x: &Tensor<2>,
     device: &str,
     pass: Pass,
-    rejected: &mut dyn FnMut(String),
-) -> Vec<(&'static str, Path)> {
+    unsupported: &mut dyn FnMut(String),
+) -> Vec<(&'static str, Strategy)> {
     match layer {
-        StructuredLinear::Blast(layer) => of_blast(layer, x, device, pass, rejected),
+        StructuredLinear::Blast(layer) => of_blast(layer, x, device, pass, unsupported),
         StructuredLinear::Ss1(_) if device != "ndarray" => {
-            OF_SS1.into_iter().map(|(name, strategy)| (name, Path::Ss1(strategy))).collect()
+            OF_SS1.into_iter().map(|(name, strategy)| (name, Strategy::Ss1(strategy))).collect()
         }
         _ => Vec::new(),
     }
@@ -66,9 +66,9 @@ fn of_blast(
     x: &Tensor<2>,
     device: &str,
     pass: Pass,
-    rejected: &mut dyn FnMut(String),
-) -> Vec<(&'static str, Path)> {
-    let offered = OF_BLAST.into_iter().filter(|(_, _, own_path)| own_path(device));
+    unsupported: &mut dyn FnMut(String),
+) -> Vec<(&'static str, Strategy)> {
+    let listed = OF_BLAST.into_iter().filter(|(_, _, differs)| differs(device));
     let runs = |(name, strategy, _): (&'static str, BlastStrategy, OnDevice)| {
         let why = match (strategy, pass) {
             (BlastStrategy::Decode, Pass::ForwardBackward) if !has_no_kernels(device) => {
@@ -77,9 +77,9 @@ fn of_blast(
             _ => blast_unsupported(x, &layer.u.val(), &layer.s.val(), &layer.v.val(), strategy),
         };
         if let Some(why) = why {
-            rejected(format!("{name}: {why}"));
+            unsupported(format!("{name}: {why}"));
         }
-        why.is_none().then_some((name, Path::Blast(strategy)))
+        why.is_none().then_some((name, Strategy::Blast(strategy)))
     };
-    offered.filter_map(runs).collect()
+    listed.filter_map(runs).collect()
 }

@@ -13,6 +13,7 @@
 mod gpt2;
 mod heap;
 mod record;
+mod report;
 mod workload;
 
 #[path = "../harness/mod.rs"]
@@ -25,6 +26,7 @@ use clap::Parser;
 use harness::file::write;
 use harness::machine::Machine;
 use harness::measure::{Effort, Work, measure};
+use harness::provenance::{Tree, command, may_record, now, program};
 use record::{FORMAT, Results, Row};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -56,7 +58,7 @@ struct Arguments {
     /// A tenth of the time and fewer rounds, to see that all is well
     #[arg(long)]
     quick: bool,
-    /// Write models.json and models.md to this folder
+    /// Write models.json to this folder; benches/results takes figures of a clean commit only
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -88,20 +90,32 @@ fn run(arguments: &Arguments) -> Result<Results, String> {
         true => Effort { seconds: arguments.seconds / 10.0, fewest: 3, most: 50, calls: 1 },
         false => Effort { seconds: arguments.seconds, fewest: 5, most: 100, calls: 1 },
     };
-    let mut results = Results { format: FORMAT, machine: Machine::here(), seconds: effort.seconds, rows: Vec::new() };
-    print!("{}", record::head(&results));
+    let tree = Tree::now();
+    arguments.out.as_deref().map_or(Ok(()), |folder| may_record(folder, &tree))?;
+    let mut results = Results {
+        format: FORMAT,
+        program: program(&tree),
+        command: command("models"),
+        measured: now(),
+        machine: Machine::here(),
+        seconds: effort.seconds,
+        rows: Vec::new(),
+    };
+    print!("{}", report::head(&results));
     for workload in &arguments.workload {
         for name in &arguments.device {
             let device = device::from_name(name).map_err(|error| error.to_string())?;
             let rows = measure_models(*workload, &structures, name, &device, effort)?;
             for row in &rows {
-                print!("{}", record::line(row, &rows[0]));
+                print!("{}", report::line(row, &rows[0]));
             }
             results.rows.extend(rows);
         }
         if let Some(folder) = &arguments.out {
-            write(&folder.join("models.json"), &results.to_json())?;
-            write(&folder.join("models.md"), &results.table())?;
+            write(
+                &folder.join("models.json"),
+                &(serde_json::to_string_pretty(&results).expect("plain figures have a text form") + "\n"),
+            )?;
         }
     }
     Ok(results)
@@ -131,7 +145,7 @@ fn measure_models(
     for (index, structure) in structures.iter().enumerate() {
         let (params, cost) = about[index];
         rows.push(Row {
-            workload: record::name(workload),
+            workload: workload.name(),
             device: name.to_string(),
             structure: structure.to_string(),
             params,
@@ -151,9 +165,9 @@ fn measure_models(
 fn step_memory(step: &mut Work<'_>, device: &Device) -> usize {
     device.memory_cleanup();
     let Some(before) = device.memory_pool_usage() else {
-        return heap::peak_of(step);
+        return heap::peak_of(|| _ = step.timed());
     };
-    step();
+    step.timed();
     let after = device.memory_pool_usage().map_or(0, |usage| usage.bytes_reserved);
     after.saturating_sub(before.bytes_in_use) as usize
 }

@@ -41,6 +41,11 @@ pub struct Prepared {
 }
 
 impl Workload {
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+    }
+
     /// What goes through in one pass, and its unit.
     pub fn items(self) -> (usize, &'static str) {
         match self {
@@ -107,14 +112,14 @@ fn inputs<const D: usize>(shape: [usize; D], device: &Device) -> Rotation<Tensor
     Rotation::filling(INPUTS, 1, |_| Tensor::random(shape, Distribution::Normal(0.0, 1.0), device))
 }
 
-fn inference<M: 'static, const D: usize, const O: usize>(
+fn inference<M: Send + 'static, const D: usize, const O: usize>(
     model: M,
     shape: [usize; D],
     device: &Device,
-    forward: impl Fn(&M, Tensor<D>) -> Tensor<O> + 'static,
+    forward: impl Fn(&M, Tensor<D>) -> Tensor<O> + Send + 'static,
 ) -> Work<'static> {
     let (mut inputs, device) = (inputs(shape, device), device.clone());
-    Box::new(move || {
+    Work::new(move || {
         let y = forward(&model, inputs.next().clone());
         device.sync().expect("the device answers");
         drop(std::hint::black_box(y));
@@ -125,11 +130,11 @@ fn training<M: Module + 'static, const D: usize>(
     model: M,
     shape: [usize; D],
     device: &Device,
-    loss: impl Fn(&M, Tensor<D>) -> Tensor<1> + 'static,
+    loss: impl Fn(&M, Tensor<D>) -> Tensor<1> + Send + 'static,
 ) -> Work<'static> {
     let (mut inputs, device) = (inputs(shape, device), device.clone());
     let (mut model, mut optimizer) = (Some(model), AdamWConfig::new().init());
-    Box::new(move || {
+    Work::new(move || {
         let current = model.take().expect("put back by every step");
         let gradients = loss(&current, inputs.next().clone()).backward();
         let gradients = GradientsParams::from_grads(gradients, &current);

@@ -1,0 +1,130 @@
+//! What `cargo test` runs: a few small layers through everything that is written, and the rules of recorded results.
+
+use super::arguments::{Arguments, Pass};
+use super::compare::compare;
+use super::harness::measure::Time;
+use super::harness::provenance::{Tree, may_record};
+use super::record::{Candidate, OWN_DENSE, Results, Role, Row, Work};
+use super::summary;
+use clap::Parser;
+use std::path::Path;
+
+type Check = fn() -> Result<(), String>;
+
+/// Every check, under its name.
+///
+/// # Errors
+///
+/// Of the first check that fails.
+pub fn run() -> Result<(), String> {
+    let checks: [(&str, Check); 4] = [
+        ("layers_are_measured_and_written", layers),
+        ("rows_beyond_the_ratio_are_marked", flags),
+        ("results_take_clean_commits_only", records),
+        ("the_page_is_what_the_files_say", page),
+    ];
+    for (name, check) in checks {
+        check().map_err(|error| format!("{name}: {error}"))?;
+        println!("{name}: ok");
+    }
+    Ok(())
+}
+
+/// A few small layers, through the table, the file and the plots: whether the program works, not how fast anything is.
+fn layers() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let out = folder.path().to_str().ok_or("a folder with a name")?;
+    let line = "layers --bench --quick --seconds 0.01 --rotation 0 --strategies --layers 96x192 --tokens 1,16 --out";
+    let structures = ["blast:b=4,ratio=0.5", "ss1:c=2", "ss1:c=2,hash=independent", "monarch:b=4,ratio=0.5"];
+    let structures = structures.iter().flat_map(|structure| ["--structure", structure]);
+    let arguments = Arguments::try_parse_from(line.split(' ').chain([out]).chain(structures));
+    super::run(&arguments.map_err(|error| error.to_string())?)?;
+
+    let read = Results::read(&folder.path().join("layers.json"))?;
+    let expected = 4 * 2 * 2;
+    if read.rows.len() != expected {
+        return Err(format!("{} rows instead of {expected}; {:?}", read.rows.len(), read.not_run));
+    }
+    let own = |row: &Row| row.candidates.iter().any(|candidate| candidate.name.starts_with(OWN_DENSE));
+    if !read.rows.iter().all(own) {
+        return Err("a dense baseline without this crate's own kernels".into());
+    }
+    for row in &read.rows {
+        let timed = row.candidates.iter().all(|candidate| candidate.time.median_ms > 0.0 && candidate.time.rounds >= 3);
+        if !timed || row.speed_up().is_none() || read.roofline(row, row.work).is_none() {
+            return Err(format!("a row without figures: {row:?}"));
+        }
+    }
+    for name in ["time-against-tokens.svg", "speed-up-against-parameters.svg"] {
+        let text = std::fs::read_to_string(folder.path().join(name)).map_err(|error| format!("{name}: {error}"))?;
+        if !text.contains("blast") {
+            return Err(format!("{name} does not name the structures"));
+        }
+    }
+    compared(&folder.path().join("layers.json"))?;
+    Ok(())
+}
+
+/// A file beside itself has not changed.
+fn compared(path: &Path) -> Result<(), String> {
+    let path = path.to_str().ok_or("a path with a name")?;
+    let (text, ratios) = compare(path, &format!("{path},{path}"))?;
+    let [variant] = &ratios.variants[..] else { return Err("not one variant".into()) };
+    if (variant.geometric_mean - 1.0).abs() > 1e-9
+        || variant.spread.abs() > 1e-9
+        || !text.contains("| all | all | 16 |")
+    {
+        return Err(format!("a file differs from itself:\n{text}"));
+    }
+    Ok(())
+}
+
+/// A speed-up above 1.05 / ratio is marked, one below is not.
+fn flags() -> Result<(), String> {
+    let time =
+        |median_ms: f64| Time { median_ms, lower_quartile_ms: median_ms, upper_quartile_ms: median_ms, rounds: 3 };
+    let candidate = |role, ms| Candidate { role, name: "any".into(), time: time(ms) };
+    let work = Work { flops: 1.0, bytes: 1.0 };
+    let row = |dense_ms: f64| Row {
+        device: "flex".into(),
+        dtype: "f32".into(),
+        d_input: 4,
+        d_output: 4,
+        tokens: 1,
+        pass: Pass::Forward,
+        structure: "low-rank".into(),
+        params_ratio: 0.5,
+        work,
+        dense_work: work,
+        candidates: vec![candidate(Role::Dense, dense_ms), candidate(Role::Structured, 1.0)],
+    };
+    match (row(2.2).is_beyond_ratio(), row(2.05).is_beyond_ratio()) {
+        (true, false) => Ok(()),
+        other => Err(format!("flagged {other:?} instead of the first alone")),
+    }
+}
+
+/// `benches/results` takes a clean commit only, other folders everything.
+fn records() -> Result<(), String> {
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/layers/../results/some-machine/layers.json");
+    let (clean, dirty) = (Tree::Clean("1a2b3c4".into()), Tree::Dirty("1a2b3c4".into()));
+    let elsewhere = std::env::temp_dir().join("layers.json");
+    let allowed = [(&results, &clean), (&results, &dirty), (&results, &Tree::Unknown), (&elsewhere, &dirty)]
+        .map(|(path, tree)| may_record(path, tree).is_ok());
+    match allowed {
+        [true, false, false, true] => Ok(()),
+        other => Err(format!("allowed {other:?}")),
+    }
+}
+
+/// The committed page is what the recorded files say.
+fn page() -> Result<(), String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
+    let committed = std::fs::read_to_string(folder.join("README.md")).map_err(|error| error.to_string())?;
+    match summary::page(&folder)? == committed {
+        true => Ok(()),
+        false => Err("benches/results/README.md is not what its files say; \
+                      run `cargo bench --bench layers -- --summary benches/results`"
+            .into()),
+    }
+}

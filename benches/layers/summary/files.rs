@@ -1,0 +1,131 @@
+//! What is recorded: a folder for each machine or training comparison, in it JSON files that are told apart by their names.
+//!
+//! ```text
+//! layers*.json      cargo bench --bench layers
+//! models*.json      cargo bench --bench models
+//! pytorch*.json     benches/external/pytorch.py
+//! ablation.json     variants of the engine beside the full one
+//! comparison.json   structures trained alike
+//! checked.json      which figures beyond the parameter ratio were checked by hand, and what was found
+//! ```
+
+use super::ablation::Ablation;
+use super::layers::Checked;
+use super::models::recorded as models;
+use super::training::Comparison;
+use crate::harness::provenance::unpublished;
+use crate::record::Results;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+/// The contents of a file, and its path from the page.
+#[derive(Debug)]
+pub struct Recorded<T> {
+    /// From the folder of the page.
+    pub path: String,
+    /// What is in it.
+    pub results: T,
+}
+
+/// What is recorded in a folder, oldest first.
+#[derive(Debug, Default)]
+pub struct Folder {
+    /// Its name, which is the machine's.
+    pub name: String,
+    /// Layers by this program.
+    pub layers: Vec<Recorded<Results>>,
+    /// Layers by others.
+    pub external: Vec<Recorded<Results>>,
+    /// Whole models.
+    pub models: Vec<Recorded<models::Results>>,
+    /// What the mechanisms of the engine are worth.
+    pub ablation: Option<Recorded<Ablation>>,
+    /// Structures trained alike.
+    pub training: Option<Recorded<Comparison>>,
+    /// Figures that were checked by hand.
+    pub checked: Checked,
+    /// Files whose figures are not published, with the reason.
+    pub withheld: Vec<String>,
+}
+
+/// The folders in `results`, in the order of their names.
+///
+/// # Errors
+///
+/// If a file cannot be read or is of none of the kinds above; the message names it.
+pub fn read(results: &Path) -> Result<Vec<Folder>, String> {
+    let folders = entries(results)?.into_iter().filter(|path| path.is_dir());
+    folders.map(|folder| read_folder(&folder)).collect()
+}
+
+fn read_folder(path: &Path) -> Result<Folder, String> {
+    let mut folder = Folder { name: name(path), ..Folder::default() };
+    for file in entries(path)?.into_iter().filter(|file| file.extension().is_some_and(|ending| ending == "json")) {
+        let kind = name(&file);
+        let at = format!("{}/{kind}", folder.name);
+        let mut published = |program: &str| match unpublished(program) {
+            None => true,
+            Some(why) => {
+                folder.withheld.push(format!("[{at}]({at}) ({why})"));
+                false
+            }
+        };
+        if kind.starts_with("layers") || kind.starts_with("pytorch") {
+            let results = Results::read(&file)?;
+            if published(&results.program) {
+                let files = if kind.starts_with("layers") { &mut folder.layers } else { &mut folder.external };
+                files.push(Recorded { path: at, results });
+            }
+        } else if kind.starts_with("models") {
+            let results: models::Results = parse(&file)?;
+            if results.format != models::FORMAT {
+                return Err(format!(
+                    "{}: format {}; this program reads {}",
+                    file.display(),
+                    results.format,
+                    models::FORMAT
+                ));
+            }
+            if published(&results.program) {
+                folder.models.push(Recorded { path: at, results });
+            }
+        } else if kind == "ablation.json" {
+            let results: Ablation = parse(&file)?;
+            if published(&results.program) {
+                folder.ablation = Some(Recorded { path: at, results });
+            }
+        } else if kind == "comparison.json" {
+            folder.training = Some(Recorded { path: at, results: parse(&file)? });
+        } else if kind == "checked.json" {
+            folder.checked = parse(&file)?;
+        } else {
+            return Err(format!(
+                "{}: no kind of result; names begin with layers, models or pytorch, or are ablation.json, comparison.json or \
+                 checked.json",
+                file.display()
+            ));
+        }
+    }
+    folder.layers.sort_by(|a, b| a.results.measured.cmp(&b.results.measured));
+    folder.external.sort_by(|a, b| a.results.measured.cmp(&b.results.measured));
+    folder.models.sort_by(|a, b| a.results.measured.cmp(&b.results.measured));
+    Ok(folder)
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(failed)?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
