@@ -62,4 +62,8 @@ mod documents {
 
     #[doc = include_str!("../crates/burn-structured-models/README.md")]
     struct ModelsReadme;
+
+    #[cfg(feature = "train")]
+    #[doc = include_str!("../crates/burn-structured-train/README.md")]
+    struct TrainReadme;
 }

@@ -220,24 +220,27 @@ fn k_loop<S: Simd, E: Scalar, const R: usize, const V: usize, const PACK: bool>(
 ) -> [[E::Vector<S>; V]; R] {
     let nr = nr::<S, E>();
     let Panel { data, stride } = panel;
-    let mut sums = [[E::splat(simd, E::ZERO); V]; R];
-    if rows.depth == 0 {
-        return sums;
-    }
-    assert!(rows.count >= R && data.len() >= (rows.depth - 1) * stride + V * E::lanes::<S>(), "operands of a tile");
+    let needed = rows.depth.checked_sub(1).map_or(0, |last| last * stride + V * E::lanes::<S>());
+    assert!(rows.count >= R && data.len() >= needed, "operands of a tile");
     assert!(!PACK || packed.len() >= rows.depth * nr, "room for a packed panel");
+    let mut sums = [[E::splat(simd, E::ZERO); V]; R];
     for (run_first, run, run_depth) in rows.runs() {
         let interval = if cursor.is_empty() { run_depth } else { prefetch_interval::<S>() };
-        for start in (0..run_depth).step_by(interval) {
+        // A copy that the compiler keeps in registers.
+        let mut local = sums;
+        let mut start = 0;
+        while start < run_depth {
             cursor.step();
             let (first, depth) = (run_first + start, interval.min(run_depth - start));
             // SAFETY: rows lie within their data by construction; the panel and the packed one are as long as asserted.
             unsafe {
                 let (run, panel) = (run.add(start), data.as_ptr().add(first * stride));
                 let packed = packed.as_mut_ptr().wrapping_add(first * nr);
-                microkernel::<S, E, R, V, PACK>(simd, run, rows.row_stride, depth, panel, stride, packed, &mut sums);
+                microkernel::<S, E, R, V, PACK>(simd, run, rows.row_stride, depth, panel, stride, packed, &mut local);
             }
+            start += depth;
         }
+        sums = local;
     }
     sums
 }
