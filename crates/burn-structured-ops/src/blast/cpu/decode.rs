@@ -36,7 +36,13 @@ pub(super) fn forward<E: Scalar>(
             let x = &x[j * q + place * of_v.rows..];
             // SAFETY: no other task has this block in this place, and the buffer is initialised.
             let out = unsafe { shared.slice(place * len + j * block_len, block_len) };
-            pulp::Arch::new().dispatch(AxpyRows { x, x_stride: b2 * q, factor: of_v.get(task), out });
+            pulp::Arch::new().dispatch(AxpyRows {
+                x,
+                x_stride: b2 * q,
+                factor: of_v.get(task),
+                next: of_v.after(task),
+                out,
+            });
         });
         let (z, others) = z.split_at_mut(len);
         for other in others.chunks_exact(len) {
@@ -58,7 +64,7 @@ pub(super) fn forward<E: Scalar>(
             E::with_buffer(Workspace::Task, |buffer| {
                 let [t] = split_aligned(buffer, [tokens * r]);
                 couple(z, weights.s, block, b2, r, t);
-                pulp::Arch::new().dispatch(DotRows { t, t_stride: r, factor, y });
+                pulp::Arch::new().dispatch(DotRows { t, t_stride: r, factor, next: of_u.after(task), y });
             });
         });
     });

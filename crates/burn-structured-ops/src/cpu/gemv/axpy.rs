@@ -1,6 +1,6 @@
 //! Rows of a factor, scaled and added up.
 
-use super::{PAIR, ROWS};
+use super::{PAIR, ROWS, upcoming_rows};
 use crate::cpu::runtime::prefetch::prefetch_line;
 use crate::cpu::{Matrix, Scalar, load_at, store_at};
 use pulp::Simd;
@@ -10,6 +10,8 @@ pub(crate) struct AxpyRows<'a, E: Scalar> {
     pub x: &'a [E],
     pub x_stride: usize,
     pub factor: Matrix<'a, E>,
+    /// The chunk after it, whose beginning is prefetched.
+    pub next: Option<Matrix<'a, E>>,
     /// `[tokens, cols]`.
     pub out: &'a mut [E],
 }
@@ -22,13 +24,13 @@ impl<E: Scalar> pulp::WithSimd for AxpyRows<'_, E> {
     /// If `x` is too short.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, x_stride, factor, out } = self;
+        let Self { x, x_stride, factor, next, out } = self;
         let (depth, cols) = (factor.rows, factor.cols.max(1));
         let full = depth - depth % ROWS;
         out.fill(E::ZERO);
-        let ahead = ROWS * factor.row_stride.unsigned_abs();
         for k in (0..full).step_by(ROWS) {
             let rows = std::array::from_fn(|i| factor.row_slice(k + i));
+            let ahead = upcoming_rows(factor, next, k + ROWS);
             let x = |token: usize| x[token * x_stride + k..].first_chunk().expect("an element for every row");
             for (pair, out) in out.chunks_mut(PAIR * cols).enumerate() {
                 let token = pair * PAIR;
@@ -51,14 +53,14 @@ impl<E: Scalar> pulp::WithSimd for AxpyRows<'_, E> {
     }
 }
 
-/// Adds the rows, scaled by elements of `x`, for `T` tokens; prefetches the rows that are `ahead` elements after them.
+/// Adds the rows, scaled by elements of `x`, for `T` tokens; prefetches the rows `ahead`.
 #[inline(always)]
 fn add_rows<S: Simd, E: Scalar, const T: usize>(
     simd: S,
     x: [&[E; ROWS]; T],
     rows: [&[E]; ROWS],
     mut out: [&mut [E]; T],
-    ahead: usize,
+    ahead: [*const E; ROWS],
 ) {
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && out.iter().all(|out| out.len() == len), "rows of one length");
@@ -71,8 +73,8 @@ fn add_rows<S: Simd, E: Scalar, const T: usize>(
     }
     for c in (0..full).step_by(lanes) {
         let mut values = [E::splat(simd, E::ZERO); ROWS];
-        for (value, row) in values.iter_mut().zip(rows) {
-            prefetch_line(row.as_ptr().wrapping_add(c + ahead));
+        for ((value, row), ahead) in values.iter_mut().zip(rows).zip(ahead) {
+            prefetch_line(ahead.wrapping_add(c));
             // SAFETY: `c + lanes` is at most `full`, and that is at most the length of every row, as asserted.
             *value = unsafe { load_at::<S, E>(row.as_ptr().add(c)) };
         }

@@ -29,6 +29,6 @@ pub(crate) fn block_diagonal_gemv<E: Scalar>(
         let y = unsafe { Target::new(y, column, [x.rows, factor.rows], m, epilogue) };
         let x = x.cols(block * q, q);
         let (t, t_stride) = (x.storage_from_first(), x.row_stride as usize);
-        pulp::Arch::new().dispatch(DotRows { t, t_stride, factor, y });
+        pulp::Arch::new().dispatch(DotRows { t, t_stride, factor, next: chunks.after(task), y });
     });
 }

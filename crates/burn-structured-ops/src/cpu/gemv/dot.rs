@@ -1,6 +1,6 @@
 //! Rows of a factor times vectors of as many elements.
 
-use super::{PAIR, ROWS};
+use super::{PAIR, ROWS, upcoming_rows};
 use crate::cpu::gemm::Target;
 use crate::cpu::runtime::prefetch::prefetch_line;
 use crate::cpu::{Matrix, Scalar, load_at};
@@ -11,6 +11,8 @@ pub(crate) struct DotRows<'a, E: Scalar> {
     pub t: &'a [E],
     pub t_stride: usize,
     pub factor: Matrix<'a, E>,
+    /// The chunk after it, whose beginning is prefetched.
+    pub next: Option<Matrix<'a, E>>,
     /// A row for each token and a column for each row of the factor.
     pub y: Target<'a, E>,
 }
@@ -23,7 +25,7 @@ impl<E: Scalar> pulp::WithSimd for DotRows<'_, E> {
     /// If `t` is too short, or `y` has other columns than the factor has rows.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { t, t_stride, factor, y } = self;
+        let Self { t, t_stride, factor, next, y } = self;
         let (tokens, depth) = (y.rows, factor.cols);
         assert_eq!(factor.rows, y.cols, "a column for every row");
         let t = |token: usize| &t[token * t_stride..][..depth];
@@ -31,7 +33,7 @@ impl<E: Scalar> pulp::WithSimd for DotRows<'_, E> {
             let rows = ROWS.min(factor.rows - row);
             let values = std::array::from_fn(|i| factor.row_slice(row + i.min(rows - 1)));
             let y = y.cols(row, rows);
-            let ahead = ROWS * factor.row_stride.unsigned_abs();
+            let ahead = upcoming_rows(factor, next, row + ROWS);
             let mut token = 0;
             while tokens - token >= PAIR {
                 let sums = dots::<S, E, PAIR, 1>(simd, [t(token), t(token + 1)], values, ahead);
@@ -48,13 +50,13 @@ impl<E: Scalar> pulp::WithSimd for DotRows<'_, E> {
     }
 }
 
-/// `T` rows `t` times each of the rows, `V` vectors at a time; prefetches the rows that are `ahead` elements after them.
+/// `T` rows `t` times each of the rows, `V` vectors at a time; prefetches the rows `ahead`.
 #[inline(always)]
 fn dots<S: Simd, E: Scalar, const T: usize, const V: usize>(
     simd: S,
     t: [&[E]; T],
     rows: [&[E]; ROWS],
-    ahead: usize,
+    ahead: [*const E; ROWS],
 ) -> [[E; ROWS]; T] {
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && t.iter().all(|t| t.len() == len), "rows of one length");
@@ -70,7 +72,7 @@ fn dots<S: Simd, E: Scalar, const T: usize, const V: usize>(
                 *factor = unsafe { load_at::<S, E>(t.as_ptr().add(k)) };
             }
             for (i, row) in rows.iter().enumerate() {
-                prefetch_line(row.as_ptr().wrapping_add(k + ahead));
+                prefetch_line(ahead[i].wrapping_add(k));
                 // SAFETY: as above.
                 let value = unsafe { load_at::<S, E>(row.as_ptr().add(k)) };
                 for (sums, factor) in sums.iter_mut().zip(factors) {

@@ -22,6 +22,19 @@ const ROWS: usize = 4;
 /// Tokens that share what is loaded of a row, if there are so many.
 const PAIR: usize = 2;
 
+/// Where the [`ROWS`] rows from `row` on begin, to be prefetched: in `factor`, or after its end in `next`, the chunk that the thread is
+/// likely to take after it. Without one, rows of the factor stand in.
+#[inline(always)]
+fn upcoming_rows<E: Scalar>(factor: Matrix<'_, E>, next: Option<Matrix<'_, E>>, row: usize) -> [*const E; ROWS] {
+    std::array::from_fn(|i| match (row + i).checked_sub(factor.rows) {
+        None => factor.row_slice(row + i).as_ptr(),
+        Some(beyond) => match next {
+            Some(next) if beyond < next.rows => next.row_slice(beyond).as_ptr(),
+            _ => factor.row_slice(factor.rows - 1).as_ptr(),
+        },
+    })
+}
+
 /// Whether a factor can be read in place: its last axis is contiguous.
 pub(crate) fn reads(factor: &FlexTensor) -> bool {
     factor.layout().strides().last() == Some(&1)
@@ -72,5 +85,11 @@ impl<'a> RowChunks<'a> {
         let factor = Matrix::of(self.factor, block);
         let first = place * self.rows;
         factor.rows(first, self.rows.min(factor.rows - first))
+    }
+
+    /// The chunk that the thread of `chunk` is likely to take next.
+    pub fn after<E: Scalar>(self, chunk: usize) -> Option<Matrix<'a, E>> {
+        let next = chunk + rayon::current_num_threads();
+        (next < self.count).then(|| self.get(next))
     }
 }

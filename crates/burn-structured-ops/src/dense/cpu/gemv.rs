@@ -51,7 +51,7 @@ fn by_rows<E: Scalar>(team: &ThreadTeam, x: Matrix<'_, E>, w: &FlexTensor, bias:
             // SAFETY: no other task has these sums, and the buffer is initialised.
             let out = unsafe { shared.slice(chunk * tokens * m, tokens * m) };
             let (x, x_stride) = (x.storage_from_first(), x.row_stride as usize);
-            pulp::Arch::new().dispatch(AxpyRows { x, x_stride, factor, out });
+            pulp::Arch::new().dispatch(AxpyRows { x, x_stride, factor, next: chunks.after(chunk), out });
         });
         let sums = &*sums;
         let share = m.div_ceil((sums.len() / ADDED_ELEMENTS).clamp(1, rayon::current_num_threads()));
