@@ -10,7 +10,7 @@ mod cpu;
 mod fallback;
 
 use crate::Bias;
-use crate::tokens::rows;
+use crate::tokens::{empty_product, rows};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::module::linear;
@@ -61,7 +61,7 @@ pub trait DenseBackend: Backend {
 /// - bias: `[m]`
 /// - output: `[.., m]`
 ///
-/// A quantized `w` and an empty `x` are left to Burn's [`linear`].
+/// A quantized `w` is left to Burn's [`linear`].
 ///
 /// # Panics
 ///
@@ -80,8 +80,7 @@ pub trait DenseBackend: Backend {
 /// ```
 pub fn dense_linear<const D: usize>(x: Tensor<D>, w: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
     let mut shape = x.shape();
-    // Nothing to gain, and an empty sum is still a bias.
-    if matches!(w.dtype(), DType::QFloat(_)) || shape.num_elements() == 0 {
+    if matches!(w.dtype(), DType::QFloat(_)) {
         return linear(x, w, bias);
     }
     let [n, m] = w.dims();
@@ -90,6 +89,9 @@ pub fn dense_linear<const D: usize>(x: Tensor<D>, w: Tensor<2>, bias: Option<Ten
     if let Some(bias) = &bias {
         assert_eq!(bias.dims(), [m], "dense: `bias` must have m = {m} elements, got {:?}", bias.dims());
         assert_eq!(bias.dtype(), x.dtype(), "dense: `bias` and `x` must have the same dtype");
+    }
+    if shape.num_elements() == 0 {
+        return empty_product(x, m, bias);
     }
     shape[D - 1] = m;
     let (x, w) = (rows(x).into_dispatch(), w.into_dispatch());
