@@ -4,11 +4,14 @@
 //! cargo run --example draw_structures -- book/src/figures/structures.svg
 //! ```
 
+#![allow(clippy::print_stderr, reason = "a command-line program")]
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use burn_structured::nn::{Structure, StructuredLinear, StructuredLinearConfig};
 use std::error::Error;
 use std::fmt::Write;
+use std::process::ExitCode;
 
 /// Rows and columns of every matrix.
 const SIZE: usize = 24;
@@ -29,8 +32,18 @@ const STRUCTURES: [(&str, &str, [usize; 2]); 6] = [
     ("block-diagonal", "block-diagonal:b=4", [4, 4]),
 ];
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
     let path = std::env::args().nth(1).unwrap_or_else(|| "structures.svg".into());
+    match run(&path) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(path: &str) -> Result<(), Box<dyn Error>> {
     let device = Device::flex();
     let side = SIZE * CELL;
     let top = 28;
@@ -54,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         draw(&mut svg, [left, stored_top], &stored, [1, 1])?;
     }
     svg.push_str("</svg>\n");
-    std::fs::write(path, svg)?;
+    std::fs::write(path, svg).map_err(|error| format!("{path}: {error}"))?;
     Ok(())
 }
 
