@@ -10,7 +10,7 @@ pub(crate) mod runtime;
 
 pub(crate) use runtime::{
     LINE, Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice,
-    from_native, in_native, load, load_at, split_aligned, store, store_at, to_native, vectorized, with_native,
+    from_native, in_native, load, load_at, on_pool, split_aligned, store, store_at, to_native, vectorized, with_native,
     with_rows,
 };
 

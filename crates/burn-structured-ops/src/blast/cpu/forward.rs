@@ -8,8 +8,8 @@ use crate::Bias;
 use crate::blast::{BlastCandidate, BlastStrategy, Sizes, reference, shapes};
 use crate::cpu::gemm::Rows;
 use crate::cpu::{
-    Matrix, Output, Scalar, ThreadTeam, alloc_uninit_with, contiguous, dense_slice, from_native, gemv, to_native,
-    with_native, with_rows,
+    Matrix, Output, Scalar, ThreadTeam, alloc_uninit_with, contiguous, dense_slice, from_native, gemv, on_pool,
+    to_native, with_native, with_rows,
 };
 use crate::operands::check;
 use burn::backend::Flex;
@@ -73,9 +73,12 @@ pub(super) fn forward(
     let dtype = x.dtype();
     let bias = bias.into_option().map(|bias| to_native(bias).to_contiguous());
     let [x, u, s, v] = [x, u, s, v].map(to_native);
-    let (y, z) = with_native!(x.dtype(), E => {
-        forward_native::<E>(sizes, x, &u, s, &v, bias.as_ref().map(dense_slice), strategy, keep)
-    });
+    let product = || {
+        with_native!(x.dtype(), E => {
+            forward_native::<E>(sizes, x, &u, s, &v, bias.as_ref().map(dense_slice), strategy, keep)
+        })
+    };
+    let (y, z) = on_pool(sizes.tokens, product);
     (from_native(y, dtype), z.map(|z| from_native(z, dtype)))
 }
 
@@ -159,7 +162,8 @@ pub(super) fn gradients(
             dy_rows: Rows::of(dy)?,
         };
         let token_chunk = fused::token_chunk::<E>(tokens, (b1 + b2) * r);
-        let gradients = gradients::gradients(&ThreadTeam::default(), sizes, operands, token_chunk);
+        let gradients =
+            on_pool(tokens, || gradients::gradients(&ThreadTeam::default(), sizes, operands, token_chunk));
         let mut shapes = [&x, &u, &s, &v].map(|tensor| tensor.layout().shape().clone()).into_iter();
         gradients.map(|values| contiguous(values, shapes.next().expect("a shape for every gradient")))
     });

@@ -13,7 +13,7 @@ use crate::Bias;
 use crate::cpu::gemm::{Rows, gemm_tn, grouped_gemm};
 use crate::cpu::{
     MIN_GEMM_TOKENS, Matrix, Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice,
-    from_native, gemv, in_native, split_aligned, to_native, with_native, with_rows,
+    from_native, gemv, in_native, on_pool, split_aligned, to_native, with_native, with_rows,
 };
 use crate::operands::check;
 use burn::backend::tensor::FloatTensor;
@@ -38,11 +38,11 @@ impl BlockDiagonalBackend for Flex {
         if strategy == BlockStrategy::Reference {
             return reference::product::<Self>(x, w, bias, orders);
         }
-        let dtype = x.dtype();
+        let (dtype, tokens) = (x.dtype(), x.layout().shape()[0]);
         let [x, w] = [x, w].map(to_native);
         let bias = bias.into_option().map(|bias| to_native(bias).to_contiguous());
-        let y = with_native!(x.dtype(), E => product::<E>(x, &w, bias.as_ref().map(dense_slice), orders));
-        from_native(y, dtype)
+        let product = || with_native!(x.dtype(), E => product::<E>(x, &w, bias.as_ref().map(dense_slice), orders));
+        from_native(on_pool(tokens, product), dtype)
     }
 
     fn block_diagonal_gradient(

@@ -1,6 +1,6 @@
 //! Rows of a factor, scaled and added up.
 
-use super::{PAIR, ROWS, upcoming_rows};
+use super::{PAIR, ROWS, upcoming};
 use crate::cpu::runtime::prefetch::prefetch_line;
 use crate::cpu::{Matrix, Scalar, load_at, store_at};
 use pulp::Simd;
@@ -30,7 +30,7 @@ impl<E: Scalar> pulp::WithSimd for AxpyRows<'_, E> {
         out.fill(E::ZERO);
         for k in (0..full).step_by(ROWS) {
             let rows = std::array::from_fn(|i| factor.row_slice(k + i));
-            let ahead = upcoming_rows(factor, next, k + ROWS);
+            let ahead = upcoming(factor, next, k + ROWS);
             let x = |token: usize| x[token * x_stride + k..].first_chunk().expect("an element for every row");
             for (pair, out) in out.chunks_mut(PAIR * cols).enumerate() {
                 let token = pair * PAIR;
@@ -53,14 +53,14 @@ impl<E: Scalar> pulp::WithSimd for AxpyRows<'_, E> {
     }
 }
 
-/// Adds the rows, scaled by elements of `x`, for `T` tokens; prefetches the rows `ahead`.
+/// Adds the rows, scaled by elements of `x`, for `T` tokens; prefetches as much from `ahead` on.
 #[inline(always)]
 fn add_rows<S: Simd, E: Scalar, const T: usize>(
     simd: S,
     x: [&[E; ROWS]; T],
     rows: [&[E]; ROWS],
     mut out: [&mut [E]; T],
-    ahead: [*const E; ROWS],
+    ahead: *const E,
 ) {
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && out.iter().all(|out| out.len() == len), "rows of one length");
@@ -73,8 +73,8 @@ fn add_rows<S: Simd, E: Scalar, const T: usize>(
     }
     for c in (0..full).step_by(lanes) {
         let mut values = [E::splat(simd, E::ZERO); ROWS];
-        for ((value, row), ahead) in values.iter_mut().zip(rows).zip(ahead) {
-            prefetch_line(ahead.wrapping_add(c));
+        for (i, (value, row)) in values.iter_mut().zip(rows).enumerate() {
+            prefetch_line(ahead.wrapping_add(ROWS * c + i * lanes));
             // SAFETY: `c + lanes` is at most `full`, and that is at most the length of every row, as asserted.
             *value = unsafe { load_at::<S, E>(row.as_ptr().add(c)) };
         }

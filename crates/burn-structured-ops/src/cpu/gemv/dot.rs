@@ -1,6 +1,6 @@
 //! Rows of a factor times vectors of as many elements.
 
-use super::{PAIR, ROWS, upcoming_rows};
+use super::{PAIR, ROWS, upcoming};
 use crate::cpu::gemm::Target;
 use crate::cpu::runtime::prefetch::prefetch_line;
 use crate::cpu::{Matrix, Scalar, load_at};
@@ -33,7 +33,7 @@ impl<E: Scalar> pulp::WithSimd for DotRows<'_, E> {
             let rows = ROWS.min(factor.rows - row);
             let values = std::array::from_fn(|i| factor.row_slice(row + i.min(rows - 1)));
             let y = y.cols(row, rows);
-            let ahead = upcoming_rows(factor, next, row + ROWS);
+            let ahead = upcoming(factor, next, row + ROWS);
             let mut token = 0;
             while tokens - token >= PAIR {
                 let sums = dots::<S, E, PAIR, 1>(simd, [t(token), t(token + 1)], values, ahead);
@@ -50,13 +50,13 @@ impl<E: Scalar> pulp::WithSimd for DotRows<'_, E> {
     }
 }
 
-/// `T` rows `t` times each of the rows, `V` vectors at a time; prefetches the rows `ahead`.
+/// `T` rows `t` times each of the rows, `V` vectors at a time; prefetches as much from `ahead` on.
 #[inline(always)]
 fn dots<S: Simd, E: Scalar, const T: usize, const V: usize>(
     simd: S,
     t: [&[E]; T],
     rows: [&[E]; ROWS],
-    ahead: [*const E; ROWS],
+    ahead: *const E,
 ) -> [[E; ROWS]; T] {
     let (lanes, len) = (E::lanes::<S>(), rows[0].len());
     assert!(rows.iter().all(|row| row.len() == len) && t.iter().all(|t| t.len() == len), "rows of one length");
@@ -72,7 +72,7 @@ fn dots<S: Simd, E: Scalar, const T: usize, const V: usize>(
                 *factor = unsafe { load_at::<S, E>(t.as_ptr().add(k)) };
             }
             for (i, row) in rows.iter().enumerate() {
-                prefetch_line(ahead[i].wrapping_add(k));
+                prefetch_line(ahead.wrapping_add(ROWS * k + i * lanes));
                 // SAFETY: as above.
                 let value = unsafe { load_at::<S, E>(row.as_ptr().add(k)) };
                 for (sums, factor) in sums.iter_mut().zip(factors) {

@@ -22,17 +22,19 @@ const ROWS: usize = 4;
 /// Tokens that share what is loaded of a row, if there are so many.
 const PAIR: usize = 2;
 
-/// Where the [`ROWS`] rows from `row` on begin, to be prefetched: in `factor`, or after its end in `next`, the chunk that the thread is
-/// likely to take after it. Without one, rows of the factor stand in.
+/// Bytes between the end of the rows that are read and what is prefetched meanwhile: about as long as memory takes to answer.
+const PREFETCH_DISTANCE: usize = 2 << 10;
+
+/// What to prefetch, in memory order, while the [`ROWS`] rows before `row` are read: as much, after rows from `row` on and
+/// [`PREFETCH_DISTANCE`], or where `factor` ends before that, of `next`, the chunk that the thread is likely to take after it.
 #[inline(always)]
-fn upcoming_rows<E: Scalar>(factor: Matrix<'_, E>, next: Option<Matrix<'_, E>>, row: usize) -> [*const E; ROWS] {
-    std::array::from_fn(|i| match (row + i).checked_sub(factor.rows) {
-        None => factor.row_slice(row + i).as_ptr(),
-        Some(beyond) => match next {
-            Some(next) if beyond < next.rows => next.row_slice(beyond).as_ptr(),
-            _ => factor.row_slice(factor.rows - 1).as_ptr(),
-        },
-    })
+fn upcoming<E: Scalar>(factor: Matrix<'_, E>, next: Option<Matrix<'_, E>>, row: usize) -> *const E {
+    let (stride, distance) = (factor.row_stride.unsigned_abs(), PREFETCH_DISTANCE / size_of::<E>());
+    let (start, end) = (row * stride + distance, factor.rows * stride);
+    match next {
+        Some(next) if start >= end => next.row_slice(0).as_ptr().wrapping_add(start - end),
+        _ => factor.row_slice(0).as_ptr().wrapping_add(start),
+    }
 }
 
 /// Whether a factor can be read in place: its last axis is contiguous.

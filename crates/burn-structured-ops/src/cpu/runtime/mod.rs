@@ -15,6 +15,6 @@ pub(crate) use scalar::Scalar;
 #[cfg(test)]
 pub(crate) use simd::on_every_instruction_set;
 pub(crate) use simd::{load, load_at, store, store_at, vectorized};
-pub(crate) use team::ThreadTeam;
+pub(crate) use team::{ThreadTeam, on_pool};
 pub(crate) use tensor::{contiguous, dense_slice, from_native, in_native, to_native, with_native, with_rows};
 pub(crate) use workspace::{LINE, Workspace, split_aligned};

@@ -2,8 +2,12 @@
 //!
 //! A product takes between a tenth of a millisecond and a few, in two to five stages with a barrier between them. With
 //! `rayon::in_place_scope` for each stage, workers fall asleep in between and are woken again, which costs as much as the shortest
-//! stages take. Here the calling thread starts at once; workers from rayon's pool join when they are awake and stay for all stages, and
-//! nobody waits for one that never came.
+//! stages take. Here the owner of the team starts at once; workers from rayon's pool join when they are awake and stay for all stages,
+//! and nobody waits for one that never came.
+//!
+//! The owner is itself one of rayon's threads, unless the product is so short that the way there would cost more than it gains: beside
+//! a pool that has just been at work, a calling thread is one too many for the cores, and whichever thread the scheduler puts off keeps
+//! the others waiting at the next barrier.
 
 use std::any::Any;
 use std::cell::OnceCell;
@@ -15,7 +19,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Turns of a spinning loop after which a thread yields.
 const SPIN_LIMIT: usize = if cfg!(miri) { 1 } else { 1 << 11 };
 
-/// The calling thread and its workers, who stay until this is dropped.
+/// Tokens from which on a product runs on one of rayon's threads.
+const MIN_POOL_TOKENS: usize = 9;
+
+/// Runs the product of so many tokens, on one of rayon's threads unless it is short.
+pub(crate) fn on_pool<R: Send>(tokens: usize, product: impl FnOnce() -> R + Send) -> R {
+    if tokens < MIN_POOL_TOKENS || rayon::current_num_threads() <= 1 {
+        return product();
+    }
+    rayon::scope(|_| product())
+}
+
+/// The thread that creates it and its workers, who stay until this is dropped.
 ///
 /// While one lives, its owner must not use rayon otherwise, whose threads may be waiting here for the next stage.
 #[derive(Default)]

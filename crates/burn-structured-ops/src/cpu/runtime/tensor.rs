@@ -2,6 +2,7 @@
 //!
 //! f32 and f64 are native. f16 and bf16 are converted to f32 and back, which also accumulates in f32.
 
+use super::on_pool;
 use crate::cpu::{Matrix, Scalar};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
@@ -26,13 +27,16 @@ macro_rules! with_native {
 }
 pub(crate) use with_native;
 
-/// Applies `stage` in a dtype it has native code for and returns the result in the operands' own.
+/// Applies `stage` in a dtype it has native code for and returns the result in the operands' own. The first operand has a row, or
+/// several, for each token.
 pub(crate) fn in_native<const N: usize>(
     operands: [FlexTensor; N],
-    stage: impl FnOnce([FlexTensor; N]) -> FlexTensor,
+    stage: impl FnOnce([FlexTensor; N]) -> FlexTensor + Send,
 ) -> FlexTensor {
-    let dtype = operands[0].dtype();
-    from_native(stage(operands.map(to_native)), dtype)
+    let (dtype, shape) = (operands[0].dtype(), operands[0].layout().shape());
+    let rows = shape.num_elements() / shape.last().copied().unwrap_or(1).max(1);
+    let operands = operands.map(to_native);
+    from_native(on_pool(rows, || stage(operands)), dtype)
 }
 
 pub(crate) fn to_native(tensor: FlexTensor) -> FlexTensor {

@@ -8,7 +8,8 @@ use super::DenseBackend;
 use crate::Bias;
 use crate::cpu::gemm::{Rows, grouped_product, product_over_tokens};
 use crate::cpu::{
-    MIN_GEMM_TOKENS, Matrix, Scalar, contiguous, dense_slice, from_native, in_native, to_native, with_native, with_rows,
+    MIN_GEMM_TOKENS, Matrix, Scalar, contiguous, dense_slice, from_native, in_native, on_pool, to_native, with_native,
+    with_rows,
 };
 use burn::backend::Flex;
 use burn::backend::ops::{FloatTensorOps, ModuleOps};
@@ -21,10 +22,11 @@ impl DenseBackend for Flex {
         if x.layout().num_elements() == 0 || w.layout().num_elements() == 0 {
             return Self::linear(x, w, bias.into_option());
         }
-        let dtype = x.dtype();
+        let (dtype, tokens) = (x.dtype(), x.layout().shape()[0]);
         let [x, w] = [x, w].map(to_native);
         let bias = bias.into_option().map(|bias| to_native(bias).to_contiguous());
-        from_native(with_native!(x.dtype(), E => product::<E>(x, &w, bias.as_ref().map(dense_slice))), dtype)
+        let product = || with_native!(x.dtype(), E => product::<E>(x, &w, bias.as_ref().map(dense_slice)));
+        from_native(on_pool(tokens, product), dtype)
     }
 
     fn dense_input_gradient(dy: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
