@@ -3,7 +3,7 @@
 use crate::approximation::{Approximation, parameter, read_weight};
 use crate::block_low_rank::{self, BlockLowRank};
 use crate::error::check_dimensions;
-use crate::initializer::dense_default;
+use crate::initializer::{FactorInitializers, TargetDistribution, dense_default};
 use crate::two_factor::two_factor_layer;
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
@@ -30,7 +30,8 @@ pub struct BttLinearConfig {
     /// If a bias should be applied during the linear transformation.
     #[config(default = true)]
     pub bias: bool,
-    /// How to draw the cores; `None` is the rule of the paper, see [`BttLinear`].
+    /// The dense initializer to imitate: the cores are drawn so that the entries of their product have its variance, in the
+    /// proportion of the paper's rule. `None` is that rule itself, see [`BttLinear`].
     #[config(default = "None")]
     pub initializer: Option<Initializer>,
 }
@@ -72,22 +73,41 @@ impl BttLinearConfig {
     /// # Errors
     ///
     /// If a dimension is zero or does not split into the blocks, if the rank is zero or above what the blocks need,
-    /// if the ratio is outside `(0, 1]` or leaves no room for rank 1.
+    /// if the ratio is outside `(0, 1]` or leaves no room for rank 1, or if the initializer has a mean.
     pub fn try_init(&self, device: &Device) -> Result<BttLinear, StructureError> {
         let (d_input, d_output) = (self.d_input, self.d_output);
         let ([b1, b2], rank) = self.resolve()?;
-        let core = |dims: [usize; 3]| match &self.initializer {
-            Some(initializer) => initializer.init_with(dims, Some(dims[2]), Some(dims[1]), device),
-            None => {
-                let (outputs, inputs) = (dims[1] as f64, dims[2] as f64);
-                Initializer::Normal { mean: 0.0, std: outputs.min(inputs).sqrt() / inputs }.init(dims, device)
-            }
-        };
+        let (right, left) = ([b2, rank * b1, d_input / b2], [b1, d_output / b1, rank * b2]);
+        let factors = self.factor_initializers(right, left, rank)?;
+        let bias = self.initializer.clone().unwrap_or_else(dense_default);
         Ok(BttLinear {
-            right: core([b2, rank * b1, d_input / b2]),
-            left: core([b1, d_output / b1, rank * b2]),
-            bias: self.bias.then(|| dense_default().init_with([d_output], Some(d_input), Some(d_output), device)),
+            right: factors.v.init(right, device),
+            left: factors.u.init(left, device),
+            bias: self.bias.then(|| bias.init_with([d_output], Some(d_input), Some(d_output), device)),
         })
+    }
+
+    /// How to draw the cores of these shapes.
+    fn factor_initializers(
+        &self,
+        right: [usize; 3],
+        left: [usize; 3],
+        rank: usize,
+    ) -> Result<FactorInitializers, StructureError> {
+        let (d_input, d_output) = (self.d_input, self.d_output);
+        let by_the_rule = |[_, outputs, inputs]: [usize; 3]| outputs.min(inputs) as f64 / (inputs as f64).powi(2);
+        let scale = match &self.initializer {
+            None => 1.0,
+            Some(dense) => match TargetDistribution::of(dense, d_input, d_output)? {
+                // An entry is a sum of as many products of two independent entries as the rank.
+                TargetDistribution::Variance(variance) => {
+                    (variance / (rank as f64 * by_the_rule(right) * by_the_rule(left))).sqrt()
+                }
+                _ => return FactorInitializers::imitating(dense, d_input, d_output, rank),
+            },
+        };
+        let normal = |core| Initializer::Normal { mean: 0.0, std: (scale * by_the_rule(core)).sqrt() };
+        Ok(FactorInitializers { u: normal(left), s: Initializer::Ones, v: normal(right) })
     }
 
     /// The block grid `[b1, b2]` and the rank of a block that the configuration comes to.

@@ -3,6 +3,12 @@
 use crate::Cost;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
+use burn_structured_ops::dense::dense_linear;
+
+/// `y = x W + bias`, on Flex by the products that structured layers are made of.
+pub(crate) fn forward<const D: usize>(linear: &Linear, input: Tensor<D>) -> Tensor<D> {
+    dense_linear(input, linear.weight.val(), linear.bias.as_ref().map(|bias| bias.val()))
+}
 
 /// The cost of a dense layer.
 pub(crate) fn cost(linear: &Linear) -> Cost {

@@ -5,6 +5,7 @@
 
 use crate::approximation::{Approximation, parameter, read_weight};
 use crate::error::check_dimensions;
+use crate::initializer::dense_default;
 use crate::inputs::observed;
 use crate::{
     BlastLinear, BlastLinearConfig, BlockDiagonalLinear, BlockDiagonalLinearConfig, BttLinear, BttLinearConfig, Cost,
@@ -13,8 +14,8 @@ use crate::{
     Structure, StructureError, WindowedLinear, dense,
 };
 use burn::config::Config;
-use burn::module::{Module, ParamId};
-use burn::nn::{Linear, LinearConfig};
+use burn::module::{Module, Param, ParamId};
+use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 /// Configuration to create a [`StructuredLinear`] layer using the [init function](StructuredLinearConfig::init).
@@ -29,6 +30,9 @@ pub struct StructuredLinearConfig {
     /// If a bias should be applied during the linear transformation.
     #[config(default = true)]
     pub bias: bool,
+    /// The dense initializer to imitate, see the layers' own configurations; `None` is the default of each layer.
+    #[config(default = "None")]
+    pub initializer: Option<Initializer>,
 }
 
 /// A linear layer of any structure.
@@ -66,16 +70,19 @@ pub enum StructuredLinear {
 macro_rules! with_config {
     ($self:expr, $config:ident, $Layer:ident => $body:expr, dense: $dense:expr) => {{
         let (d_input, d_output, bias) = ($self.d_input, $self.d_output, $self.bias);
+        let initializer = $self.initializer.clone().unwrap_or_else(dense_default);
         match $self.structure {
             Structure::Dense => $dense,
             Structure::Blast { blocks, rank } => {
                 let $config = BlastLinearConfig::new(d_input, d_output).with_blocks(blocks).with_rank(rank);
-                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Blast);
+                let ($config, $Layer) =
+                    ($config.with_bias(bias).with_initializer(initializer), StructuredLinear::Blast);
                 $body
             }
             Structure::LowRank { rank } => {
                 let $config = LowRankLinearConfig::new(d_input, d_output).with_rank(rank);
-                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::LowRank);
+                let ($config, $Layer) =
+                    ($config.with_bias(bias).with_initializer(initializer), StructuredLinear::LowRank);
                 $body
             }
             Structure::Ss1 { reduction, block_k, block_n, independent } => {
@@ -85,38 +92,44 @@ macro_rules! with_config {
                 };
                 let $config = Ss1LinearConfig::new(d_input, d_output).with_reduction(reduction).with_hash(hash);
                 let $config = $config.with_block_k(block_k).with_block_n(block_n);
-                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Ss1);
+                let ($config, $Layer) = ($config.with_bias(bias).with_initializer(initializer), StructuredLinear::Ss1);
                 $body
             }
             Structure::Monarch { blocks, rank } => {
                 let $config = MonarchLinearConfig::new(d_input, d_output).with_blocks(blocks).with_rank(rank);
-                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Monarch);
+                let ($config, $Layer) =
+                    ($config.with_bias(bias).with_initializer(initializer), StructuredLinear::Monarch);
                 $body
             }
             Structure::BlockDiagonal { blocks } => {
                 let $config = BlockDiagonalLinearConfig::new(d_input, d_output).with_blocks(blocks);
-                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::BlockDiagonal);
+                let ($config, $Layer) =
+                    ($config.with_bias(bias).with_initializer(initializer), StructuredLinear::BlockDiagonal);
                 $body
             }
             Structure::Pixelfly { blocks, stride, rank } => {
                 let $config = PixelflyLinearConfig::new(d_input, d_output).with_blocks(blocks).with_stride(stride);
-                let ($config, $Layer) = ($config.with_rank(rank).with_bias(bias), StructuredLinear::Pixelfly);
+                let ($config, $Layer) =
+                    ($config.with_rank(rank).with_bias(bias).with_initializer(initializer), StructuredLinear::Pixelfly);
                 $body
             }
             Structure::Gaudi { rank, width, sigma, sharp } => {
                 let $config = GaudiLinearConfig::new(d_input, d_output).with_rank(rank).with_width(width);
                 let $config = $config.with_sigma(sigma).with_straight_through(sharp);
-                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Gaudi);
+                let ($config, $Layer) =
+                    ($config.with_bias(bias).with_initializer(initializer), StructuredLinear::Gaudi);
                 $body
             }
             Structure::Btt { blocks, rank } => {
                 let $config = BttLinearConfig::new(d_input, d_output).with_blocks(blocks).with_rank(rank);
-                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Btt);
+                let ($config, $Layer) =
+                    ($config.with_initializer($self.initializer.clone()).with_bias(bias), StructuredLinear::Btt);
                 $body
             }
             Structure::Kronecker { blocks, rank } => {
                 let $config = KroneckerLinearConfig::new(d_input, d_output).with_blocks(blocks).with_rank(rank);
-                let ($config, $Layer) = ($config.with_bias(bias), StructuredLinear::Kronecker);
+                let ($config, $Layer) =
+                    ($config.with_bias(bias).with_initializer(initializer), StructuredLinear::Kronecker);
                 $body
             }
         }
@@ -141,8 +154,9 @@ impl StructuredLinearConfig {
     pub fn try_init(&self, device: &Device) -> Result<StructuredLinear, StructureError> {
         with_config!(self, config, wrap => config.try_init(device).map(wrap), dense: {
             check_dimensions(self.d_input, self.d_output)?;
+            let initializer = self.initializer.clone().unwrap_or_else(dense_default);
             let config = LinearConfig::new(self.d_input, self.d_output).with_bias(self.bias);
-            Ok(StructuredLinear::Dense(config.init(device)))
+            Ok(StructuredLinear::Dense(config.with_initializer(initializer).init(device)))
         })
     }
 
@@ -228,7 +242,7 @@ impl StructuredLinear {
     /// [`observe_inputs`](crate::observe_inputs) sees the input.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         observed(|| self.id(), &input);
-        each!(self, layer => layer.forward(input), dense: layer.forward(input))
+        each!(self, layer => layer.forward(input), dense: dense::forward(layer, input))
     }
 
     /// What tells this layer from others of its model.
@@ -249,6 +263,26 @@ impl StructuredLinear {
     /// The factors, each with the learning rate that suits it; none for a dense layer.
     pub fn factors(&self) -> Vec<Factor> {
         each!(self, layer => layer.factors(), dense: { let _ = layer; Vec::new() })
+    }
+
+    /// The size of the input features.
+    pub fn d_input(&self) -> usize {
+        each!(self, layer => layer.d_input(), dense: layer.weight.shape()[0])
+    }
+
+    /// The size of the output features.
+    pub fn d_output(&self) -> usize {
+        each!(self, layer => layer.d_output(), dense: layer.weight.shape()[1])
+    }
+
+    /// The bias `[d_output]`, if there is one.
+    pub fn bias(&self) -> Option<&Param<Tensor<1>>> {
+        each!(self, layer => layer.bias.as_ref(), dense: layer.bias.as_ref())
+    }
+
+    /// The bias `[d_output]`, if there is one, to be replaced.
+    pub fn bias_mut(&mut self) -> Option<&mut Param<Tensor<1>>> {
+        each!(self, layer => layer.bias.as_mut(), dense: layer.bias.as_mut())
     }
 
     /// The layer as it is used when training is over: what is learned beside the weights is fixed, and the work that it makes
@@ -290,6 +324,32 @@ mod tests {
             let expected = (x.clone().matmul(layer.to_dense().transpose().unsqueeze()) + bias).into_data();
             layer.forward(x).into_data().assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
             assert_eq!(layer.cost().params, layer.num_params(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_structure_imitates_the_initializer() {
+        let device = Device::flex();
+        device.seed(5);
+        for name in Structure::NAMES {
+            let config = StructuredLinearConfig::new(192, 256, name.parse().unwrap());
+            let layer = config.with_initializer(Some(Initializer::Normal { mean: 0.0, std: 0.02 })).init(&device);
+            let std = layer.to_dense().square().mean().sqrt().into_scalar::<f64>();
+            assert!((0.018..0.022).contains(&std), "{name}: {std}");
+        }
+    }
+
+    #[test]
+    fn bias_can_be_replaced() {
+        let device = Device::flex();
+        for name in Structure::NAMES {
+            let config = StructuredLinearConfig::new(128, 128, name.parse().unwrap());
+            let mut layer = config.init(&device);
+            *layer.bias_mut().unwrap() = Initializer::Constant { value: 2.0 }.init([128], &device);
+            let output = layer.forward(Tensor::<2>::zeros([1, 128], &device));
+            assert!(output.into_data().iter::<f32>().all(|value| value == 2.0), "{name}");
+            assert_eq!(layer.bias().unwrap().shape().dims(), [128]);
+            assert!(config.with_bias(false).init(&device).bias().is_none(), "{name}");
         }
     }
 

@@ -7,7 +7,7 @@ pub use windowed::WindowedLinear;
 use crate::approximation::{Approximation, parameter};
 use crate::display::layer_display;
 use crate::initializer::{FactorInitializers, TargetDistribution, dense_default};
-use crate::{Cost, Factor, LowRankLinear, LowRankLinearConfig, Rank, StructureError};
+use crate::{Cost, Factor, LowRankLinear, LowRankLinearConfig, Rank, Structure, StructureError};
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
@@ -74,6 +74,8 @@ pub struct GaudiLinear {
     pub bias: Option<Param<Tensor<1>>>,
     input_basis: Tensor<2>,
     output_basis: Tensor<2>,
+    #[module(skip)]
+    sigma: Option<f64>,
     #[module(skip)]
     straight_through: bool,
 }
@@ -160,6 +162,7 @@ impl GaudiLinearConfig {
             bias,
             input_basis: gaudi_basis(self.d_input, self.sigma, &device, basis_dtype),
             output_basis: gaudi_basis(self.d_output, self.sigma, &device, basis_dtype),
+            sigma: self.sigma,
             straight_through: self.straight_through,
         }
     }
@@ -263,6 +266,11 @@ impl GaudiLinear {
     /// The number of components.
     pub fn rank(&self) -> usize {
         self.v.shape()[1]
+    }
+
+    /// The structure that this layer has, with windows of any width.
+    pub(crate) fn structure(&self) -> Structure {
+        Structure::Gaudi { rank: Rank::Fixed(self.rank()), width: 1.0, sigma: self.sigma, sharp: self.straight_through }
     }
 
     /// The factors within their windows: `[d_input, r]` and `[r, d_output]`.

@@ -8,7 +8,7 @@ pub use function::Ss1Hash;
 use crate::approximation::{Approximation, parameter, read_weight};
 use crate::display::layer_display;
 use crate::initializer::dense_default;
-use crate::{Cost, Factor, StructureError};
+use crate::{Cost, Factor, Structure, StructureError};
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
@@ -233,6 +233,17 @@ impl Ss1Linear {
     /// How many input blocks share their weights.
     pub fn reduction(&self) -> usize {
         self.function().reduction
+    }
+
+    /// The structure that this layer has; `None` if the loaded hash does not fit the weights.
+    pub(crate) fn structure(&self) -> Option<Structure> {
+        let [width, d_output] = self.z.shape().dims();
+        let Function { reduction, block_k, block_n, hash, .. } = self.hash.find(width, d_output)?;
+        let independent = match hash {
+            Ss1Hash::Additive { .. } => None,
+            Ss1Hash::Independent { seed, .. } => Some(seed),
+        };
+        Some(Structure::Ss1 { reduction, block_k, block_n, independent })
     }
 
     fn fold(&self) -> Fold {

@@ -22,13 +22,19 @@ impl SavedFunction {
         Self { numbers, function: Some(function) }
     }
 
+    /// The function of a layer with stored weights `[width, d_output]`; `None` if a record was loaded that describes another
+    /// layer, or none. Burn's records check shapes only.
+    pub(super) fn find(&self, width: usize, d_output: usize) -> Option<Function> {
+        self.function.filter(|function| function.fits(width, d_output))
+    }
+
     /// The function of a layer with stored weights `[width, d_output]`.
     ///
     /// # Panics
     ///
-    /// If a record was loaded that describes another layer, or none. Burn's records check shapes only.
+    /// Where [`find`](Self::find) returns `None`.
     pub(super) fn get(&self, width: usize, d_output: usize) -> Function {
-        self.function.filter(|function| function.fits(width, d_output)).unwrap_or_else(|| {
+        self.find(width, d_output).unwrap_or_else(|| {
             let numbers: Vec<i64> = self.numbers.val().into_data().iter::<i64>().collect();
             panic!("Ss1Linear: the loaded `hash` {numbers:?} describes no layer with weights [{width}, {d_output}]")
         })

@@ -20,6 +20,7 @@
 //! | `btt:r=2` | block tensor-train of rank 2, cores near the square roots |
 //! | `kronecker:b=24x48,r=4` | four Kronecker products, the first factors 24×48 |
 
+mod layer;
 mod parse;
 
 pub use parse::StructureParseError;

@@ -44,7 +44,7 @@ impl ThreadTeam {
     ///
     /// # Panics
     ///
-    /// If a task does, once the others are done.
+    /// If a task does, with several threads once the others are done.
     pub fn parallel_for(&self, tasks: usize, task: impl Fn(usize) + Sync) {
         let threads = rayon::current_num_threads();
         if tasks <= 1 || threads <= 1 {
@@ -218,12 +218,13 @@ mod tests {
     #[test]
     fn parallel_for_passes_a_panic_on_when_all_tasks_are_done() {
         let done = AtomicUsize::new(0);
-        let caught = catch_unwind(AssertUnwindSafe(|| {
+        let failing = || {
             ThreadTeam::default().parallel_for(8, |task| {
                 assert!(task != 3, "task {task} fails");
                 done.fetch_add(1, Ordering::Relaxed);
             });
-        }));
+        };
+        let caught = catch_unwind(AssertUnwindSafe(|| in_threads(2, failing)));
         let message = caught.expect_err("the panic of the task");
         assert_eq!(message.downcast_ref::<String>().map(String::as_str), Some("task 3 fails"));
         assert_eq!(done.load(Ordering::Relaxed), 7);
