@@ -1,0 +1,292 @@
+//! Hugging Face's `config.json`, and what it says about structures.
+
+use crate::gpt2::block::linear_names;
+use crate::gpt2::{Gpt2Config, Gpt2Error, LayerRules};
+use burn_structured_nn::Structure;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The newest format of the structures in `config.json`.
+const FORMAT: u64 = 1;
+
+/// What kind of model a `config.json` describes; other kinds have other fields.
+#[derive(Deserialize)]
+struct Kind {
+    model_type: Option<String>,
+}
+
+/// The part of a GPT-2's `config.json` that matters here, with the defaults of `transformers`.
+#[derive(Deserialize)]
+struct HuggingFaceConfig {
+    vocab_size: usize,
+    n_positions: usize,
+    n_embd: usize,
+    n_layer: usize,
+    n_head: usize,
+    n_inner: Option<usize>,
+    #[serde(default = "default_epsilon")]
+    layer_norm_epsilon: f64,
+    #[serde(default = "default_dropout")]
+    resid_pdrop: f64,
+    #[serde(default = "yes")]
+    tie_word_embeddings: bool,
+    activation_function: Option<String>,
+    #[serde(default = "yes")]
+    scale_attn_weights: bool,
+    #[serde(default)]
+    scale_attn_by_inverse_layer_idx: bool,
+    #[serde(default)]
+    add_cross_attention: bool,
+    burn_structured: Option<Value>,
+}
+
+fn default_epsilon() -> f64 {
+    1e-5
+}
+
+fn default_dropout() -> f64 {
+    0.1
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The number of a format, which newer ones have as well.
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
+}
+
+/// Which layers are not dense: the field `burn_structured`.
+#[derive(Serialize, Deserialize)]
+struct Structures {
+    format: u64,
+    /// By the names of [`Gpt2::linears`](crate::gpt2::Gpt2::linears).
+    #[serde(default)]
+    structures: BTreeMap<String, Structure>,
+    /// That of the head, if it is not dense.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    head: Option<Structure>,
+}
+
+impl Gpt2Config {
+    /// Reads a Hugging Face `config.json`. Every linear layer is dense unless the field `burn_structured`, which
+    /// [`Gpt2::save_folder`](crate::gpt2::Gpt2::save_folder) writes, says otherwise. The dropout is `resid_pdrop`.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is no such configuration, or describes a model that is not built like GPT-2.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Gpt2Error> {
+        let path = path.as_ref();
+        let error = |source| Gpt2Error::Json { path: path.to_owned(), source };
+        let text = std::fs::read_to_string(path).map_err(|source| Gpt2Error::read(path, source))?;
+        let kind: Kind = serde_json::from_str(&text).map_err(error)?;
+        supported(path, "model_type", kind.model_type, "gpt2")?;
+        let json: HuggingFaceConfig = serde_json::from_str(&text).map_err(error)?;
+        supported(path, "activation_function", json.activation_function, "gelu_new")?;
+        supported(path, "scale_attn_weights", Some(json.scale_attn_weights), "true")?;
+        supported(path, "scale_attn_by_inverse_layer_idx", Some(json.scale_attn_by_inverse_layer_idx), "false")?;
+        supported(path, "add_cross_attention", Some(json.add_cross_attention), "false")?;
+        let config = Self::new(json.vocab_size)
+            .with_context(json.n_positions)
+            .with_d_model(json.n_embd)
+            .with_depth(json.n_layer)
+            .with_heads(json.n_head)
+            .with_d_hidden(json.n_inner.unwrap_or(0))
+            .with_dropout(json.resid_pdrop)
+            .with_norm_epsilon(json.layer_norm_epsilon)
+            .with_head((!json.tie_word_embeddings).then_some(Structure::Dense));
+        config.check().map_err(|error| error.in_file(path))?;
+        let Some(entry) = json.burn_structured else { return Ok(config) };
+        let Structures { structures, head, .. } = read_structures(entry, config.depth, path)?;
+        let head = head.or(config.head);
+        Ok(config.with_structures(LayerRules::of_layers(structures)).with_head(head))
+    }
+
+    /// The `config.json` of a model, with the token that ends a text.
+    pub(super) fn to_hugging_face(&self, end_of_text: Option<u32>) -> Value {
+        let mut json = json!({
+            "activation_function": "gelu_new",
+            "architectures": ["GPT2LMHeadModel"],
+            // The attention weights have no dropout.
+            "attn_pdrop": 0.0,
+            "bos_token_id": end_of_text,
+            "embd_pdrop": self.dropout,
+            "eos_token_id": end_of_text,
+            "layer_norm_epsilon": self.norm_epsilon,
+            "model_type": "gpt2",
+            "n_embd": self.d_model,
+            "n_head": self.heads,
+            "n_inner": (self.mlp_features() != 4 * self.d_model).then_some(self.mlp_features()),
+            "n_layer": self.depth,
+            "n_positions": self.context,
+            "resid_pdrop": self.dropout,
+            "tie_word_embeddings": self.head.is_none(),
+            "vocab_size": self.vocab_size,
+        });
+        let names = (0..self.depth).flat_map(|layer| linear_names(layer).map(|name| (name, layer)));
+        let layers = names.map(|(name, layer)| {
+            let structure = self.structures.structure_of(&name, layer, self.depth);
+            (name, structure)
+        });
+        let structured = |structure: &Structure| *structure != Structure::Dense;
+        let structures: BTreeMap<_, _> = layers.filter(|(_, structure)| structured(structure)).collect();
+        let head = self.head.filter(structured);
+        if !structures.is_empty() || head.is_some() {
+            json["burn_structured"] = json!(Structures { format: FORMAT, structures, head });
+        }
+        json
+    }
+}
+
+/// An error unless the field is absent or has the one value that is implemented.
+fn supported(
+    path: &Path,
+    field: &'static str,
+    value: Option<impl ToString>,
+    supported: &'static str,
+) -> Result<(), Gpt2Error> {
+    match value.map(|value| value.to_string()).filter(|value| value != supported) {
+        Some(value) => Err(Gpt2Error::Unsupported { path: path.to_owned(), field, value, supported }),
+        None => Ok(()),
+    }
+}
+
+fn read_structures(entry: Value, depth: usize, path: &Path) -> Result<Structures, Gpt2Error> {
+    let error = |source| Gpt2Error::Json { path: path.to_owned(), source };
+    let Format { format } = Format::deserialize(&entry).map_err(error)?;
+    if format > FORMAT {
+        return Err(Gpt2Error::Format { path: path.to_owned(), format, newest: FORMAT });
+    }
+    let structures: Structures = serde_json::from_value(entry).map_err(error)?;
+    let known = |name: &String| (0..depth).any(|layer| linear_names(layer).contains(name));
+    match structures.structures.keys().find(|name| !known(name)) {
+        Some(layer) => Err(Gpt2Error::UnknownLayer { path: path.to_owned(), layer: layer.clone(), depth }),
+        None => Ok(structures),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The `config.json` of `openai-community/gpt2`, without the settings of its summaries.
+    const SMALL: &str = r#"{
+        "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1,
+        "bos_token_id": 50256, "embd_pdrop": 0.1, "eos_token_id": 50256, "initializer_range": 0.02,
+        "layer_norm_epsilon": 1e-05, "model_type": "gpt2", "n_ctx": 1024, "n_embd": 768, "n_head": 12,
+        "n_layer": 12, "n_positions": 1024, "resid_pdrop": 0.1, "vocab_size": 50257
+    }"#;
+
+    fn read(text: &str) -> Result<Gpt2Config, Gpt2Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, text).unwrap();
+        Gpt2Config::from_file(path)
+    }
+
+    fn with_entry(entry: &str) -> String {
+        SMALL.replacen('{', &format!(r#"{{"burn_structured": {entry}, "#), 1)
+    }
+
+    #[test]
+    fn gpt2_is_the_small_model() {
+        assert_eq!(read(SMALL).unwrap(), Gpt2Config::small(50257).with_dropout(0.1));
+    }
+
+    #[test]
+    fn absent_fields_have_the_defaults_of_transformers() {
+        let text = r#"{"vocab_size": 10, "n_positions": 4, "n_embd": 8, "n_layer": 1, "n_head": 2}"#;
+        let expected =
+            Gpt2Config::new(10).with_context(4).with_d_model(8).with_depth(1).with_heads(2).with_dropout(0.1);
+        assert_eq!(read(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn configuration_survives_the_file() {
+        for config in [
+            Gpt2Config::small(50257).with_dropout(0.1),
+            Gpt2Config::nano(65).with_d_hidden(96).with_norm_epsilon(1e-6).with_head(Some(Structure::Dense)),
+            Gpt2Config::nano(65)
+                .with_structures(LayerRules::of_layers([
+                    ("h.0.mlp.c_fc", "blast:b=4x2,r=12".parse().unwrap()),
+                    ("h.3.attn.c_attn", "ss1:c=2,k=8,n=32,hash=independent,seed=3".parse().unwrap()),
+                ]))
+                .with_head(Some("low-rank:r=7".parse().unwrap())),
+        ] {
+            let json = config.to_hugging_face(None);
+            assert_eq!(read(&json.to_string()).unwrap(), config, "{json}");
+        }
+    }
+
+    #[test]
+    fn only_structures_make_a_file_another_than_hugging_face_s() {
+        let dense = Gpt2Config::nano(65).with_head(Some(Structure::Dense)).to_hugging_face(Some(64));
+        assert_eq!((&dense["burn_structured"], &dense["eos_token_id"]), (&Value::Null, &json!(64)));
+        let config = Gpt2Config::nano(65).with_structures("last=monarch:b=2,r=3".parse().unwrap());
+        let names = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"].map(|name| format!("h.3.{name}"));
+        let structures: BTreeMap<_, _> = names.into_iter().map(|name| (name, "monarch:b=2,r=3")).collect();
+        let expected = json!({"format": 1, "structures": structures});
+        assert_eq!(config.to_hugging_face(None)["burn_structured"], expected);
+    }
+
+    #[test]
+    fn broken_files_are_errors_that_name_the_culprit() {
+        for (from, to, expected) in [
+            ("\"vocab_size\": 50257", "\"vocab\": 1", "missing field `vocab_size`"),
+            ("768", "\"many\"", "config.json does not describe a GPT-2: invalid type: string \"many\""),
+            ("}", "", "does not describe a GPT-2: EOF"),
+            ("\"n_head\": 12", "\"n_head\": 5", "config.json: heads = 5 does not divide d_model = 768; choose"),
+            ("768", "0", "config.json: d_model = 0 must be at least 1"),
+            ("1e-05", "0", "config.json: norm_epsilon = 0 must be a number above 0"),
+            ("\"gpt2\"", "\"llama\"", "model_type is llama, but only gpt2 is implemented; choose another model"),
+            ("\"gelu_new\"", "\"relu\"", "activation_function is relu, but only gelu_new is implemented"),
+            ("\"n_ctx\": 1024", "\"scale_attn_weights\": false", "scale_attn_weights is false, but only true"),
+            (
+                "\"n_ctx\": 1024",
+                "\"scale_attn_by_inverse_layer_idx\": true",
+                "scale_attn_by_inverse_layer_idx is true, but only false",
+            ),
+            ("\"n_ctx\": 1024", "\"add_cross_attention\": true", "add_cross_attention is true, but only false"),
+        ] {
+            let message = read(&SMALL.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        // Another model's file lacks the fields of a GPT-2 as well.
+        let message = read(r#"{"model_type": "bert", "hidden_size": 8}"#).unwrap_err().to_string();
+        assert!(message.contains("model_type is bert, but only gpt2"), "{message}");
+        let message = Gpt2Config::from_file("/no/such/config.json").unwrap_err().to_string();
+        assert!(message.starts_with("cannot read /no/such/config.json: "), "{message}");
+        assert!(message.ends_with("; a model folder holds config.json and model.safetensors"), "{message}");
+    }
+
+    #[test]
+    fn broken_structures_are_errors_that_name_the_culprit() {
+        for (entry, expected) in [
+            // What else a newer format says is not even looked at.
+            (
+                r#"{"format": 2, "structures": ["butterfly"]}"#,
+                "config.json: burn_structured has format 2, but this version reads formats up to 1; update burn-structured",
+            ),
+            (r#"{"structures": {}}"#, "missing field `format`"),
+            (r#"{"format": 1, "structures": {"h.0.mlp.c_fc": "blsat"}}"#, "unknown structure `blsat`; the structures"),
+            (
+                r#"{"format": 1, "structures": {"h.12.mlp.c_fc": "blast:r=3"}}"#,
+                "config.json: burn_structured names the layer h.12.mlp.c_fc, but the layers are h.0.attn.c_attn, \
+                 h.0.attn.c_proj, h.0.mlp.c_fc, h.0.mlp.c_proj of blocks 0 to 11; correct or remove it",
+            ),
+            (
+                r#"{"format": 1, "structures": {"transformer.h.0.mlp.c_fc": "blast:r=3"}}"#,
+                "names the layer transformer.h.0.mlp.c_fc, but",
+            ),
+        ] {
+            let message = read(&with_entry(entry)).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        let config = read(&with_entry(r#"{"format": 1}"#)).unwrap();
+        assert_eq!(config, read(SMALL).unwrap());
+    }
+}

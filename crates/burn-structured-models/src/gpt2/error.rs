@@ -1,0 +1,238 @@
+//! What can go wrong with a model, its checkpoint and the tokens it is given. Each message names the culprit and the way out.
+
+use super::LayerRulesError;
+use super::block::linear_names;
+use crate::text::TextError;
+use burn_structured_nn::{Structure, StructureError};
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a [`Gpt2`](super::Gpt2) cannot be built, loaded, saved or run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Gpt2Error {
+    /// A setting that is zero, or does not fit another.
+    #[error("{name} = {value} {problem}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it and what would work.
+        problem: String,
+    },
+    /// The rules for the structures do not fit the model.
+    #[error(transparent)]
+    Rules(#[from] LayerRulesError),
+    /// A layer's structure does not fit its dimensions.
+    #[error("{layer} ({d_input} → {d_output}, {structure}): {source}")]
+    Structure {
+        /// The layer, such as `h.0.mlp.c_fc`, or `lm_head`.
+        layer: String,
+        /// Its input features.
+        d_input: usize,
+        /// Its output features.
+        d_output: usize,
+        /// The requested structure.
+        structure: Structure,
+        /// Why it does not fit.
+        source: Box<StructureError>,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}; a model folder holds config.json and model.safetensors", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A file is not JSON, lacks a field, or holds one of another type.
+    #[error("{} does not describe a GPT-2: {source}; fetch the model's own file again", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser met, and where.
+        source: serde_json::Error,
+    },
+    /// A configuration file describes another kind of model.
+    #[error("{}: {field} is {value}, but only {supported} is implemented; choose another model", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// The value that works.
+        supported: &'static str,
+    },
+    /// A configuration file holds a setting or a structure that cannot be.
+    #[error("{}: {source}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<Gpt2Error>,
+    },
+    /// The structures were written in a newer format.
+    #[error(
+        "{}: burn_structured has format {format}, but this version reads formats up to {newest}; update burn-structured",
+        path.display()
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The file's format.
+        format: u64,
+        /// The newest that can be read.
+        newest: u64,
+    },
+    /// A configuration file gives a structure to a layer that the model does not have.
+    #[error(
+        "{}: burn_structured names the layer {layer}, but the layers are {} of blocks 0 to {}; correct or remove it",
+        path.display(), linear_names(0).join(", "), depth - 1
+    )]
+    UnknownLayer {
+        /// The file.
+        path: PathBuf,
+        /// The layer.
+        layer: String,
+        /// The number of blocks.
+        depth: usize,
+    },
+    /// The list of a checkpoint's files names one outside of its folder.
+    #[error("{} names the file {file:?}, which is not in its folder; fetch the model's own file again", path.display())]
+    ShardPath {
+        /// The list.
+        path: PathBuf,
+        /// The file that it names.
+        file: String,
+    },
+    /// A checkpoint is no safetensors file, or a damaged one.
+    #[error("{} cannot be read as safetensors: {reason}; fetch the file again", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What the reader met.
+        reason: String,
+    },
+    /// A checkpoint lacks tensors that the model has.
+    #[error(
+        "{} lacks {}{}; is it a GPT-2 with the layers of its config.json?",
+        path.display(), names[0], and_others(names.len() - 1)
+    )]
+    MissingTensors {
+        /// The file.
+        path: PathBuf,
+        /// The names of the missing tensors, without `transformer.` in front; at least one.
+        names: Vec<String>,
+    },
+    /// A checkpoint holds a tensor of a block that the model does not have.
+    #[error(
+        "{}: {name} belongs to no layer of the model; do config.json and the weights belong together?",
+        path.display()
+    )]
+    UnknownTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor, without `transformer.` in front.
+        name: String,
+    },
+    /// A tensor of a checkpoint has another shape than the model's.
+    #[error(
+        "{}: {name} has shape {found:?} instead of {expected:?}; do config.json and the weights belong together?",
+        path.display()
+    )]
+    TensorShape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor, without `transformer.` in front.
+        name: String,
+        /// The model's shape, in the checkpoint's layout.
+        expected: Vec<usize>,
+        /// The checkpoint's shape.
+        found: Vec<usize>,
+    },
+    /// A tensor of a checkpoint cannot be used.
+    #[error("{}: {name} cannot be used: {reason}", path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor, without `transformer.` in front.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A layer has no place in a checkpoint.
+    #[error("{layer} cannot be saved: {problem}")]
+    Unsaveable {
+        /// The layer, such as `h.0.mlp.c_fc`, or `lm_head`.
+        layer: String,
+        /// Why not, and what would work.
+        problem: &'static str,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        reason: String,
+    },
+    /// The tokenizer cannot be saved.
+    #[error(transparent)]
+    Tokenizer(#[from] TextError),
+    /// More tokens than the model has positions for.
+    #[error("a sequence of {tokens} tokens is longer than the model's context of {context}; shorten it")]
+    Context {
+        /// Tokens of the sequence.
+        tokens: usize,
+        /// The most that the model takes.
+        context: usize,
+    },
+    /// There is no token to run the model on.
+    #[error("there are no tokens; give at least one for each row of the batch")]
+    NoTokens,
+    /// More tokens than the cache has room for.
+    #[error("{new} new tokens do not fit a cache of {capacity} slots, of which {used} are used; create a larger cache")]
+    CacheFull {
+        /// The slots that hold tokens, padding included.
+        used: usize,
+        /// The new tokens of each row.
+        new: usize,
+        /// The slots of each row.
+        capacity: usize,
+    },
+    /// A batch of another size than the one that the cache holds.
+    #[error("a batch of {found} rows does not fit a cache of {expected}; use a new cache for every batch")]
+    CacheBatch {
+        /// The rows of the cache.
+        expected: usize,
+        /// The rows of the batch.
+        found: usize,
+    },
+}
+
+impl Gpt2Error {
+    pub(super) fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read { path: path.to_owned(), source }
+    }
+
+    pub(super) fn write(path: &Path, reason: impl ToString) -> Self {
+        Self::Write { path: path.to_owned(), reason: reason.to_string() }
+    }
+
+    /// The same error with the file that it is in.
+    pub(super) fn in_file(self, path: &Path) -> Self {
+        Self::Config { path: path.to_owned(), source: Box::new(self) }
+    }
+}
+
+fn and_others(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => " and another tensor".into(),
+        _ => format!(" and {count} more tensors"),
+    }
+}
