@@ -58,3 +58,23 @@ pub fn compiled() -> Vec<CompiledBackend> {
         CompiledBackend { name: "cpu", indexed: false, open: |_| Device::cpu() },
     ]
 }
+
+/// Device `index` of the Burn server with the Iroh endpoint id `server`, once it has answered.
+///
+/// # Errors
+///
+/// If this build has no `remote` feature, the text is no endpoint id, or the server refuses or does not answer.
+pub fn remote(server: &str, index: usize) -> Result<Device, String> {
+    #[cfg(feature = "remote")]
+    {
+        use burn::remote::{EndpointId, RemoteHost};
+        let id: EndpointId = server.parse().map_err(|error| format!("`{server}` is no endpoint id: {error}"))?;
+        let options = Device::remote_options(&RemoteHost::iroh(id)).device_index(index);
+        options.init().map_err(|error| error.to_string())
+    }
+    #[cfg(not(feature = "remote"))]
+    {
+        let _ = (server, index);
+        Err("this build has no remote devices; they are compiled in by `--features remote`".into())
+    }
+}

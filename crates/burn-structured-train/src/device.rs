@@ -1,7 +1,7 @@
-//! Devices by name, for command lines: `flex`, `cuda:1`.
+//! Devices by name, for command lines: `flex`, `cuda:1`, `remote:<server>`.
 
 use burn::tensor::{Device, Tensor};
-use burn_structured_ops::device::compiled;
+use burn_structured_ops::device::{compiled, remote};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +44,8 @@ pub fn available() -> Vec<&'static str> {
 
 /// The device called `name`, after a [`probe`].
 ///
-/// `name` is a backend's feature name, followed by `:index` for the GPUs of CUDA and ROCm.
+/// `name` is a backend's feature name, followed by `:index` for the GPUs of CUDA and ROCm; or `remote:` and the Iroh endpoint
+/// id of a Burn server, followed by `:index` for one of its devices.
 ///
 /// # Errors
 ///
@@ -57,6 +58,9 @@ pub fn available() -> Vec<&'static str> {
 /// assert!(from_name("abacus").unwrap_err().to_string().starts_with("unknown device `abacus`"));
 /// ```
 pub fn from_name(name: &str) -> Result<Device, DeviceError> {
+    if let Some(server) = name.strip_prefix("remote:") {
+        return from_server(name, server);
+    }
     let (backend, index) = match name.split_once(':') {
         Some((backend, index)) => {
             let index: usize = index.parse().map_err(|_| DeviceError::Index { name: name.to_string() })?;
@@ -71,6 +75,32 @@ pub fn from_name(name: &str) -> Result<Device, DeviceError> {
     }
     probe(|| compiled.device(index.unwrap_or(0)))
         .map_err(|reason| DeviceError::Unavailable { name: name.to_string(), reason })
+}
+
+/// The devices called by the `names`, which commas separate: `cuda:0,cuda:1`. A device may be named twice.
+///
+/// # Errors
+///
+/// As [`from_name`], for the first name without a working device.
+///
+/// ```
+/// use burn_structured_train::device;
+///
+/// assert_eq!(device::from_names("flex,flex").unwrap().len(), 2);
+/// ```
+pub fn from_names(names: &str) -> Result<Vec<Device>, DeviceError> {
+    names.split(',').map(|name| from_name(name.trim())).collect()
+}
+
+/// The device of a server, `<endpoint id>` or `<endpoint id>:<index>`.
+fn from_server(name: &str, server: &str) -> Result<Device, DeviceError> {
+    let (server, index) = match server.split_once(':') {
+        Some((server, index)) => (server, index.parse().map_err(|_| DeviceError::Index { name: name.to_string() })?),
+        None => (server, 0),
+    };
+    let unavailable = |reason| DeviceError::Unavailable { name: name.to_string(), reason };
+    let device = remote(server, index).map_err(unavailable)?;
+    probe(|| device.clone()).map_err(unavailable)
 }
 
 /// How a panic's message starts where its cause is in a thread that is gone.
@@ -136,6 +166,9 @@ mod tests {
         assert!(matches!(error("abacus:1"), DeviceError::Unknown { .. }));
         assert!(matches!(error("flex:0"), DeviceError::Index { .. }));
         assert!(matches!(error("flex:one"), DeviceError::Index { .. }));
+        assert!(matches!(error("remote:server:one"), DeviceError::Index { .. }));
+        assert!(matches!(error("remote:server"), DeviceError::Unavailable { .. }));
+        assert!(matches!(from_names("flex,abacus").unwrap_err(), DeviceError::Unknown { name } if name == "abacus"));
     }
 
     #[test]

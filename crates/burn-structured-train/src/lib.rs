@@ -2,8 +2,10 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`data`] | CIFAR, image folders and a built-in synthetic set, as batches |
+//! | [`data`] | CIFAR, image folders and a built-in synthetic set, as batches; text and token files, as windows |
 //! | [`training`] | Burn's training loop in a folder that can be resumed |
+//! | [`vision`] | training a vision transformer as a classifier |
+//! | [`language`] | training, evaluating and retraining GPT-2 |
 //! | [`comparison`] | several structures side by side: a table, JSON and a plot |
 //! | [`similarity`] | how well a sentence encoder ranks the pairs of the STS benchmark |
 //! | [`device`] | devices by name, for command lines |
@@ -21,13 +23,15 @@
 //!   [`data::Images::limit`] does. None changes pixels, as [`data::augment`] does.
 //! - `CliMetricsRenderer` of `burn-train` prints a debug representation to standard output at every iteration;
 //!   [`training::LineRenderer`] prints one line for a pass over the data, to standard error.
-//! - `IterationSpeedMetric` counts iterations, the first ones of a run included; a [`training::RunResult`] has the images a
+//! - `IterationSpeedMetric` counts iterations, the first ones of a run included; a [`vision::RunResult`] has the images a
 //!   second of the median pass.
 
 pub mod comparison;
 pub mod data;
 pub mod device;
+pub mod language;
 pub mod similarity;
 pub mod training;
+pub mod vision;
 
 mod files;

@@ -1,7 +1,23 @@
-//! Several structures side by side: a table, JSON and a plot of accuracy against relative FLOPs.
+//! Several structures side by side: a table, JSON and a plot against relative FLOPs.
+//!
+//! | report | of | quality |
+//! |---|---|---|
+//! | [`ImageReport`] | image classifiers | test accuracy |
+//! | [`LanguageReport`] | language models, each trained with one or several seeds | perplexity |
+//! | [`RetrainingReport`] | a dense language model, compressed and retrained | perplexity before, between and after |
 
-mod plot;
-mod report;
+mod chart;
+mod cost;
+mod images;
+mod language;
+mod retraining;
+mod save;
+mod structures;
+mod table;
 
-pub use plot::{ReportError, plot};
-pub use report::{Report, Row};
+pub use cost::ModelCost;
+pub use images::{ImageReport, ImageRow};
+pub use language::{LanguageReport, LanguageRow, SeedRun, Spread};
+pub use retraining::{RetrainingReport, RetrainingRow};
+pub use save::ReportError;
+pub use structures::split_structures;

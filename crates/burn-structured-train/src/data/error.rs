@@ -1,8 +1,9 @@
-//! What can go wrong between a path or an address and a set of images.
+//! What can go wrong between a path or an address and a set of images or tokens.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use burn_structured_models::text::TextError;
 use thiserror::Error;
 
 /// Why a dataset cannot be found, read or batched.
@@ -166,6 +167,71 @@ pub enum DataError {
         path: PathBuf,
         /// The offending entry.
         entry: String,
+    },
+    /// A text without a character, or none at all.
+    #[error("{name} is empty; name a file with text in it")]
+    EmptyText {
+        /// The file, or the name of the text.
+        name: String,
+    },
+    /// A file of text has bytes that are no UTF-8.
+    #[error(
+        "{name} is no text: its bytes from position {position} are not UTF-8; name a text file, or convert it to UTF-8"
+    )]
+    NotText {
+        /// The file.
+        name: String,
+        /// The first byte that is not UTF-8, from 0.
+        position: u64,
+    },
+    /// A file of text is compressed.
+    #[error("{} is compressed; unpack it first: {command} {}", path.display(), path.display())]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// The program that unpacks it, with its options.
+        command: &'static str,
+    },
+    /// A tokenizer cannot be used on a text.
+    #[error("{name}: {source}")]
+    Tokenize {
+        /// The file, or the name of the text.
+        name: String,
+        /// The tokenizer's answer.
+        source: TextError,
+    },
+    /// The header of a token file in llm.c's layout is wrong.
+    #[error("{}: the header {problem}; write the file again", path.display())]
+    TokenHeader {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A token is not in the vocabulary.
+    #[error(
+        "{name}: token {token} at position {position} is not in the vocabulary of {vocab_size}; use the tokenizer that made \
+         the tokens, and a model for it"
+    )]
+    Token {
+        /// The file, or the name of the tokens.
+        name: String,
+        /// The token's position, from 0.
+        position: usize,
+        /// The token.
+        token: u32,
+        /// The number of tokens in the vocabulary; valid ones are smaller.
+        vocab_size: usize,
+    },
+    /// There are too few tokens for one sequence.
+    #[error("{name} has {tokens} tokens, but at least {needed} are needed; add text, or choose a shorter context")]
+    TooFewTokens {
+        /// The file, or the name of the tokens.
+        name: String,
+        /// Its number of tokens.
+        tokens: usize,
+        /// The tokens of the shortest usable source.
+        needed: usize,
     },
     /// A number is outside its range.
     #[error("{name} = {value} is not usable; {expected}")]

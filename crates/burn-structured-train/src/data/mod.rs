@@ -1,8 +1,8 @@
-//! Images for training: where they come from, and how they become batches.
+//! Images and text for training: where they come from, and how they become batches.
 //!
-//! A source ([`cifar`], [`folder`], [`synthetic`]) gives an [`ImageSet`]; [`download`] finds or fetches CIFAR; an
-//! [`ImageBatcher`] turns items into normalised, augmented [`ImageBatch`]es. Everything that touches a file, the
-//! network or a user's setting reports a [`DataError`].
+//! Text and its tokens are in [`tokens`]. For images, a source ([`cifar`], [`folder`], [`synthetic`]) gives an [`ImageSet`];
+//! [`download`] finds or fetches CIFAR; an [`ImageBatcher`] turns items into normalised, augmented [`ImageBatch`]es.
+//! Everything that touches a file, the network or a user's setting reports a [`DataError`].
 //!
 //! ```
 //! use burn::data::dataloader::DataLoaderBuilder;
@@ -24,6 +24,7 @@ pub mod cifar;
 pub mod download;
 pub mod folder;
 pub mod synthetic;
+pub mod tokens;
 
 mod batch;
 mod error;

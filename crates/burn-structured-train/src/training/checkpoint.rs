@@ -4,7 +4,6 @@
 //! side by side, so an epoch counts only if all of them are there.
 
 use super::TrainingError;
-use super::steps::Classifier;
 use burn::lr_scheduler::LrSchedulerRecord;
 use burn::module::Module;
 use burn::optim::OptimizerRecord;
@@ -13,7 +12,7 @@ use burn::train::checkpoint::Checkpoint;
 use std::path::{Path, PathBuf};
 
 /// The records of an epoch.
-pub(super) const RECORDS: [&str; 3] = ["model", "optim", "scheduler"];
+pub(crate) const RECORDS: [&str; 3] = ["model", "optim", "scheduler"];
 
 fn record_path(folder: &Path, name: &str, epoch: usize) -> PathBuf {
     folder.join(format!("{name}-{epoch}.bpk"))
@@ -36,7 +35,7 @@ pub fn last_complete_epoch(folder: &Path) -> Option<usize> {
 /// # Errors
 ///
 /// If one of the epoch's records cannot be used; Burn's loop would panic.
-pub(super) fn load(model: Classifier, folder: &Path, epoch: usize) -> Result<Classifier, TrainingError> {
+pub(crate) fn load<M: Module>(model: M, folder: &Path, epoch: usize) -> Result<M, TrainingError> {
     let [weights, optimizer, schedule] = RECORDS.map(|name| record_path(folder, name, epoch));
     read::<OptimizerRecord>(optimizer)?;
     read::<LrSchedulerRecord>(schedule)?;

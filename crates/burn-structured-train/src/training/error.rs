@@ -1,7 +1,9 @@
 //! What can go wrong in a training run.
 
 use crate::data::DataError;
+use burn_structured_models::gpt2::Gpt2Error;
 use burn_structured_models::vit::ViTError;
+use std::error::Error as StdError;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -11,7 +13,7 @@ use thiserror::Error;
 pub enum TrainingError {
     /// The model cannot be built.
     #[error("the model cannot be built: {0}")]
-    Model(Box<ViTError>),
+    Model(Box<dyn StdError + Send + Sync>),
     /// The data cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -65,6 +67,34 @@ pub enum TrainingError {
         /// The first setting that differs.
         difference: String,
     },
+    /// The devices cannot train together, or there is none.
+    #[error("{reason}")]
+    Devices {
+        /// Why, and the way out.
+        reason: String,
+    },
+    /// The tokens of the text are more than those of the model.
+    #[error(
+        "the tokenizer has {text} tokens, more than the model's vocabulary of {model}; give the model at least as many"
+    )]
+    Vocabulary {
+        /// Tokens of the tokenizer.
+        text: usize,
+        /// Tokens of the model.
+        model: usize,
+    },
+    /// The weights to start from are those of another model.
+    #[error("the weights to start from do not fit the model: {reason}")]
+    Initial {
+        /// What differs.
+        reason: String,
+    },
+    /// The model to imitate does not fit the one that imitates it.
+    #[error("the teacher does not fit the student: {reason}")]
+    Teacher {
+        /// What differs.
+        reason: String,
+    },
     /// Burn's training loop stopped on an error.
     #[error("training stopped: {0}")]
     Loop(String),
@@ -72,6 +102,12 @@ pub enum TrainingError {
 
 impl From<ViTError> for TrainingError {
     fn from(error: ViTError) -> Self {
+        Self::Model(Box::new(error))
+    }
+}
+
+impl From<Gpt2Error> for TrainingError {
+    fn from(error: Gpt2Error) -> Self {
         Self::Model(Box::new(error))
     }
 }

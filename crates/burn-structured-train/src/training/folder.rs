@@ -1,29 +1,24 @@
 //! The folder of one run: its lock, settings, checkpoints, weights and result.
 
+use super::TrainingError;
 use super::checkpoint::last_complete_epoch;
-use super::{Recipe, RunResult, TrainingError};
 use crate::files;
 use burn::module::Module;
-use burn_structured_models::vit::ViTConfig;
 use burn_structured_nn::Structure;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Everything that decides how a run goes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RunSettings {
-    /// The model.
-    pub model: ViTConfig,
-    /// The training.
-    pub recipe: Recipe,
-    /// The data: its name and the number of training and test images.
-    pub dataset: String,
-    /// Training images.
-    pub train_images: usize,
-    /// Test images.
-    pub test_images: usize,
+/// The settings of one kind of run: everything that decides how such a run goes.
+///
+/// The folder of a run keeps them as JSON, and a run resumes only with the settings it was started with.
+pub trait Settings: Serialize + DeserializeOwned {
+    /// What a finished run achieved.
+    type Result: Serialize + DeserializeOwned;
+
+    /// The files that such a run writes beside those of every run.
+    const FILES: &'static [&'static str] = &[];
 }
 
 /// What to do with a folder that already holds a run.
@@ -38,7 +33,7 @@ pub enum Start {
 }
 
 /// A folder that is ready for a run, and locked for it.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     /// The epoch after which the run resumes; `None` for a new run.
     pub resumed: Option<usize>,
     /// Keeps other runs out until it is dropped.
@@ -52,7 +47,8 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// What burn-train and this crate write into a run's folder; nothing else is ever removed from it, and the lock stays.
+    /// What burn-train and this crate write into the folder of every run. Beside the [files](Settings::FILES) of the kind of
+    /// run, nothing else is ever removed from it; the lock stays.
     const CONTENTS: [&'static str; 8] = [
         "settings.json",
         "result.json",
@@ -99,15 +95,15 @@ impl RunFolder {
     /// # Errors
     ///
     /// If the finished run had other settings, or they cannot be read.
-    pub fn finished(&self, settings: &RunSettings) -> Result<Option<RunResult>, TrainingError> {
-        match self.result() {
+    pub fn finished<S: Settings>(&self, settings: &S) -> Result<Option<S::Result>, TrainingError> {
+        match self.result::<S>() {
             Some(result) => self.check_same(settings).map(|()| Some(result)),
             None => Ok(None),
         }
     }
 
-    /// The result of a finished run.
-    pub fn result(&self) -> Option<RunResult> {
+    /// The result of a finished run of this kind.
+    pub fn result<S: Settings>(&self) -> Option<S::Result> {
         self.read("result.json").ok().flatten()
     }
 
@@ -116,9 +112,9 @@ impl RunFolder {
     /// # Errors
     ///
     /// If `start` is [`Start::New`] and the folder holds an unfinished run.
-    pub fn check(&self, start: Start) -> Result<(), TrainingError> {
+    pub fn check<S: Settings>(&self, start: Start) -> Result<(), TrainingError> {
         match last_complete_epoch(&self.checkpoints()) {
-            Some(epoch) if start == Start::New && self.result().is_none() => {
+            Some(epoch) if start == Start::New && self.result::<S>().is_none() => {
                 Err(TrainingError::Unfinished { path: self.path.clone(), epoch })
             }
             _ => Ok(()),
@@ -131,17 +127,17 @@ impl RunFolder {
     ///
     /// If another run is using the folder, if it holds an unfinished run and `start` is [`Start::New`], if the run to resume
     /// had other settings, or if a file cannot be read, written or removed.
-    pub(super) fn prepare(&self, settings: &RunSettings, start: Start) -> Result<Prepared, TrainingError> {
+    pub(crate) fn prepare<S: Settings>(&self, settings: &S, start: Start) -> Result<Prepared, TrainingError> {
         std::fs::create_dir_all(&self.path).map_err(|error| TrainingError::file("create", &self.path, error))?;
         let lock = self.lock()?;
-        self.check(start)?;
+        self.check::<S>(start)?;
         if let (Start::Resume, Some(epoch)) = (start, last_complete_epoch(&self.checkpoints())) {
             self.check_same(settings)?;
-            self.remove_scratch_files()?;
+            self.remove_scratch_files::<S>()?;
             return Ok(Prepared { resumed: Some(epoch), _lock: lock });
         }
-        self.clear()?;
-        self.remove_scratch_files()?;
+        self.clear::<S>()?;
+        self.remove_scratch_files::<S>()?;
         self.write("settings.json", settings)?;
         Ok(Prepared { resumed: None, _lock: lock })
     }
@@ -156,21 +152,21 @@ impl RunFolder {
     }
 
     /// Removes what a killed run was writing, `model-3.bpk.4711-0.tmp`.
-    fn remove_scratch_files(&self) -> Result<(), TrainingError> {
-        let ours = |name: &str| Self::CONTENTS.iter().any(|known| name.starts_with(known));
+    fn remove_scratch_files<S: Settings>(&self) -> Result<(), TrainingError> {
+        let ours = |name: &str| Self::contents::<S>().any(|known| name.starts_with(known));
         let checkpoints = self.checkpoints();
         files::remove_scratch_files(&self.path, ours)
             .and_then(|()| files::remove_scratch_files(&checkpoints, |_| true))
             .map_err(|error| TrainingError::file("clear", &self.path, error))
     }
 
-    fn check_same(&self, settings: &RunSettings) -> Result<(), TrainingError> {
+    fn check_same<S: Settings>(&self, settings: &S) -> Result<(), TrainingError> {
         // Read as settings, so that what an older version did not know has its default.
-        let Some(before) = self.read::<RunSettings>("settings.json")? else {
+        let Some(before) = self.read::<S>("settings.json")? else {
             return Err(TrainingError::file("read", self.path.join("settings.json"), "it is missing"));
         };
         // Both once through the text, which does not keep the last bit of every number.
-        let value = |settings: &RunSettings| -> Result<serde_json::Value, serde_json::Error> {
+        let value = |settings: &S| -> Result<serde_json::Value, serde_json::Error> {
             serde_json::from_str(&serde_json::to_string(settings)?)
         };
         let error = |error| TrainingError::file("compare", self.path.join("settings.json"), error);
@@ -180,8 +176,12 @@ impl RunFolder {
         }
     }
 
-    fn clear(&self) -> Result<(), TrainingError> {
-        for name in Self::CONTENTS {
+    fn contents<S: Settings>() -> impl Iterator<Item = &'static str> {
+        Self::CONTENTS.iter().chain(S::FILES).copied()
+    }
+
+    fn clear<S: Settings>(&self) -> Result<(), TrainingError> {
+        for name in Self::contents::<S>() {
             let path = self.path.join(name);
             let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             match removed {
@@ -194,12 +194,12 @@ impl RunFolder {
         Ok(())
     }
 
-    pub(super) fn write_result(&self, result: &RunResult) -> Result<(), TrainingError> {
+    pub(crate) fn write_result(&self, result: &impl Serialize) -> Result<(), TrainingError> {
         self.write("result.json", result)
     }
 
     /// Saves weights; Burn gives the file its name once it is complete and synced.
-    pub(super) fn write_model(&self, model: impl Module, path: PathBuf) -> Result<(), TrainingError> {
+    pub(crate) fn write_model(&self, model: impl Module, path: PathBuf) -> Result<(), TrainingError> {
         model.save_file(&path).map_err(|error| TrainingError::file("write", path, format!("{error:?}")))
     }
 
@@ -242,15 +242,27 @@ fn first_difference(name: &str, before: &serde_json::Value, now: &serde_json::Va
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
 
-    fn settings() -> RunSettings {
-        RunSettings {
-            model: ViTConfig::small(10),
-            recipe: Recipe::default(),
-            dataset: "synthetic".into(),
-            train_images: 10,
-            test_images: 5,
-        }
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct TestSettings {
+        recipe: TestRecipe,
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct TestRecipe {
+        epochs: usize,
+        lr: f64,
+        min_lr: f64,
+    }
+
+    impl Settings for TestSettings {
+        type Result = f64;
+        const FILES: &'static [&'static str] = &["curve.csv"];
+    }
+
+    fn settings() -> TestSettings {
+        TestSettings { recipe: TestRecipe { epochs: 20, lr: 1e-3, min_lr: 1e-5 } }
     }
 
     fn with_checkpoint(folder: &RunFolder, epoch: usize) {
@@ -302,10 +314,8 @@ mod tests {
         let folder = RunFolder::new(root.path());
         assert!(folder.finished(&settings()).unwrap().is_none());
         folder.prepare(&settings(), Start::New).unwrap();
-        let test = super::super::Evaluation { accuracy: 0.5, images_per_second: 1.0 };
-        let result = RunResult { epochs: 20, test, training_images_per_second: None };
-        folder.write_result(&result).unwrap();
-        assert_eq!(folder.finished(&settings()).unwrap(), Some(result));
+        folder.write_result(&0.5).unwrap();
+        assert_eq!(folder.finished(&settings()).unwrap(), Some(0.5));
         let mut other = settings();
         other.recipe.epochs = 5;
         let error = folder.finished(&other).unwrap_err().to_string();
@@ -318,6 +328,17 @@ mod tests {
         std::fs::write(root.path().join("thesis.txt"), "precious").unwrap();
         RunFolder::new(root.path()).prepare(&settings(), Start::Fresh).unwrap();
         assert!(root.path().join("thesis.txt").exists());
+    }
+
+    #[test]
+    fn fresh_start_removes_the_files_of_the_kind_of_run() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["curve.csv", "other.csv"] {
+            std::fs::write(root.path().join(name), "1").unwrap();
+        }
+        RunFolder::new(root.path()).prepare(&settings(), Start::Fresh).unwrap();
+        assert!(!root.path().join("curve.csv").exists());
+        assert!(root.path().join("other.csv").exists());
     }
 
     #[test]

@@ -1,25 +1,26 @@
-//! Training a classifier with Burn's learner: recipe, checkpoints, progress, resumption.
+//! What every kind of training run has: a folder, checkpoints, progress, interruption and a search for the learning rate.
 //!
-//! [`train`] runs one model in one folder, which it locks. A killed run resumes from its last complete epoch; an interrupted
-//! one also saves its current weights.
+//! A run belongs to one folder, which it locks. A killed run resumes from its last complete epoch; an interrupted one also
+//! saves its current weights. What a run trains is up to [`vision`](crate::vision) and [`language`](crate::language).
 
 mod checkpoint;
 mod error;
-mod evaluation;
 mod folder;
-mod learner;
-mod recipe;
 mod renderer;
+mod run;
 mod search;
-mod steps;
 mod timing;
 
 pub use burn::train::Interrupter;
 pub use checkpoint::last_complete_epoch;
 pub use error::TrainingError;
-pub use evaluation::{Evaluation, evaluate};
-pub use folder::{RunFolder, RunSettings, Start};
-pub use learner::{RunResult, train};
-pub use recipe::Recipe;
-pub use renderer::LineRenderer;
-pub use search::{Trial, best_learning_rate, search_learning_rate};
+pub use folder::{RunFolder, Settings, Start};
+pub use renderer::{LineRenderer, Pass};
+
+#[cfg(test)]
+pub(crate) use checkpoint::RECORDS;
+pub(crate) use checkpoint::load;
+pub(crate) use folder::Prepared;
+pub(crate) use run::{Run, Trained};
+pub(crate) use search::{lowest_best, run_trials};
+pub(crate) use timing::Timing;

@@ -4,9 +4,9 @@ use burn::train::logger::TrainingProgressLogger;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Images and time of each complete training pass. Clones share their measurements.
+/// Items and time of each complete training pass. Clones share their measurements.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Timing(Arc<Mutex<State>>);
+pub(crate) struct Timing(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -15,11 +15,11 @@ struct State {
 }
 
 impl Timing {
-    /// Images a second of the median pass. The first pass, which warms up, counts only if it is alone.
-    pub fn images_per_second(&self) -> Option<f64> {
+    /// Items a second of the median pass. The first pass, which warms up, counts only if it is alone.
+    pub fn items_per_second(&self) -> Option<f64> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let passes = if state.passes.len() > 1 { &state.passes[1..] } else { &state.passes[..] };
-        let mut rates: Vec<f64> = passes.iter().map(|(images, time)| *images as f64 / time.as_secs_f64()).collect();
+        let mut rates: Vec<f64> = passes.iter().map(|(items, time)| *items as f64 / time.as_secs_f64()).collect();
         rates.sort_by(f64::total_cmp);
         rates.get(rates.len() / 2).copied()
     }
@@ -30,17 +30,22 @@ impl TrainingProgressLogger for Timing {
 
     fn update_epoch(&mut self, _epoch: usize) {}
 
-    fn start_split(&mut self, split: &str, items: usize) {
+    fn start_split(&mut self, split: &str, _items: usize) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.current = split.eq_ignore_ascii_case("train").then(|| (Instant::now(), items));
+        state.current = split.eq_ignore_ascii_case("train").then(|| (Instant::now(), 0));
     }
 
-    fn update_split(&mut self, _items: usize) {}
+    fn update_split(&mut self, items: usize) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, processed)) = &mut state.current {
+            *processed = items;
+        }
+    }
 
     fn end_split(&mut self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((start, images)) = state.current.take() {
-            state.passes.push((images, start.elapsed()));
+        if let Some((start, items)) = state.current.take() {
+            state.passes.push((items, start.elapsed()));
         }
     }
 

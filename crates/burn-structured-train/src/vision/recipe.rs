@@ -1,7 +1,7 @@
 //! The settings of a training run.
 
-use super::TrainingError;
 use crate::data::Augmentation;
+use crate::training::TrainingError;
 use burn::lr_scheduler::LrSchedulerConfig;
 use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
 use burn::lr_scheduler::linear::LinearLrSchedulerConfig;

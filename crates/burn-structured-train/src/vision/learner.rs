@@ -1,31 +1,16 @@
 //! One training run, from settings to result.
 
-use super::checkpoint;
 use super::steps::Classifier;
-use super::timing::Timing;
-use super::{Evaluation, Interrupter, LineRenderer, RunFolder, RunSettings, Start, TrainingError, evaluate};
+use super::{RunResult, RunSettings, evaluate};
 use crate::data::{ImageBatcher, ImageSet};
+use crate::training::{self, Interrupter, Pass, Run, RunFolder, Start, Timing, Trained, TrainingError};
 use burn::data::dataloader::DataLoaderBuilder;
 use burn::grad_clipping::GradientClippingConfig;
 use burn::optim::AdamWConfig;
 use burn::tensor::Device;
-use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::{Learner, SupervisedTraining};
 use burn_structured_nn::learning_rate_groups;
-use serde::{Deserialize, Serialize};
-use std::io::IsTerminal;
-
-/// What a finished run achieved.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunResult {
-    /// Epochs trained.
-    pub epochs: usize,
-    /// The last epoch's weights on the test images.
-    pub test: Evaluation,
-    /// Images a second in training, data loading included; `None` if this process trained no complete epoch.
-    pub training_images_per_second: Option<f64>,
-}
 
 /// Trains the model of `settings` on `set` in `folder`.
 ///
@@ -51,12 +36,11 @@ pub fn train(
     let training_device = device.clone().autodiff();
     training_device.seed(recipe.seed);
     let classifier = Classifier { model: settings.model.try_init(&training_device)? };
-    let factors = classifier.model.factors();
-    recipe.check_for(&factors)?;
+    recipe.check_for(&classifier.model.factors())?;
     let prepared = folder.prepare(settings, start)?;
     let checkpoints = folder.checkpoints();
     let classifier = match prepared.resumed {
-        Some(epoch) => checkpoint::load(classifier, &checkpoints, epoch)?,
+        Some(epoch) => training::load(classifier, &checkpoints, epoch)?,
         None => classifier,
     };
     let batch_size = recipe.batch_size;
@@ -79,33 +63,23 @@ pub fn train(
             .with_weight_decay(recipe.weight_decay as f32)
             .with_epsilon(1e-8)
             .with_grad_clipping(recipe.clip_norm.map(|norm| GradientClippingConfig::Norm(norm as f32)));
-        let groups = learning_rate_groups(&classifier, factors);
+        // The factors of the loaded record, which have identities of their own.
+        let groups = learning_rate_groups(&classifier, classifier.model.factors());
         let schedule = recipe.schedule(set.train.len().div_ceil(batch_size), groups)?;
         let learner = Learner::new(classifier, optimizer.init(), schedule);
 
-        let mut training = SupervisedTraining::<Classifier>::new(folder.path(), train_loader, validation_loader)
+        let training = SupervisedTraining::<Classifier>::new(folder.path(), train_loader, validation_loader)
             .metrics((AccuracyMetric::new(), LossMetric::new()))
-            .metric_train_numeric(LearningRateMetric::new())
-            .with_default_checkpointers()
-            .with_checkpointing_strategy(KeepLastNCheckpoints::new(2))
-            .with_progress_logger(timing.clone())
-            .with_interrupter(interrupter)
-            .num_epochs(recipe.epochs);
-        if let Some(epoch) = prepared.resumed {
-            training = training.checkpoint(epoch);
+            .metric_train_numeric(LearningRateMetric::new());
+        let timing = timing.clone();
+        let run = Run { epochs: recipe.epochs, interrupter, timing, format: line, lines: false };
+        match run.launch(training, learner, &prepared)? {
+            Trained::Complete(classifier) => classifier,
+            Trained::Interrupted(classifier) => {
+                folder.write_model(classifier.model, folder.interrupted_model())?;
+                return Ok(None);
+            }
         }
-        if !std::io::stdout().is_terminal() {
-            training = training.renderer(Box::new(LineRenderer::new()));
-        }
-        let outcome = training.launch(learner);
-        if let Some(error) = outcome.error {
-            return Err(TrainingError::Loop(error.to_string()));
-        }
-        if outcome.interrupted.is_some() {
-            folder.write_model(outcome.model.model, folder.interrupted_model())?;
-            return Ok(None);
-        }
-        outcome.model
     };
 
     let model = classifier.model;
@@ -113,17 +87,32 @@ pub fn train(
     let result = RunResult {
         epochs: recipe.epochs,
         test: evaluate(&model, set, batch_size, device),
-        training_images_per_second: timing.images_per_second(),
+        training_images_per_second: timing.items_per_second(),
     };
     folder.write_result(&result)?;
     Ok(Some(result))
+}
+
+/// The line that reports a pass.
+fn line(pass: &Pass) -> String {
+    let metrics: Vec<String> = pass.metrics.iter().map(|(name, mean)| format!("{name} {mean:.3}")).collect();
+    format!(
+        "epoch {}/{}  {:5}  {}/{} images  {}  {:.0} images/s",
+        pass.epoch,
+        pass.epochs,
+        pass.split,
+        pass.processed,
+        pass.items,
+        metrics.join("  "),
+        pass.items_per_second,
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::synthetic;
-    use crate::training::Recipe;
+    use crate::vision::Recipe;
     use burn_structured_models::vit::ViTConfig;
 
     #[test]
@@ -140,7 +129,7 @@ mod tests {
         };
         folder.prepare(&settings, Start::New).unwrap();
         std::fs::create_dir_all(folder.checkpoints()).unwrap();
-        for name in checkpoint::RECORDS {
+        for name in training::RECORDS {
             std::fs::write(folder.checkpoints().join(format!("{name}-1.bpk")), b"x").unwrap();
         }
         let run = train(&settings, &set, &Device::flex(), &folder, Start::Resume, Interrupter::new());
