@@ -9,6 +9,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
+#[path = "shared/progress.rs"]
+mod progress;
+
 use burn::tensor::{DType, Tensor};
 use burn_structured::compress::approximate;
 use burn_structured::compress::budget::{LayerCurve, allocate, measure, model_errors};
@@ -19,8 +22,8 @@ use burn_structured::nn::{Rank, Structure, StructuredLinear, layer_paths};
 use burn_structured::train::device;
 use burn_structured::train::similarity::SentencePairs;
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
 use mimalloc::MiMalloc;
+use progress::progress;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -382,9 +385,4 @@ fn read_lines(path: &Path, count: usize) -> Result<Vec<String>, Box<dyn Error>> 
     }
     let count = count.min(lines.len());
     Ok((0..count).map(|at| lines[at * lines.len() / count].to_string()).collect())
-}
-
-fn progress(count: usize, unit: &str) -> Result<ProgressBar, Box<dyn Error>> {
-    let style = ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit}, {{eta}} left"))?;
-    Ok(ProgressBar::new(count as u64).with_style(style))
 }

@@ -10,21 +10,22 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
+#[path = "shared/ctrl_c.rs"]
+mod ctrl_c;
+
 use burn_structured::models::vit::ViTConfig;
 use burn_structured::nn::{Blocks, Rank, Structure, StructureParseError};
-use burn_structured::train::comparison::{Report, Row};
+use burn_structured::train::comparison::{ImageReport, ImageRow, split_structures};
 use burn_structured::train::data::{CifarKind, DataError, ImageSet, cifar, download, folder, synthetic};
 use burn_structured::train::device;
-use burn_structured::train::training::{
-    Interrupter, Recipe, RunFolder, RunSettings, Start, best_learning_rate, search_learning_rate, train,
-};
+use burn_structured::train::training::{Interrupter, RunFolder, Start};
+use burn_structured::train::vision::{Recipe, RunSettings, best_learning_rate, search_learning_rate, train};
 use clap::{Parser, ValueEnum};
 use mimalloc::MiMalloc;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Keeps the pages of freed tensors for the next ones of their size, where the system's takes them back at every step.
 #[global_allocator]
@@ -169,16 +170,9 @@ impl FromStr for Named {
 #[derive(Clone, Debug)]
 struct Structures(Vec<Named>);
 
-/// Reads `dense,blast:b=4,r=8,low-rank`: a piece that is only a setting belongs to the structure before it.
 fn parse_structures(text: &str) -> Result<Structures, String> {
-    let mut texts: Vec<String> = Vec::new();
-    for piece in text.split([',', ';']) {
-        match texts.last_mut() {
-            Some(last) if piece.contains('=') && !piece.contains(':') => *last = format!("{last},{piece}"),
-            _ => texts.push(piece.to_string()),
-        }
-    }
-    let structures: Result<Vec<Named>, _> = texts.iter().map(|text| text.parse()).collect();
+    let structures =
+        split_structures(&text.replace(';', ",")).iter().map(|text| text.parse()).collect::<Result<_, _>>();
     structures.map(Structures).map_err(|error: StructureParseError| error.to_string())
 }
 
@@ -271,18 +265,6 @@ fn fallback_set(kind: CifarKind, reason: &DataError, seed: u64) -> ImageSet {
     synthetic::generate(1000, 200, seed)
 }
 
-/// The first Ctrl-C lets the run save its weights, the second one ends it at once.
-fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), ctrlc::Error> {
-    let (interrupter, stopping) = (interrupter.clone(), AtomicBool::new(false));
-    ctrlc::set_handler(move || {
-        if stopping.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        eprintln!("stopping after this batch; press Ctrl-C again to stop at once");
-        interrupter.stop(Some("Ctrl-C"));
-    })
-}
-
 fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let device = device::from_name(&args.device)?;
     let set = read_images(args)?;
@@ -313,13 +295,13 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     }
 
     let interrupter = Interrupter::new();
-    stop_on_ctrl_c(&interrupter)?;
+    ctrl_c::stop_on_ctrl_c(&interrupter)?;
     let start = match (args.resume, args.fresh) {
         (true, _) => Start::Resume,
         (_, true) => Start::Fresh,
         _ => Start::New,
     };
-    let mut report = Report {
+    let mut report = ImageReport {
         dataset: set.name.clone(),
         train_images: set.train.len(),
         test_images: set.test.len(),
@@ -363,7 +345,7 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         };
         let Some(result) = result else { return Ok(interrupted(Some(&folder))) };
         let cost = settings.model.try_init(&device)?.cost();
-        report.rows.push(Row::new(structure, settings.recipe.lr, cost, result));
+        report.rows.push(ImageRow::new(structure, settings.recipe.lr, cost, result));
     }
 
     println!("\n{report}");

@@ -1,24 +1,17 @@
 //! The example as a user runs it: its outputs, its errors, and what a kill leaves behind.
 
+use crate::process::{assert_one_error, kill_after, text};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
-/// The example, which `cargo test` builds next to the tests.
 fn example() -> Command {
-    let tests = std::env::current_exe().expect("a test has a path");
-    let profile = tests.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>");
-    let mut command = Command::new(profile.join("examples").join(format!("vit_cifar{}", std::env::consts::EXE_SUFFIX)));
-    command.args(["--offline", "--test-limit", "40"]).stdin(Stdio::null());
+    let mut command = crate::process::example("vit_cifar");
+    command.args(["--offline", "--test-limit", "40"]);
     command
 }
 
 fn run(arguments: &[&str], out: &Path) -> Output {
     example().args(arguments).arg("--out").arg(out).output().expect("the example was built")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 const QUICK: [&str; 8] = ["--dataset", "synthetic", "--limit", "60", "--batch-size", "20", "--epochs", "2"];
@@ -82,7 +75,7 @@ fn killed_run_resumes_after_its_last_epoch() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let long = ["--dataset", "synthetic", "--limit", "100", "--batch-size", "20", "--epochs", "4"];
-    let mut child = example()
+    let child = example()
         .args(long)
         .arg("--out")
         .arg(&out)
@@ -92,14 +85,7 @@ fn killed_run_resumes_after_its_last_epoch() {
         .expect("the example was built");
     // The three are written side by side, in any order.
     let checkpoint = ["model", "optim", "scheduler"].map(|name| out.join(format!("checkpoint/{name}-1.bpk")));
-    let started = Instant::now();
-    while !checkpoint.iter().all(|record| record.is_file()) {
-        assert!(started.elapsed() < Duration::from_secs(300), "no checkpoint appeared");
-        assert!(child.try_wait().expect("a child").is_none(), "the run ended without being killed");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    child.kill().expect("a running child");
-    child.wait().expect("a child");
+    kill_after(child, &checkpoint);
 
     let unfinished = run(&long, &out);
     assert!(!unfinished.status.success());
@@ -149,11 +135,6 @@ fn bad_input_is_one_error_message() {
         (&["--data-dir", "/no/such/folder"], "/no/such/folder"),
         (&["--data-dir", foreign], "data_batch_1.bin"),
     ] {
-        let output = run(arguments, &out);
-        let error = text(&output.stderr);
-        assert!(!output.status.success(), "{arguments:?} succeeded");
-        assert!(error.contains(message), "{arguments:?}: {error}");
-        assert!(!error.contains("panicked"), "{arguments:?}: {error}");
-        assert!(!out.exists(), "{arguments:?} wrote something");
+        assert_one_error(&run(arguments, &out), message, &out);
     }
 }

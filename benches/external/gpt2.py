@@ -1,0 +1,182 @@
+"""GPT-2 in PyTorch: how long training and generation take, to compare with the examples on the same machine.
+
+    python benches/external/gpt2.py train --text input.txt --out torch-train.json
+    python benches/external/gpt2.py generate --prompt-tokens 512 --new-tokens 64 --out torch-generate.json
+
+`train` is nanoGPT's setting for tiny Shakespeare on a CPU: characters, 4 blocks, 4 heads, 128 features, context 64, 12
+sequences a step, 2,000 steps, no dropout, AdamW 1e-3 with weight decay 0.1 on matrices, 100 steps of warm-up, a cosine to
+1e-4, clipping at 1; the last tenth of the text is held out, and its loss is over windows one after another.
+
+`generate` reads a random prompt into a KV cache and then generates greedily, one token at a time, with GPT-2 124M's sizes
+and random weights.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import time
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class Block(nn.Module):
+    def __init__(self, features, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(features), nn.LayerNorm(features)
+        self.qkv, self.proj = nn.Linear(features, 3 * features), nn.Linear(features, features)
+        self.fc1, self.fc2 = nn.Linear(features, 4 * features), nn.Linear(4 * features, features)
+
+    def forward(self, x, cache=None):
+        batch, length, features = x.shape
+        heads = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, features // self.heads).permute(2, 0, 3, 1, 4)
+        query, key, value = heads
+        past = 0
+        if cache is not None:
+            past = cache["length"]
+            for name, new in ("key", key), ("value", value):
+                cache[name][:, :, past : past + length] = new
+            key, value = (cache[name][:, :, : past + length] for name in ("key", "value"))
+            cache["length"] = past + length
+        # With a cache, queries are either the whole sequence or its last token.
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=length > 1 and past == 0)
+        x = x + self.proj(mixed.transpose(1, 2).reshape(batch, length, features))
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x)), approximate="tanh"))
+
+
+class Gpt2(nn.Module):
+    def __init__(self, vocab, context, features, depth, heads):
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(vocab, features), nn.Embedding(context, features)
+        self.blocks = nn.ModuleList(Block(features, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(features)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                residual = name.endswith(("proj.weight", "fc2.weight"))
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * depth) if residual else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def features(self, tokens, caches=None):
+        past = caches[0]["length"] if caches else 0
+        x = self.tokens(tokens) + self.positions.weight[past : past + tokens.shape[1]]
+        for index, block in enumerate(self.blocks):
+            x = block(x, caches[index] if caches else None)
+        return self.norm(x)
+
+    def logits(self, features):
+        return F.linear(features, self.tokens.weight)
+
+    def caches(self, capacity):
+        heads, features = self.blocks[0].heads, self.tokens.weight.shape[1]
+        empty = lambda: torch.zeros(1, heads, capacity, features // heads)
+        return [{"key": empty(), "value": empty(), "length": 0} for _ in self.blocks]
+
+
+def train(args):
+    text = Path(args.text).read_text(encoding="utf-8")
+    symbols = sorted(set(text))
+    index = {symbol: position for position, symbol in enumerate(symbols)}
+    ids = torch.tensor([index[symbol] for symbol in text])
+    held_out = len(ids) * 9 // 10
+    training, validation = ids[:held_out], ids[held_out:]
+    context, batch, steps, warmup, peak, least = 64, 12, args.steps, 100, 1e-3, 1e-4
+    model = Gpt2(len(symbols), context, 128, 4, 4)
+    step_of = torch.compile(model.features) if args.compile else model.features
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, args.beta_2))
+
+    def rate(step):
+        if step < warmup:
+            return peak * (step + 1) / (warmup + 1)
+        return least + (peak - least) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    def loss_of(inputs, targets):
+        return F.cross_entropy(model.logits(step_of(inputs)).flatten(0, 1), targets.flatten())
+
+    @torch.no_grad()
+    def evaluate():
+        windows = (len(validation) - 1) // context
+        inputs = validation[: windows * context].view(windows, context)
+        targets = validation[1 : windows * context + 1].view(windows, context)
+        losses = [loss_of(inputs[i : i + 64], targets[i : i + 64]) * len(inputs[i : i + 64]) for i in range(0, windows, 64)]
+        return (sum(losses) / windows).item()
+
+    seconds, curve = 0.0, []
+    for step in range(steps):
+        began = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step)
+        starts = torch.randint(len(training) - context - 1, (batch,))
+        inputs = torch.stack([training[s : s + context] for s in starts])
+        targets = torch.stack([training[s + 1 : s + context + 1] for s in starts])
+        loss = loss_of(inputs, targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        seconds += time.perf_counter() - began
+        if (step + 1) % 250 == 0 or step + 1 == steps:
+            curve.append({"step": step + 1, "validation_loss": evaluate()})
+            print(f"step {step + 1}: validation loss {curve[-1]['validation_loss']:.4f}, {seconds:.1f} s")
+    return {"steps": steps, "seconds": seconds, "compiled": args.compile, "seed": args.seed, "curve": curve}
+
+
+@torch.no_grad()
+def generate(args):
+    model = Gpt2(50257, 1024, 768, 12, 12)
+    prompt = torch.randint(50257, (1, args.prompt_tokens))
+    rows = []
+    for _ in range(args.rounds):
+        caches = model.caches(args.prompt_tokens + args.new_tokens)
+        began = time.perf_counter()
+        token = model.logits(model.features(prompt, caches)[:, -1:]).argmax(-1)
+        prefill = time.perf_counter() - began
+        began = time.perf_counter()
+        for _ in range(args.new_tokens - 1):
+            token = model.logits(model.features(token, caches)).argmax(-1)
+        rows.append((args.prompt_tokens / prefill, (args.new_tokens - 1) / (time.perf_counter() - began)))
+        print(f"prefill {rows[-1][0]:.1f}, decode {rows[-1][1]:.2f} tokens/s")
+    prefills, decodes = (sorted(values) for values in zip(*rows))
+    middle = len(rows) // 2
+    return {
+        "prompt_tokens": args.prompt_tokens,
+        "new_tokens": args.new_tokens,
+        "prefill_tokens_per_second": prefills[middle],
+        "decode_tokens_per_second": decodes[middle],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "generate"])
+    parser.add_argument("--text", help="text to train on")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--beta-2", type=float, default=0.99)
+    parser.add_argument("--compile", action="store_true", help="train through torch.compile")
+    parser.add_argument("--prompt-tokens", type=int, default=512)
+    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--out", help="file for the figures")
+    args = parser.parse_args()
+    if args.what == "train" and not args.text:
+        parser.error("train needs --text")
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    result = train(args) if args.what == "train" else generate(args)
+    result = {"program": f"PyTorch {torch.__version__}", "threads": args.threads, "machine": platform.processor(), **result}
+    if args.out:
+        Path(args.out).write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,354 @@
+//! Continues texts with a GPT-2, or measures how fast one with random weights does.
+//!
+//! ```text
+//! cargo run --release --example gpt2_generate -- --model runs/gpt2_text --prompt "A structured matrix"
+//! cargo run --release --example gpt2_generate -- --model gpt2 --compare gpt2-blast --prompt "Once upon a time" --top-k 40
+//! cargo run --release --example gpt2_generate -- --random small --structure dense,blast:b=6,ratio=0.5 --prefill 512
+//! ```
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
+
+#[path = "shared/tokenizer.rs"]
+mod tokenizer;
+
+use burn::tensor::Device;
+use burn_structured::models::gpt2::generate::{
+    Generation, GenerationConfig, Generator, Overflow, SamplingConfig, Speed, generate_tokens,
+};
+use burn_structured::models::gpt2::{Gpt2, Gpt2Config, LayerRules};
+use burn_structured::models::text::Tokenizer;
+use burn_structured::train::comparison::split_structures;
+use burn_structured::train::device;
+use clap::{Parser, ValueEnum};
+use mimalloc::MiMalloc;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde::Serialize;
+use std::error::Error;
+use std::io::{IsTerminal, Read, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Keeps the pages of freed tensors for the next ones of their size, where the system's takes them back at every step.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// Continues texts with a GPT-2, or measures how fast one with random weights does.
+#[derive(Parser, Debug)]
+#[command(version)]
+struct Args {
+    /// Folder with config.json, model.safetensors and the tokenizer, of Hugging Face or of gpt2_text; or a safetensors file
+    /// beside the other two
+    #[arg(long, value_name = "FOLDER|FILE", required_unless_present = "random")]
+    model: Option<PathBuf>,
+    /// How text becomes tokens: bytes, gpt2 or a tokenizer.json [default: the tokenizer in --model]
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "random")]
+    tokenizer: Option<String>,
+    /// Text to continue; repeat it for a batch [default: standard input]
+    #[arg(long, conflicts_with = "random")]
+    prompt: Vec<String>,
+    /// Continue the same prompts with this model, too
+    #[arg(long, value_name = "FOLDER|FILE", conflicts_with = "random")]
+    compare: Option<PathBuf>,
+
+    /// New tokens of each text, at most
+    #[arg(long, default_value_t = 100)]
+    tokens: usize,
+    /// Below 1 likely tokens become likelier; 0 always takes the likeliest
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f64,
+    /// Draw from this many of the likeliest tokens only
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Draw from the fewest likeliest tokens that have this probability together
+    #[arg(long)]
+    top_p: Option<f64>,
+    /// Makes tokens that the text already holds less likely, from 1 up
+    #[arg(long, default_value_t = 1.0)]
+    repetition_penalty: f64,
+    /// Seed of the draws; text i of a batch draws with the seed plus i
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// End a text before this string; repeat it for several
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Go on beyond the model's context: start again with its last half each time it is full
+    #[arg(long)]
+    slide: bool,
+    /// Tokens of a prompt that go through the model at once
+    #[arg(long, default_value_t = 512)]
+    prefill_chunk: usize,
+
+    /// Measure a model of this size with random weights instead
+    #[arg(long, value_enum, value_name = "PRESET", conflicts_with = "model")]
+    random: Option<Preset>,
+    /// Structures to measure: dense,blast:b=6,ratio=0.5; repeat it for rules
+    #[arg(long, requires = "random", default_value = "dense", value_name = "STRUCTURES")]
+    structure: Vec<String>,
+    /// Tokens of the measured prompt [default: half the context, at most 512]
+    #[arg(long, requires = "random")]
+    prefill: Option<usize>,
+    /// New tokens of the measured text
+    #[arg(long, requires = "random", default_value_t = 64)]
+    decode: usize,
+    /// Texts of the measured batch
+    #[arg(long, requires = "random", default_value_t = 1)]
+    batch: usize,
+    /// Measurements of each structure, after one to warm up; the median is printed
+    #[arg(long, requires = "random", default_value_t = 3)]
+    repeats: usize,
+
+    /// Write texts and speeds to this file, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Where to compute: flex, or cuda[:index], vulkan, … as compiled in by --features
+    #[arg(long, default_value = "flex")]
+    device: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Preset {
+    /// 4 blocks, 4 heads, 128 features, context 64
+    Nano,
+    /// GPT-2 124M
+    Small,
+    /// GPT-2 355M
+    Medium,
+}
+
+/// What a model made of the prompts.
+#[derive(Serialize)]
+struct Output<'a> {
+    model: String,
+    prompts: &'a [String],
+    #[serde(flatten)]
+    generation: Generation,
+}
+
+/// How fast a model with random weights is.
+#[derive(Serialize)]
+struct Measurement {
+    preset: Preset,
+    structures: LayerRules,
+    device: String,
+    batch: usize,
+    prompt_tokens: usize,
+    new_tokens: usize,
+    params: usize,
+    /// FLOPs of the linear layers relative to dense ones.
+    relative_flops: f64,
+    /// Medians, in tokens a second.
+    prefill_tokens_per_second: f64,
+    decode_tokens_per_second: f64,
+    prefill: Vec<Speed>,
+    decode: Vec<Speed>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let device = device::from_name(&args.device)?;
+    match (args.random, &args.model) {
+        (Some(preset), _) => write_json(args, &measure_all(args, preset, &device)?),
+        (None, Some(model)) => {
+            let paths = std::iter::once(model).chain(&args.compare);
+            let writers = paths.map(|path| Writer::read(args, path, &device)).collect::<Result<Vec<_>, _>>()?;
+            let prompts = prompts(args)?;
+            let outputs =
+                writers.iter().map(|writer| writer.continue_all(args, &prompts)).collect::<Result<Vec<_>, _>>()?;
+            write_json(args, &outputs)
+        }
+        (None, None) => Err("give --model or --random".into()),
+    }
+}
+
+fn write_json(args: &Args, value: &impl Serialize) -> Result<(), Box<dyn Error>> {
+    let Some(path) = &args.json else { return Ok(()) };
+    let text = serde_json::to_string_pretty(value)? + "\n";
+    Ok(std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?)
+}
+
+fn prompts(args: &Args) -> Result<Vec<String>, Box<dyn Error>> {
+    if !args.prompt.is_empty() {
+        return Ok(args.prompt.clone());
+    }
+    if std::io::stdin().is_terminal() {
+        eprintln!("reading the text to continue from standard input; end it with Ctrl-D");
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(|error| format!("cannot read standard input: {error}"))?;
+    Ok(vec![text])
+}
+
+fn config(args: &Args) -> GenerationConfig {
+    let sampling = SamplingConfig::new()
+        .with_temperature(args.temperature)
+        .with_top_k(args.top_k)
+        .with_top_p(args.top_p)
+        .with_repetition_penalty(args.repetition_penalty)
+        .with_seed(args.seed);
+    GenerationConfig::new()
+        .with_tokens(args.tokens)
+        .with_sampling(sampling)
+        .with_stop(args.stop.clone())
+        .with_overflow(if args.slide { Overflow::Slide } else { Overflow::Error })
+        .with_prefill_chunk(args.prefill_chunk)
+}
+
+/// A model that continues texts.
+struct Writer<'a> {
+    path: &'a Path,
+    model: Gpt2,
+    tokenizer: Tokenizer,
+}
+
+impl<'a> Writer<'a> {
+    fn read(args: &Args, path: &'a Path, device: &Device) -> Result<Self, Box<dyn Error>> {
+        let folder = path.parent().filter(|_| path.is_file());
+        let model = match folder {
+            Some(folder) => Gpt2Config::from_file(folder.join("config.json"))?.try_init(device)?.with_weights(path)?,
+            None => Gpt2::from_folder(path, device)?,
+        };
+        let tokenizer = match &args.tokenizer {
+            Some(name) => tokenizer::from_name(name)?,
+            None => Tokenizer::from_folder(folder.unwrap_or(path))?,
+        };
+        Ok(Self { path, model, tokenizer })
+    }
+
+    /// Prints the prompts with what the model adds to them: one text as it grows, several when all are there.
+    fn continue_all<'p>(&self, args: &Args, prompts: &'p [String]) -> Result<Output<'p>, Box<dyn Error>> {
+        if args.compare.is_some() {
+            println!("# {}\n", self.path.display());
+        }
+        let mut out = std::io::stdout();
+        let streamed = prompts.len() == 1;
+        if let [prompt] = prompts {
+            write!(out, "{prompt}")?;
+            out.flush()?;
+        }
+        let generation =
+            Generator::new(&self.model, &self.tokenizer)?.generate(prompts, &config(args), |_, text| {
+                if streamed {
+                    // The text is still in the result when the pipe is closed.
+                    let _ = write!(out, "{text}").and_then(|()| out.flush());
+                }
+            })?;
+        if streamed {
+            println!();
+        } else {
+            for (index, (prompt, continuation)) in prompts.iter().zip(&generation.continuations).enumerate() {
+                println!("## {}\n{prompt}{}\n", index + 1, continuation.text);
+            }
+        }
+        let cost = self.model.cost();
+        println!(
+            "\n{:.1} M parameters, {:.0} % of the dense linear layers' FLOPs; prefill: {}; decode: {}\n",
+            cost.params as f64 / 1e6,
+            100.0 * cost.replaced.flops_ratio(),
+            speed(&generation.prefill),
+            speed(&generation.decode)
+        );
+        Ok(Output { model: self.path.display().to_string(), prompts, generation })
+    }
+}
+
+fn speed(speed: &Speed) -> String {
+    match speed.tokens {
+        0 => "no tokens".into(),
+        tokens => format!("{tokens} tokens, {:.1} tokens/s", speed.tokens_per_second()),
+    }
+}
+
+/// Measures every structure, and prints one row of a table for each.
+fn measure_all(args: &Args, preset: Preset, device: &Device) -> Result<Vec<Measurement>, Box<dyn Error>> {
+    if args.repeats == 0 || args.batch == 0 {
+        return Err("give at least 1 repeat and 1 text of a batch".into());
+    }
+    println!("GPT-2 {preset:?} with random weights, device {}, batch {}\n", args.device, args.batch);
+    println!("| structure | params | linear FLOPs | prefill tokens | tokens/s | decode tokens | tokens/s |");
+    println!("|---|---:|---:|---:|---:|---:|---:|");
+    let texts = args.structure.iter().flat_map(|text| match text.contains(';') {
+        true => vec![text.clone()],
+        false => split_structures(text),
+    });
+    let mut measurements = Vec::new();
+    for text in texts {
+        let measured = measure(args, preset, text.parse()?, device)?;
+        println!(
+            "| {} | {:.1} M | {:.0} % | {} | {:.1} | {} | {:.1} |",
+            measured.structures,
+            measured.params as f64 / 1e6,
+            100.0 * measured.relative_flops,
+            measured.prompt_tokens,
+            measured.prefill_tokens_per_second,
+            measured.new_tokens,
+            measured.decode_tokens_per_second
+        );
+        measurements.push(measured);
+    }
+    Ok(measurements)
+}
+
+/// GPT-2's number of tokens.
+const VOCABULARY: usize = 50257;
+
+fn measure(
+    args: &Args,
+    preset: Preset,
+    structures: LayerRules,
+    device: &Device,
+) -> Result<Measurement, Box<dyn Error>> {
+    device.seed(args.seed);
+    let config = match preset {
+        Preset::Nano => Gpt2Config::nano(VOCABULARY),
+        Preset::Small => Gpt2Config::small(VOCABULARY),
+        Preset::Medium => Gpt2Config::medium(VOCABULARY),
+    };
+    let model = config.with_structures(structures.clone()).try_init(device)?;
+    let mut rng = StdRng::seed_from_u64(args.seed);
+    let length = args.prefill.unwrap_or(512.min(model.context() / 2));
+    let mut prompt = || (0..length).map(|_| rng.random_range(0..VOCABULARY as u32)).collect();
+    let prompts: Vec<Vec<u32>> = (0..args.batch).map(|_| prompt()).collect();
+    // The first new token comes from the prefill.
+    let settings = self::config(args).with_tokens(args.decode + 1);
+    let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+    for repeat in 0..=args.repeats {
+        let generated = generate_tokens(&model, &prompts, &settings, |_, _| Ok(ControlFlow::Continue(())))?;
+        // The first run compiles kernels and fills caches.
+        if repeat > 0 {
+            prefill.push(generated.prefill);
+            decode.push(generated.decode);
+        }
+    }
+    let median = |speeds: &[Speed]| {
+        let mut rates: Vec<f64> = speeds.iter().map(Speed::tokens_per_second).collect();
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    };
+    let cost = model.cost();
+    Ok(Measurement {
+        preset,
+        structures,
+        device: args.device.clone(),
+        batch: args.batch,
+        prompt_tokens: length,
+        new_tokens: args.decode,
+        params: cost.params,
+        relative_flops: cost.replaced.flops_ratio(),
+        prefill_tokens_per_second: median(&prefill),
+        decode_tokens_per_second: median(&decode),
+        prefill,
+        decode,
+    })
+}
