@@ -1,7 +1,7 @@
 //! Structured-matrix layers for [Burn](https://burn.dev): in the place of a dense `Linear`, with fewer parameters and FLOPs.
 //!
 //! This crate re-exports the workspace's parts. Features choose the execution backends; `compress` adds what turns trained
-//! dense weights into structured ones, `models` a vision transformer and a sentence encoder, and `train` the datasets,
+//! dense weights into structured ones, `models` a vision transformer, GPT-2 and a sentence encoder, and `train` the datasets,
 //! recipes and comparisons.
 //!
 //! ```
@@ -50,6 +50,9 @@ mod documents {
 
     #[doc = include_str!("../book/src/vision-transformer.md")]
     struct VisionTransformer;
+
+    #[doc = include_str!("../book/src/gpt2.md")]
+    struct Gpt2;
 
     #[doc = include_str!("../crates/burn-structured-ops/README.md")]
     struct OpsReadme;
