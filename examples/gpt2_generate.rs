@@ -8,6 +8,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
+#[path = "shared/preset.rs"]
+mod preset;
 #[path = "shared/tokenizer.rs"]
 mod tokenizer;
 
@@ -19,8 +21,9 @@ use burn_structured::models::gpt2::{Gpt2, Gpt2Config, LayerRules};
 use burn_structured::models::text::Tokenizer;
 use burn_structured::train::comparison::split_structures;
 use burn_structured::train::device;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use mimalloc::MiMalloc;
+use preset::Preset;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
@@ -105,17 +108,6 @@ struct Args {
     /// Where to compute: flex, or cuda[:index], vulkan, … as compiled in by --features
     #[arg(long, default_value = "flex")]
     device: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Preset {
-    /// 4 blocks, 4 heads, 128 features, context 64
-    Nano,
-    /// GPT-2 124M
-    Small,
-    /// GPT-2 355M
-    Medium,
 }
 
 /// What a model made of the prompts.
@@ -278,12 +270,8 @@ fn measure_all(args: &Args, preset: Preset, device: &Device) -> Result<Vec<Measu
     println!("GPT-2 {preset:?} with random weights, device {}, batch {}\n", args.device, args.batch);
     println!("| structure | params | linear FLOPs | prefill tokens | tokens/s | decode tokens | tokens/s |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
-    let texts = args.structure.iter().flat_map(|text| match text.contains(';') {
-        true => vec![text.clone()],
-        false => split_structures(text),
-    });
     let mut measurements = Vec::new();
-    for text in texts {
+    for text in args.structure.iter().flat_map(|text| split_structures(text)) {
         let measured = measure(args, preset, text.parse()?, device)?;
         println!(
             "| {} | {:.1} M | {:.0} % | {} | {:.1} | {} | {:.1} |",
@@ -310,18 +298,13 @@ fn measure(
     device: &Device,
 ) -> Result<Measurement, Box<dyn Error>> {
     device.seed(args.seed);
-    let config = match preset {
-        Preset::Nano => Gpt2Config::nano(VOCABULARY),
-        Preset::Small => Gpt2Config::small(VOCABULARY),
-        Preset::Medium => Gpt2Config::medium(VOCABULARY),
-    };
-    let model = config.with_structures(structures.clone()).try_init(device)?;
+    let model = preset.config(VOCABULARY).with_structures(structures.clone()).try_init(device)?;
     let mut rng = StdRng::seed_from_u64(args.seed);
     let length = args.prefill.unwrap_or(512.min(model.context() / 2));
     let mut prompt = || (0..length).map(|_| rng.random_range(0..VOCABULARY as u32)).collect();
     let prompts: Vec<Vec<u32>> = (0..args.batch).map(|_| prompt()).collect();
     // The first new token comes from the prefill.
-    let settings = self::config(args).with_tokens(args.decode + 1);
+    let settings = config(args).with_tokens(args.decode + 1);
     let (mut prefill, mut decode) = (Vec::new(), Vec::new());
     for repeat in 0..=args.repeats {
         let generated = generate_tokens(&model, &prompts, &settings, |_, _| Ok(ControlFlow::Continue(())))?;

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::budget::Budget;
+use crate::preset::Preset;
 use burn_structured::models::gpt2::{Gpt2Config, LayerRules};
 use burn_structured::nn::Structure;
 use burn_structured::train::comparison::split_structures;
@@ -100,16 +101,6 @@ pub struct ModelArguments {
     /// Start from the weights in this folder, of Hugging Face or of this program
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["depth", "heads", "features", "context", "structure", "head", "compare"])]
     pub init_from: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Preset {
-    /// nanoGPT's model for a CPU: 4 blocks, 4 heads, 128 features, context 64
-    Nano,
-    /// GPT-2 124M: 12 blocks, 12 heads, 768 features, context 1024
-    Small,
-    /// GPT-2 355M: 24 blocks, 16 heads, 1024 features, context 1024
-    Medium,
 }
 
 #[derive(Args, Debug)]
@@ -240,9 +231,7 @@ pub struct RunArguments {
 pub struct Structures(pub Vec<LayerRules>);
 
 fn parse_structures(text: &str) -> Result<Structures, String> {
-    // Rules are one entry: they hold commas and semicolons of their own.
-    let texts = if text.contains(';') { vec![text.to_string()] } else { split_structures(text) };
-    let rules: Result<Vec<LayerRules>, _> = texts.iter().map(|text| text.parse()).collect();
+    let rules: Result<Vec<LayerRules>, _> = split_structures(text).iter().map(|text| text.parse()).collect();
     rules.map(Structures).map_err(|error| error.to_string())
 }
 
@@ -254,11 +243,7 @@ pub fn all(given: &[Structures]) -> Vec<LayerRules> {
 impl ModelArguments {
     /// The model for this many different tokens, with these structures.
     pub fn config(&self, vocab_size: usize, structures: LayerRules) -> Gpt2Config {
-        let mut config = match self.preset {
-            Preset::Nano => Gpt2Config::nano(vocab_size),
-            Preset::Small => Gpt2Config::small(vocab_size),
-            Preset::Medium => Gpt2Config::medium(vocab_size),
-        };
+        let mut config = self.preset.config(vocab_size);
         config.depth = self.depth.unwrap_or(config.depth);
         config.heads = self.heads.unwrap_or(config.heads);
         config.d_model = self.features.unwrap_or(config.d_model);

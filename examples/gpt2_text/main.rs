@@ -19,6 +19,8 @@ mod corpus;
 #[path = "../shared/ctrl_c.rs"]
 mod ctrl_c;
 mod prepare;
+#[path = "../shared/preset.rs"]
+mod preset;
 #[path = "../shared/progress.rs"]
 mod progress;
 mod sample;

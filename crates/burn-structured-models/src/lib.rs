@@ -6,5 +6,6 @@
 pub mod bert;
 mod files;
 pub mod gpt2;
+mod misfit;
 pub mod text;
 pub mod vit;

@@ -2,9 +2,10 @@
 
 use super::names::{checkpoint_name, remapping};
 use super::{Bert, BertConfig, BertError};
+use crate::misfit::Misfit;
 use burn::tensor::{DType, Device};
 use burn_store::{
-    ApplyError, ApplyResult, BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleSnapshot, ModuleStore,
+    ApplyResult, BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleSnapshot, ModuleStore,
     PyTorchToBurnAdapter, SafetensorsStore, SafetensorsStoreError,
 };
 use std::collections::BTreeMap;
@@ -70,24 +71,20 @@ fn misfit(path: PathBuf, result: ApplyResult, found: Shapes, expected: Shapes) -
         let names = result.missing.iter().map(|(path, _)| checkpoint_name(&checkpoint_parameter(path))).collect();
         return BertError::MissingTensors { path, names };
     };
-    let (tensor, reason) = match error {
-        ApplyError::ShapeMismatch { path: tensor, expected: model, found: file } => {
+    match error.into() {
+        Misfit::Shape { tensor, expected: model, found: file } => {
             let tensor = checkpoint_parameter(&tensor);
-            return BertError::TensorShape {
+            BertError::TensorShape {
                 path,
                 name: checkpoint_name(&tensor),
-                expected: expected.get(&tensor).cloned().unwrap_or(model.to_vec()),
-                found: found.get(&tensor).cloned().unwrap_or(file.to_vec()),
-            };
+                expected: expected.get(&tensor).cloned().unwrap_or(model),
+                found: found.get(&tensor).cloned().unwrap_or(file),
+            }
         }
-        ApplyError::DTypeMismatch { path: tensor, expected, found } => {
-            (tensor, format!("it holds {found:?} instead of {expected:?}"))
+        Misfit::Other { tensor, reason } => {
+            BertError::Tensor { path, name: checkpoint_name(&checkpoint_parameter(&tensor)), reason }
         }
-        ApplyError::AdapterError { path: tensor, message } | ApplyError::LoadError { path: tensor, message } => {
-            (tensor, message)
-        }
-    };
-    BertError::Tensor { path, name: checkpoint_name(&checkpoint_parameter(&tensor)), reason }
+    }
 }
 
 /// A module path with PyTorch's names for the parameters of a norm.

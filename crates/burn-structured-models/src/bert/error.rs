@@ -1,6 +1,7 @@
 //! What can go wrong between a checkpoint folder and an embedding. Each message names the file, tensor or setting and the
 //! way out.
 
+use crate::misfit::and_others;
 use burn_structured_nn::{Structure, StructureError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -138,13 +139,5 @@ pub enum BertError {
 impl BertError {
     pub(super) fn read(path: &Path, source: io::Error) -> Self {
         Self::Read { path: path.to_owned(), source }
-    }
-}
-
-fn and_others(count: usize) -> String {
-    match count {
-        0 => String::new(),
-        1 => " and another tensor".into(),
-        _ => format!(" and {count} more tensors"),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::LayerRulesError;
 use super::block::linear_names;
+use crate::misfit::and_others;
 use crate::text::TextError;
 use burn_structured_nn::{Structure, StructureError};
 use std::io;
@@ -226,13 +227,5 @@ impl Gpt2Error {
     /// The same error with the file that it is in.
     pub(super) fn in_file(self, path: &Path) -> Self {
         Self::Config { path: path.to_owned(), source: Box::new(self) }
-    }
-}
-
-fn and_others(count: usize) -> String {
-    match count {
-        0 => String::new(),
-        1 => " and another tensor".into(),
-        _ => format!(" and {count} more tensors"),
     }
 }

@@ -64,9 +64,8 @@ pub(super) fn validation_batches(
     device: &Device,
 ) -> Result<ValidationBatches, DataError> {
     let (vocab_size, length) = (model.vocab_size(), model.context() + 1);
-    let Some(last) = tokens.len().checked_sub(length) else {
-        return Err(DataError::TooFewTokens { name: tokens.name(), tokens: tokens.len(), needed: length });
-    };
+    tokens.check_len(length)?;
+    let last = tokens.len() - length;
     let count = recipe.part() * recipe.eval_batches;
     let start = |sequence: usize| (last as u128 * sequence as u128 / (count - 1).max(1) as u128) as usize;
     let read = |sequence| tokens.read(start(sequence)..start(sequence) + length, vocab_size);

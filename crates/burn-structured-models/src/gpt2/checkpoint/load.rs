@@ -4,6 +4,7 @@ use super::layout::{FromCheckpoint, ToCheckpoint};
 use super::names::{PREFIX, checkpoint_name, full_name, is_buffer, module_path};
 use super::{CONFIG, WEIGHTS};
 use crate::gpt2::{Gpt2, Gpt2Config, Gpt2Error};
+use crate::misfit::Misfit;
 use burn::tensor::Device;
 use burn_store::burn_pack::Tensor;
 use burn_store::{ApplyError, ModuleSnapshot, ModuleStore, SafetensorsStore, SafetensorsStoreError};
@@ -94,27 +95,21 @@ impl Gpt2 {
     /// The error for a tensor that could not be used; `found` are the shapes of the file's tensors by their module paths.
     fn misfit(&self, error: ApplyError, found: &BTreeMap<String, Vec<usize>>, path: &Path) -> Gpt2Error {
         let path = path.to_owned();
-        let (tensor, reason) = match error {
-            ApplyError::ShapeMismatch { path: tensor, expected, found: loaded } => {
+        match error.into() {
+            Misfit::Shape { tensor, expected, found: loaded } => {
                 let name = full_name(&tensor);
                 let layout = self.collect(None, Some(Box::new(ToCheckpoint)), true);
                 let expected =
-                    layout.into_iter().find(|other| other.name == name).map_or(expected, |other| other.shape);
-                return Gpt2Error::TensorShape {
+                    layout.into_iter().find(|other| other.name == name).map_or(expected, |other| other.shape.to_vec());
+                Gpt2Error::TensorShape {
                     path,
                     name: checkpoint_name(&tensor),
-                    expected: expected.to_vec(),
-                    found: found.get(&tensor).cloned().unwrap_or(loaded.to_vec()),
-                };
+                    expected,
+                    found: found.get(&tensor).cloned().unwrap_or(loaded),
+                }
             }
-            ApplyError::DTypeMismatch { path: tensor, expected, found } => {
-                (tensor, format!("it holds {found:?} instead of {expected:?}"))
-            }
-            ApplyError::AdapterError { path: tensor, message } | ApplyError::LoadError { path: tensor, message } => {
-                (tensor, message)
-            }
-        };
-        Gpt2Error::Tensor { path, name: checkpoint_name(&tensor), reason }
+            Misfit::Other { tensor, reason } => Gpt2Error::Tensor { path, name: checkpoint_name(&tensor), reason },
+        }
     }
 
     /// The input features of every linear layer.

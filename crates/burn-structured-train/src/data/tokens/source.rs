@@ -98,7 +98,7 @@ impl TokenSource {
     /// # Errors
     ///
     /// If there are fewer than `needed` tokens.
-    pub(super) fn check_len(&self, needed: usize) -> Result<(), DataError> {
+    pub(crate) fn check_len(&self, needed: usize) -> Result<(), DataError> {
         match self.len() {
             tokens if tokens < needed => Err(DataError::TooFewTokens { name: self.name(), tokens, needed }),
             _ => Ok(()),
