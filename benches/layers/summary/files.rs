@@ -5,11 +5,15 @@
 //! models*.json      cargo bench --bench models
 //! pytorch*.json     benches/external/pytorch.py
 //! ablation.json     variants of the engine beside the full one
-//! comparison.json   structures trained alike
+//! comparison.json   vision transformers of several structures trained alike
+//! language.json     language models of several structures trained alike
+//! compression.json  a dense language model compressed and retrained
+//! generation.json   tokens a second of language models
 //! checked.json      which figures beyond the parameter ratio were checked by hand, and what was found
 //! ```
 
 use super::ablation::Ablation;
+use super::language;
 use super::layers::Checked;
 use super::models::recorded as models;
 use super::training::Comparison;
@@ -42,6 +46,12 @@ pub struct Folder {
     pub ablation: Option<Recorded<Ablation>>,
     /// Structures trained alike.
     pub training: Option<Recorded<Comparison>>,
+    /// Language models trained alike.
+    pub language: Option<Recorded<language::Comparison>>,
+    /// A language model compressed.
+    pub compression: Option<Recorded<language::Compression>>,
+    /// Tokens a second.
+    pub generation: Option<Recorded<language::Generation>>,
     /// Figures that were checked by hand.
     pub checked: Checked,
     /// Files whose figures are not published, with the reason.
@@ -96,12 +106,27 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
             }
         } else if kind == "comparison.json" {
             folder.training = Some(Recorded { path: at, results: parse(&file)? });
+        } else if kind == "language.json" {
+            let results: language::Comparison = parse(&file)?;
+            if published(&results.origin.program) {
+                folder.language = Some(Recorded { path: at, results });
+            }
+        } else if kind == "compression.json" {
+            let results: language::Compression = parse(&file)?;
+            if published(&results.origin.program) {
+                folder.compression = Some(Recorded { path: at, results });
+            }
+        } else if kind == "generation.json" {
+            let results: language::Generation = parse(&file)?;
+            if published(&results.origin.program) {
+                folder.generation = Some(Recorded { path: at, results });
+            }
         } else if kind == "checked.json" {
             folder.checked = parse(&file)?;
         } else {
             return Err(format!(
-                "{}: no kind of result; names begin with layers, models or pytorch, or are ablation.json, comparison.json or \
-                 checked.json",
+                "{}: no kind of result; names begin with layers, models or pytorch, or are ablation.json, comparison.json, \
+                 language.json, compression.json, generation.json or checked.json",
                 file.display()
             ));
         }

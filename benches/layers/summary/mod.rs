@@ -4,6 +4,7 @@
 pub mod ablation;
 mod external;
 mod files;
+mod language;
 mod layers;
 mod models;
 mod training;
@@ -67,8 +68,11 @@ fn section(folder: &Folder) -> Result<String, String> {
         parts.extend(folder.external.iter().map(|external| external::section(external, newest)));
     }
     parts.extend(folder.models.last().map(models::section));
+    parts.extend(folder.generation.as_ref().map(language::generation));
     parts.extend(folder.ablation.as_ref().map(ablation::section));
     parts.extend(folder.training.as_ref().map(training::section));
+    parts.extend(folder.language.as_ref().map(language::comparison));
+    parts.extend(folder.compression.as_ref().map(language::compression));
     if parts.is_empty() {
         return Ok(String::new());
     }

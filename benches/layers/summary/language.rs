@@ -1,0 +1,191 @@
+//! The tables of language models: structures trained alike, a dense model compressed and retrained, and tokens a second.
+
+use super::files::Recorded;
+use super::{source, table};
+use serde::Deserialize;
+
+/// Where figures are from.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// The program and its commit.
+    pub program: String,
+    measured: String,
+    command: String,
+}
+
+impl Origin {
+    fn line<T>(&self, file: &Recorded<T>) -> String {
+        source(file, &self.program, &self.measured, &self.command)
+    }
+}
+
+/// What is used of `language.json`, a comparison by `gpt2_text --compare`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Comparison {
+    /// Where it is from.
+    #[serde(flatten)]
+    pub origin: Origin,
+    data: String,
+    tokenizer: String,
+    train_tokens: usize,
+    validation_tokens: usize,
+    context: usize,
+    stride: usize,
+    recipe: Recipe,
+    rows: Vec<Trained>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Recipe {
+    steps: usize,
+    batch_size: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Trained {
+    structures: String,
+    lr: f64,
+    runs: Vec<Run>,
+    params: usize,
+    relative_flops: f64,
+    relative_model_flops: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Run {
+    perplexity: f64,
+}
+
+impl Trained {
+    fn perplexity(&self) -> f64 {
+        self.runs.iter().map(|run| run.perplexity).sum::<f64>() / self.runs.len() as f64
+    }
+
+    /// The perplexity with its standard deviation over the seeds.
+    fn spread(&self) -> String {
+        let (mean, count) = (self.perplexity(), self.runs.len());
+        let squares: f64 = self.runs.iter().map(|run| (run.perplexity - mean).powi(2)).sum();
+        match count {
+            1 => format!("{mean:.3}"),
+            _ => format!("{mean:.3} ± {:.3}", (squares / (count - 1) as f64).sqrt()),
+        }
+    }
+}
+
+/// All that the page says of a comparison, the lowest perplexity first.
+pub fn comparison(file: &Recorded<Comparison>) -> String {
+    let comparison = &file.results;
+    let mut rows: Vec<&Trained> = comparison.rows.iter().collect();
+    rows.sort_by(|a, b| a.perplexity().total_cmp(&b.perplexity()));
+    let dense = rows.iter().find(|row| row.structures == "dense").map(|row| row.perplexity());
+    let line = |row: &&Trained| {
+        vec![
+            format!("`{}`", row.structures),
+            format!("{:e}", row.lr),
+            row.spread(),
+            dense.map_or_else(String::new, |dense| change(row.perplexity(), dense)),
+            row.params.to_string(),
+            format!("{:.0} %, {:.0} %", 100.0 * row.relative_flops, 100.0 * row.relative_model_flops),
+        ]
+    };
+    let head =
+        ["structure", "learning rate", "perplexity of a token", "vs. dense", "parameters", "FLOPs: layers, model"];
+    let seeds = rows.iter().map(|row| row.runs.len()).max().unwrap_or(0);
+    format!(
+        "\n{}: {} training tokens ({}), {} steps of {} × {}, {seeds} seeds; {} held-out tokens, context {}, stride {}.\n{}{}",
+        comparison.data,
+        comparison.train_tokens,
+        comparison.tokenizer,
+        comparison.recipe.steps,
+        comparison.recipe.batch_size,
+        comparison.context,
+        comparison.validation_tokens,
+        comparison.context,
+        comparison.stride,
+        comparison.origin.line(file),
+        table(&head.map(String::from), &rows.iter().map(line).collect::<Vec<_>>())
+    )
+}
+
+/// What is used of `compression.json`, a model compressed by `gpt2_text --compress`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Compression {
+    /// Where it is from.
+    #[serde(flatten)]
+    pub origin: Origin,
+    data: String,
+    retraining: String,
+    calibration_tokens: usize,
+    dense: f64,
+    rows: Vec<Compressed>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Compressed {
+    structures: String,
+    layer_error: f64,
+    compressed: f64,
+    retrained: Option<f64>,
+    relative_flops: f64,
+}
+
+/// All that the page says of a compression.
+pub fn compression(file: &Recorded<Compression>) -> String {
+    let Compression { origin, data, retraining, calibration_tokens, dense, rows } = &file.results;
+    let line = |row: &Compressed| {
+        vec![
+            format!("`{}`", row.structures),
+            format!("{:.0} %", 100.0 * row.relative_flops),
+            format!("{:.3}", row.layer_error),
+            format!("{:.3}", row.compressed),
+            row.retrained.map_or_else(String::new, |retrained| format!("{retrained:.3}")),
+            change(row.retrained.unwrap_or(row.compressed), *dense),
+        ]
+    };
+    let head = ["compressed to", "FLOPs of the layers", "error of the layers", "perplexity", "retrained", "vs. dense"];
+    format!(
+        "\nA dense model compressed, {data}: perplexity {dense:.3}, calibrated on {calibration_tokens} tokens; {retraining}.\n{}{}",
+        origin.line(file),
+        table(&head.map(String::from), &rows.iter().map(line).collect::<Vec<_>>())
+    )
+}
+
+/// What is used of `generation.json`, tokens a second of `gpt2_generate`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Generation {
+    /// Where it is from.
+    #[serde(flatten)]
+    pub origin: Origin,
+    model: String,
+    rows: Vec<Generated>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Generated {
+    structure: String,
+    prefill_tokens_per_second: f64,
+    decode_tokens_per_second: f64,
+}
+
+/// All that the page says of generation.
+pub fn generation(file: &Recorded<Generation>) -> String {
+    let Generation { origin, model, rows } = &file.results;
+    let line = |row: &Generated| {
+        vec![
+            row.structure.clone(),
+            format!("{:.0}", row.prefill_tokens_per_second),
+            format!("{:.0}", row.decode_tokens_per_second),
+        ]
+    };
+    format!(
+        "\n### Generation, tokens a second\n\n{model}.\n{}{}",
+        origin.line(file),
+        table(&["structure", "prefill", "decode"].map(String::from), &rows.iter().map(line).collect::<Vec<_>>())
+    )
+}
+
+/// `+4.2 %`.
+fn change(perplexity: f64, dense: f64) -> String {
+    format!("{:+.1} %", 100.0 * (perplexity / dense - 1.0))
+}
