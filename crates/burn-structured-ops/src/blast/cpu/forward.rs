@@ -99,6 +99,7 @@ fn forward_native<E: Scalar>(
         let t = staged::couple::<E>(z.clone(), s);
         return (staged::expand::<E>(t, u, bias), keep.then_some(z));
     }
+    // The streamed products read rows of the factors in place; others are packed.
     let decodes = strategy == Strategy::Decode && [u, v].into_iter().all(gemv::reads);
     let s = Couplings::<E>::readable(s);
     let weights = Weights { u, s: Couplings::of(&s), v, bias };

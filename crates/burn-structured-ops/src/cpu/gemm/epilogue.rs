@@ -5,6 +5,9 @@ use pulp::Simd;
 use std::marker::PhantomData;
 
 /// What happens to a tile as it is stored.
+///
+/// A product that is deeper than one packed block is stored several times: the caller's epilogue goes with the first block, and the
+/// others [accumulate](Self::Accumulate). What is not additive would have to go with the last one.
 #[derive(Clone, Copy)]
 pub(crate) enum Epilogue<'a, E> {
     /// It replaces what was there.

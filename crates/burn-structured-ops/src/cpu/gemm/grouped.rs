@@ -55,7 +55,7 @@ pub(crate) fn grouped_gemm<'a, E: Scalar>(
 }
 
 /// Stores `rows · factor` to the target on this thread, one packed block of depth after the other; `next`, the factor of the next
-/// product, is prefetched.
+/// product, is prefetched. The target's epilogue goes with the first block, the others accumulate.
 ///
 /// # Panics
 ///
