@@ -1,11 +1,15 @@
 //! Models whose linear layers each take a `Structure`: [`vit`], a vision transformer, [`gpt2`], a language model, and [`bert`], a
-//! sentence encoder. Language models read and write [`text`].
+//! sentence encoder. Language models read and write [`text`]. GPT-2 and BERT are read from and written to checkpoints, compressed or
+//! not, of the crate `burn-structured-checkpoint`.
 //!
 //! Modules and the names of their checkpoints only; training them is the crate `burn-structured-train`.
 
 pub mod bert;
-mod files;
 pub mod gpt2;
-mod misfit;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod vit;
+mod weights;
+
+pub use weights::{Weights, WeightsError};

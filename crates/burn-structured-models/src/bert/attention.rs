@@ -35,6 +35,11 @@ impl Attention {
         })
     }
 
+    /// The number of heads.
+    pub fn heads(&self) -> usize {
+        self.heads
+    }
+
     /// Every token's features after looking at all others of its sentence.
     ///
     /// # Shapes

@@ -1,21 +1,15 @@
-//! Weights from a Hugging Face checkpoint.
+//! Weights from and to checkpoints of Hugging Face's layout.
 
-use super::names::{checkpoint_name, remapping};
 use super::{Bert, BertConfig, BertError};
-use crate::misfit::Misfit;
-use burn::tensor::{DType, Device};
-use burn_store::{
-    ApplyResult, BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleSnapshot, ModuleStore,
-    PyTorchToBurnAdapter, SafetensorsStore, SafetensorsStoreError,
-};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-/// Shapes of tensors by their module path, in the checkpoint's layout.
-type Shapes = BTreeMap<String, Vec<usize>>;
+use crate::weights::{self, Weights, WeightsError, all_weights, block_weights};
+use burn::tensor::Device;
+use burn_structured_checkpoint::Checkpoint;
+use std::fs;
+use std::path::Path;
 
 impl Bert {
-    /// A dense encoder from a Hugging Face model folder: its sizes from `config.json`, its weights from `model.safetensors`.
+    /// The encoder of a Hugging Face model folder, compressed or not: its sizes from `config.json`, its weights and the structures of
+    /// its layers from `model.safetensors`, or else from the files that `model.safetensors.index.json` lists.
     ///
     /// # Errors
     ///
@@ -23,75 +17,75 @@ impl Bert {
     /// [`with_weights`](Self::with_weights).
     pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, BertError> {
         let folder = folder.as_ref();
-        let config = BertConfig::from_file(folder.join("config.json"))?;
-        config.try_init(device)?.with_weights(folder.join("model.safetensors"))
+        BertConfig::from_file(folder.join("config.json"))?.try_init(device)?.with_weights(folder)
     }
 
-    /// The same model with the weights of a safetensors file with BERT's names, with or without `bert.` in front.
+    /// The same model with the weights of a checkpoint with BERT's names, with or without `bert.` in front: a safetensors file, the
+    /// index of several, or a folder.
     ///
-    /// Tensors that the model does not have, like those of a pooler, are passed over. Weights of another precision are
-    /// converted to the device's. In a layer that is not dense, the factors take the weight's place under the same name:
-    /// `encoder.layer.0.intermediate.dense.u`.
+    /// Layers take the structures that the checkpoint describes; the others become dense. Tensors outside of the layers that the
+    /// model does not have, like those of a pooler, are passed over. Weights of another precision are converted to the device's.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, lacks a tensor, or holds one of another shape or of no float type.
+    /// If a file cannot be read or is damaged, or the checkpoint lacks a tensor, holds one of another shape or of no float type, or
+    /// one of a layer that the model does not have.
     pub fn with_weights(mut self, path: impl AsRef<Path>) -> Result<Self, BertError> {
-        let path = path.as_ref();
-        let float: DType = self.device().settings().float_dtype.into();
-        let store = SafetensorsStore::from_file(path)
-            .with_from_adapter(PyTorchToBurnAdapter.chain(FloatCastAdapter::to(float)))
-            .skip_enum_variants(true)
-            // What is missing or does not fit is named here, with the file's names and layout.
-            .allow_partial(true)
-            .validate(false);
-        let mut store = remapping().into_iter().fold(store, |store, (from, to)| store.with_key_remapping(from, to));
-        let tensors = store.get_all_tensors().map_err(|error| checkpoint_error(path, error))?;
-        let found: Shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape.to_vec())).collect();
-        let result = self.load_from(&mut store).map_err(|error| checkpoint_error(path, error))?;
-        if result.missing.is_empty() && result.errors.is_empty() {
-            return Ok(self);
-        }
-        let layout = self.collect(None, Some(Box::new(BurnToPyTorchAdapter)), true);
-        let expected = layout.into_iter().map(|tensor| (tensor.name.clone(), tensor.shape.to_vec())).collect();
-        Err(misfit(path.to_owned(), result, found, expected))
+        let device = self.device();
+        weights::load(&mut self, &Checkpoint::open(path)?, None, &device)?;
+        Ok(self)
     }
-}
 
-fn checkpoint_error(path: &Path, error: SafetensorsStoreError) -> BertError {
-    match error {
-        SafetensorsStoreError::Io(source) => BertError::read(path, source),
-        other => BertError::Checkpoint { path: path.to_owned(), reason: other.to_string() },
+    /// Replaces the weights of one layer, attention and all, by those of a checkpoint, which need not hold the others; see
+    /// [`with_weights`](Self::with_weights).
+    ///
+    /// # Errors
+    ///
+    /// As [`with_weights`](Self::with_weights). The layer may then hold some of the new weights.
+    pub fn load_block(&mut self, block: usize, checkpoint: &Checkpoint) -> Result<(), BertError> {
+        let device = self.device();
+        Ok(weights::load(self, checkpoint, Some(block), &device)?)
     }
-}
 
-/// The error for the first tensor that could not be used, or for all that are missing.
-fn misfit(path: PathBuf, result: ApplyResult, found: Shapes, expected: Shapes) -> BertError {
-    let Some(error) = result.errors.into_iter().next() else {
-        let names = result.missing.iter().map(|(path, _)| checkpoint_name(&checkpoint_parameter(path))).collect();
-        return BertError::MissingTensors { path, names };
-    };
-    match error.into() {
-        Misfit::Shape { tensor, expected: model, found: file } => {
-            let tensor = checkpoint_parameter(&tensor);
-            BertError::TensorShape {
-                path,
-                name: checkpoint_name(&tensor),
-                expected: expected.get(&tensor).cloned().unwrap_or(model),
-                found: found.get(&tensor).cloned().unwrap_or(file),
-            }
-        }
-        Misfit::Other { tensor, reason } => {
-            BertError::Tensor { path, name: checkpoint_name(&checkpoint_parameter(&tensor)), reason }
-        }
+    /// Writes `config.json` and `model.safetensors` to `folder`, which is created if need be: what
+    /// [`from_folder`](Self::from_folder) reads. A model of dense layers can also be loaded by Hugging Face's `transformers`.
+    ///
+    /// Each file is complete or absent. If `config.json` changes, the earlier one is removed before the weights are replaced, so
+    /// that a folder never holds the configuration of one model and the weights of another.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be written, the windows of a layer are frozen, or a dense layer has no bias.
+    pub fn save_folder(&self, folder: impl AsRef<Path>) -> Result<(), BertError> {
+        let (folder, weights) = (folder.as_ref(), all_weights(self)?);
+        fs::create_dir_all(folder).map_err(|error| WeightsError::write(folder, error))?;
+        Ok(weights.write_folder(folder, &self.sizes().to_hugging_face())?)
     }
-}
 
-/// A module path with PyTorch's names for the parameters of a norm.
-fn checkpoint_parameter(path: &str) -> String {
-    match path.rsplit_once('.') {
-        Some((module, "gamma")) => format!("{module}.weight"),
-        Some((module, "beta")) => format!("{module}.bias"),
-        _ => path.to_string(),
+    /// The tensors of one layer under the names that `dense` gives them, the checkpoint of the model before it was compressed:
+    /// what [`load_block`](Self::load_block) reads.
+    ///
+    /// # Errors
+    ///
+    /// If a linear layer has no place in a checkpoint, as in [`save_folder`](Self::save_folder).
+    pub fn block_weights(&self, block: usize, dense: &Checkpoint) -> Result<Weights, BertError> {
+        Ok(block_weights(self, block, dense)?)
+    }
+
+    /// The configuration of a dense model of these sizes.
+    fn sizes(&self) -> BertConfig {
+        let rows = |embedding: &burn::nn::Embedding| embedding.weight.lazy_shape()[0];
+        let [vocab_size, d_model] = self.embeddings.words.weight.lazy_shape().dims();
+        let config = BertConfig::new(vocab_size)
+            .with_d_model(d_model)
+            .with_depth(self.layers.len())
+            .with_max_positions(rows(&self.embeddings.positions))
+            .with_token_types(rows(&self.embeddings.token_types))
+            .with_norm_epsilon(self.norm_epsilon)
+            .with_pad_id(self.pad_id);
+        match self.layers.first() {
+            Some(layer) => config.with_heads(layer.attention.heads()).with_d_hidden(layer.intermediate.d_output()),
+            None => config,
+        }
     }
 }

@@ -5,6 +5,7 @@ use burn::config::Config;
 use burn::tensor::Device;
 use burn_structured_nn::Structure;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// Configuration to create a [`Bert`] using the [init function](BertConfig::init).
@@ -86,7 +87,8 @@ fn tiny() -> f64 {
 }
 
 impl BertConfig {
-    /// Reads a Hugging Face `config.json`. Every projection is dense.
+    /// Reads a Hugging Face `config.json`. Every projection is dense: the structures of a compressed model are in the file of its
+    /// weights.
     ///
     /// # Errors
     ///
@@ -116,6 +118,25 @@ impl BertConfig {
             .with_pad_id(json.pad_token_id.unwrap_or(0));
         config.check().map_err(|source| BertError::Config { path: path.to_owned(), source: Box::new(source) })?;
         Ok(config)
+    }
+
+    /// The `config.json` of a model of these sizes.
+    pub(super) fn to_hugging_face(&self) -> Value {
+        json!({
+            "architectures": ["BertModel"],
+            "hidden_act": "gelu",
+            "hidden_size": self.d_model,
+            "intermediate_size": self.d_hidden,
+            "layer_norm_eps": self.norm_epsilon,
+            "max_position_embeddings": self.max_positions,
+            "model_type": "bert",
+            "num_attention_heads": self.heads,
+            "num_hidden_layers": self.depth,
+            "pad_token_id": self.pad_id,
+            "position_embedding_type": "absolute",
+            "type_vocab_size": self.token_types,
+            "vocab_size": self.vocab_size,
+        })
     }
 
     /// The same model with all six linear layers of every layer of one structure.
@@ -148,6 +169,8 @@ impl BertConfig {
         Ok(Bert {
             embeddings: Embeddings::new(self, device),
             layers: (0..self.depth).map(|_| Layer::try_new(self, device)).collect::<Result<_, _>>()?,
+            norm_epsilon: self.norm_epsilon,
+            pad_id: self.pad_id,
         })
     }
 
@@ -212,6 +235,15 @@ mod tests {
         let expected =
             BertConfig::new(10).with_d_model(8).with_depth(1).with_heads(2).with_d_hidden(16).with_max_positions(4);
         assert_eq!(read(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn configuration_survives_the_file() {
+        let other = BertConfig::new(40).with_d_model(16).with_depth(3).with_heads(2).with_d_hidden(24);
+        let other = other.with_max_positions(9).with_token_types(1).with_norm_epsilon(1e-5).with_pad_id(7);
+        for config in [BertConfig::new(30522), other] {
+            assert_eq!(read(&config.to_hugging_face().to_string()).unwrap(), config);
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What can go wrong between a checkpoint folder and an embedding. Each message names the file, tensor or setting and the
 //! way out.
 
-use crate::misfit::and_others;
+use crate::weights::WeightsError;
+use burn_structured_checkpoint::CheckpointError;
 use burn_structured_nn::{Structure, StructureError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -71,50 +72,9 @@ pub enum BertError {
         /// What is wrong.
         source: Box<BertError>,
     },
-    /// A checkpoint is no safetensors file, or a damaged one.
-    #[error("{} cannot be read as safetensors: {reason}; fetch the file again", path.display())]
-    Checkpoint {
-        /// The file.
-        path: PathBuf,
-        /// What the reader met.
-        reason: String,
-    },
-    /// A checkpoint lacks tensors that the model has.
-    #[error(
-        "{} lacks {}{}; is it a BERT encoder with the layers of its config.json?",
-        path.display(), names[0], and_others(names.len() - 1)
-    )]
-    MissingTensors {
-        /// The file.
-        path: PathBuf,
-        /// The names of the missing tensors, as BERT's checkpoints spell them; at least one.
-        names: Vec<String>,
-    },
-    /// A tensor of a checkpoint has another shape than the model's.
-    #[error(
-        "{}: {name} has shape {found:?} instead of {expected:?}; do config.json and the weights belong together?",
-        path.display()
-    )]
-    TensorShape {
-        /// The file.
-        path: PathBuf,
-        /// The tensor, as BERT's checkpoints spell it.
-        name: String,
-        /// The model's shape, in the checkpoint's layout.
-        expected: Vec<usize>,
-        /// The checkpoint's shape.
-        found: Vec<usize>,
-    },
-    /// A tensor of a checkpoint cannot be used.
-    #[error("{}: {name} cannot be used: {reason}", path.display())]
-    Tensor {
-        /// The file.
-        path: PathBuf,
-        /// The tensor, as BERT's checkpoints spell it.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// The weights cannot be loaded or saved.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     /// A tokenizer file cannot be used.
     #[error("{} cannot be used as a tokenizer: {reason}; it must be the model's own tokenizer.json", path.display())]
     Tokenizer {
@@ -139,5 +99,11 @@ pub enum BertError {
 impl BertError {
     pub(super) fn read(path: &Path, source: io::Error) -> Self {
         Self::Read { path: path.to_owned(), source }
+    }
+}
+
+impl From<CheckpointError> for BertError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Weights(error.into())
     }
 }

@@ -4,7 +4,8 @@
 //! after the residual sums, GELU with the exact error function. A sentence's embedding is the mean of its tokens' features
 //! scaled to length 1, as in Reimers and Gurevych, *Sentence-BERT*, 2019. Weights come from Hugging Face checkpoints such as
 //! `sentence-transformers/all-MiniLM-L6-v2`; the six linear layers of every layer each take a
-//! [`Structure`](burn_structured_nn::Structure).
+//! [`Structure`](burn_structured_nn::Structure). [`Bert::from_folder`] also reads compressed checkpoints, and
+//! [`Bert::save_folder`] writes them.
 //!
 //! ```no_run
 //! use burn::tensor::Device;
@@ -28,6 +29,7 @@
 
 mod attention;
 mod batch;
+mod blocks;
 mod checkpoint;
 mod config;
 mod embeddings;
@@ -42,7 +44,7 @@ mod tests;
 mod tokenizer;
 
 pub use attention::Attention;
-pub use batch::TokenBatch;
+pub use batch::{TokenBatch, batches_of_one_length};
 pub use config::BertConfig;
 pub use embeddings::Embeddings;
 pub use error::BertError;
@@ -65,6 +67,10 @@ pub struct Bert {
     pub embeddings: Embeddings,
     /// The layers.
     pub layers: Vec<Layer>,
+    /// What is added to the variance in every layer norm, which does not tell.
+    norm_epsilon: f64,
+    /// The token that fills up short sentences.
+    pad_id: usize,
 }
 
 impl Bert {
@@ -100,8 +106,12 @@ impl Bert {
     ///
     /// If there are more tokens than positions, or a token is not in the vocabulary.
     pub fn embed(&self, tokens: Tensor<2, Int>, mask: Tensor<2, Bool>) -> Tensor<2> {
+        Self::pool(self.forward(tokens, mask.clone()), mask)
+    }
+
+    /// The mean `[batch, d_model]` of the features `[batch, length, d_model]` of the tokens inside the mask, scaled to length 1.
+    fn pool(features: Tensor<3>, mask: Tensor<2, Bool>) -> Tensor<2> {
         let [batch, length] = mask.dims();
-        let features = self.forward(tokens, mask.clone());
         // The length of a vector does not depend on its scale, so the sum serves as well as the mean.
         let sum = mask.float().reshape([batch, 1, length]).matmul(features).squeeze_dim::<2>(1);
         let norm = sum.clone().square().sum_dim(1).sqrt();

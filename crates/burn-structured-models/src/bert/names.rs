@@ -1,93 +1,103 @@
-//! The names that BERT's checkpoints give to the tensors, and the paths of the same tensors in [`Bert`](super::Bert).
+//! The names that BERT's checkpoints give to the tensors, and the paths of the same tensors in [`Bert`].
 
-/// Inside `embeddings`: the checkpoint's name and the module's.
-const EMBEDDINGS: [(&str, &str); 4] = [
-    ("word_embeddings", "words"),
-    ("position_embeddings", "positions"),
-    ("token_type_embeddings", "token_types"),
-    ("LayerNorm", "norm"),
+use super::Bert;
+use crate::weights::{CheckpointModel, Names};
+use burn_structured_checkpoint::Orientation;
+use burn_structured_nn::StructuredLinear;
+
+/// The six linear layers of a layer, in the order of [`Layer::linears`](super::Layer::linears).
+const LINEARS: [&str; 6] = [
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
 ];
 
-/// Inside a layer: the checkpoint's name and the module's. The six linear layers come first, in the order of
-/// [`Layer::linears`](super::Layer::linears).
-const LAYER: [(&str, &str); 8] = [
-    ("attention.self.query", "attention.query"),
-    ("attention.self.key", "attention.key"),
-    ("attention.self.value", "attention.value"),
-    ("attention.output.dense", "attention.output"),
-    ("intermediate.dense", "intermediate"),
-    ("output.dense", "output"),
-    ("attention.output.LayerNorm", "attention_norm"),
-    ("output.LayerNorm", "output_norm"),
-];
-
-/// Patterns and replacements that turn a checkpoint's names into module paths, with or without `bert.` in front; checkpoints
-/// converted from TensorFlow call a norm's parameters `gamma` and `beta`.
-pub(super) fn remapping() -> Vec<(String, String)> {
-    let embeddings =
-        EMBEDDINGS.map(|(name, path)| (format!(r"^(?:bert\.)?embeddings\.{name}\."), format!("embeddings.{path}.")));
-    let layers = LAYER.map(|(name, path)| {
-        let name = name.replace('.', r"\.");
-        (format!(r"^(?:bert\.)?encoder\.layer\.(\d+)\.{name}\."), format!("layers.${{1}}.{path}."))
-    });
-    let norms = [(r"norm\.gamma$", "norm.weight"), (r"norm\.beta$", "norm.bias")];
-    let norms = norms.map(|(from, to)| (from.to_string(), to.to_string()));
-    embeddings.into_iter().chain(layers).chain(norms).collect()
-}
-
-/// The checkpoint's name of the tensor at a module path.
-pub(super) fn checkpoint_name(path: &str) -> String {
-    let rename = |table: &[(&str, &str)], rest: &str| {
-        table.iter().find_map(|(name, path)| {
-            let parameter = rest.strip_prefix(path)?.strip_prefix('.')?;
-            Some(format!("{name}.{parameter}"))
-        })
+impl CheckpointModel for Bert {
+    const NAMES: Names = Names {
+        prefix: "bert.",
+        unprefixed: None,
+        model: &[
+            ("embeddings.word_embeddings.", "embeddings.words."),
+            ("embeddings.position_embeddings.", "embeddings.positions."),
+            ("embeddings.token_type_embeddings.", "embeddings.token_types."),
+            ("embeddings.LayerNorm.weight", "embeddings.norm.gamma"),
+            ("embeddings.LayerNorm.bias", "embeddings.norm.beta"),
+        ],
+        blocks: ("encoder.layer.", "layers."),
+        block: &[
+            ("attention.self.query.", "attention.query."),
+            ("attention.self.key.", "attention.key."),
+            ("attention.self.value.", "attention.value."),
+            ("attention.output.dense.", "attention.output."),
+            ("intermediate.dense.", "intermediate."),
+            ("output.dense.", "output."),
+            ("attention.output.LayerNorm.weight", "attention_norm.gamma"),
+            ("attention.output.LayerNorm.bias", "attention_norm.beta"),
+            ("output.LayerNorm.weight", "output_norm.gamma"),
+            ("output.LayerNorm.bias", "output_norm.beta"),
+        ],
+        // Checkpoints converted from TensorFlow.
+        aliases: &[("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")],
+        buffers: &[],
     };
-    let name = if let Some(rest) = path.strip_prefix("embeddings.") {
-        rename(&EMBEDDINGS, rest).map(|name| format!("embeddings.{name}"))
-    } else {
-        path.strip_prefix("layers.").and_then(|rest| {
-            let (index, rest) = rest.split_once('.')?;
-            Some(format!("encoder.layer.{index}.{}", rename(&LAYER, rest)?))
-        })
-    };
-    name.unwrap_or_else(|| path.to_string())
+    /// As the checkpoints of sentence encoders.
+    const SAVED_PREFIX: &'static str = "";
+
+    fn orientation(_layer: &str) -> Orientation {
+        Orientation::OutIn
+    }
+
+    fn has_bias(_layer: &str) -> bool {
+        true
+    }
+
+    fn layers(&self) -> Vec<(String, &StructuredLinear)> {
+        self.linears().collect()
+    }
+
+    fn layers_mut(&mut self) -> Vec<(String, &mut StructuredLinear)> {
+        self.linears_mut().collect()
+    }
 }
 
 /// The checkpoint's names of a layer's six linear layers, without `.weight` or `.bias`.
 pub(super) fn linear_names(layer: usize) -> [String; 6] {
-    std::array::from_fn(|linear| format!("encoder.layer.{layer}.{}", LAYER[linear].0))
+    LINEARS.map(|linear| format!("encoder.layer.{layer}.{linear}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn_store::KeyRemapper;
 
     #[test]
     fn names_and_paths_are_each_others_inverse() {
-        let remapper = KeyRemapper::from_patterns(remapping()).unwrap();
-        let module_path = |name: &str| {
-            remapper.patterns.iter().fold(name.to_string(), |name, (pattern, replacement)| {
-                pattern.replace_all(&name, replacement.as_str()).to_string()
-            })
-        };
+        let names = Bert::NAMES;
         for (name, path) in [
             ("embeddings.word_embeddings.weight", "embeddings.words.weight"),
-            ("embeddings.LayerNorm.bias", "embeddings.norm.bias"),
+            ("embeddings.LayerNorm.bias", "embeddings.norm.beta"),
             ("encoder.layer.11.attention.self.query.weight", "layers.11.attention.query.weight"),
             ("encoder.layer.0.attention.output.dense.bias", "layers.0.attention.output.bias"),
-            ("encoder.layer.0.attention.output.LayerNorm.weight", "layers.0.attention_norm.weight"),
+            ("encoder.layer.0.attention.output.LayerNorm.weight", "layers.0.attention_norm.gamma"),
             ("encoder.layer.2.intermediate.dense.u", "layers.2.intermediate.u"),
             ("encoder.layer.2.output.dense.weight", "layers.2.output.weight"),
-            ("encoder.layer.2.output.LayerNorm.weight", "layers.2.output_norm.weight"),
-            ("pooler.dense.weight", "pooler.dense.weight"),
+            ("encoder.layer.2.output.LayerNorm.weight", "layers.2.output_norm.gamma"),
         ] {
-            assert_eq!(module_path(name), path);
-            assert_eq!(checkpoint_name(path), name);
+            assert_eq!(names.module_path(name).as_deref(), Some(path));
+            assert_eq!(names.module_path(&format!("bert.{name}")).as_deref(), Some(path));
+            assert_eq!(names.name(path), name);
         }
-        assert_eq!(module_path("bert.embeddings.word_embeddings.weight"), "embeddings.words.weight");
-        assert_eq!(module_path("bert.encoder.layer.3.output.LayerNorm.gamma"), "layers.3.output_norm.weight");
+        let old = names.module_path("bert.encoder.layer.3.output.LayerNorm.gamma");
+        assert_eq!(old.as_deref(), Some("layers.3.output_norm.gamma"));
         assert_eq!(linear_names(4)[3], "encoder.layer.4.attention.output.dense");
+    }
+
+    #[test]
+    fn other_names_have_no_path() {
+        for name in ["pooler.dense.weight", "embeddings.position_ids", "encoder.layer.x.output.dense.weight"] {
+            assert_eq!(Bert::NAMES.module_path(name), None, "{name}");
+        }
     }
 }

@@ -1,9 +1,17 @@
 //! From text to embeddings.
 
 use super::{Bert, BertConfig, BertError, SentenceTokenizer, TokenBatch};
+use crate::weights::WeightsError;
 use burn::tensor::{Device, Int, Tensor};
+use burn_structured_checkpoint::files;
 use serde::Deserialize;
+use serde_json::json;
+use std::fs;
 use std::path::Path;
+
+/// Files of a model folder.
+const TOKENIZER: &str = "tokenizer.json";
+const SENTENCES: &str = "sentence_bert_config.json";
 
 /// Sentences that go through the model at once.
 const BATCH: usize = 32;
@@ -34,7 +42,7 @@ struct SentenceConfig {
 }
 
 impl SentenceEncoder {
-    /// A dense encoder from a Hugging Face model folder with `config.json`, `model.safetensors` and `tokenizer.json`.
+    /// The encoder of a Hugging Face model folder with `config.json`, `model.safetensors` and `tokenizer.json`, compressed or not.
     ///
     /// Sentences are cut to the length in `sentence_bert_config.json`, where there is one, or else to that in
     /// `tokenizer.json`; see [`with_max_length`](Self::with_max_length).
@@ -45,16 +53,31 @@ impl SentenceEncoder {
     pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, BertError> {
         let folder = folder.as_ref();
         let config = BertConfig::from_file(folder.join("config.json"))?;
-        let path = folder.join("tokenizer.json");
+        let path = folder.join(TOKENIZER);
         let tokenizer = SentenceTokenizer::from_file(&path, config.pad_id)?;
         let max_id = tokenizer.max_id()?;
         if max_id >= config.vocab_size {
             let reason = format!("it has a token with the id {max_id}, the model only {} tokens", config.vocab_size);
             return Err(BertError::Tokenizer { path, reason });
         }
-        let limit = sentence_limit(&folder.join("sentence_bert_config.json"))?.unwrap_or(tokenizer.max_length());
-        let model = config.try_init(device)?.with_weights(folder.join("model.safetensors"))?;
+        let limit = sentence_limit(&folder.join(SENTENCES))?.unwrap_or(tokenizer.max_length());
+        let model = config.try_init(device)?.with_weights(folder)?;
         Self { model, tokenizer }.with_max_length(limit.min(config.max_positions))
+    }
+
+    /// Writes the model and its tokenizer to `folder`, which is created if need be: what [`from_folder`](Self::from_folder) reads.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be written, or a layer has no place in a checkpoint; see [`Bert::save_folder`].
+    pub fn save_folder(&self, folder: impl AsRef<Path>) -> Result<(), BertError> {
+        let folder = folder.as_ref();
+        fs::create_dir_all(folder).map_err(|error| WeightsError::write(folder, error))?;
+        self.tokenizer.save(&folder.join(TOKENIZER))?;
+        let path = folder.join(SENTENCES);
+        let limit = json!({"do_lower_case": false, "max_seq_length": self.tokenizer.max_length()});
+        files::replace(&path, format!("{limit:#}\n").as_bytes()).map_err(|error| WeightsError::write(&path, error))?;
+        self.model.save_folder(folder)
     }
 
     /// The same encoder, cutting sentences to `max_length` tokens, the special ones included.
@@ -103,7 +126,7 @@ impl SentenceEncoder {
 
 /// The longest sentence according to a `sentence_bert_config.json`; `None` where there is no such file.
 fn sentence_limit(path: &Path) -> Result<Option<usize>, BertError> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         text => text.map_err(|source| BertError::read(path, source))?,
     };
@@ -121,7 +144,7 @@ mod tests {
     #[test]
     fn embeddings_keep_the_order_of_sentences() {
         let folder = Checkpoint::random(1).folder("");
-        std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
+        fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
         let encoder = SentenceEncoder::from_folder(folder.path(), &Device::flex()).unwrap();
         assert_eq!(encoder.tokenizer.max_length(), 6);
         let sentences: Vec<String> = (0..70).map(|index| "dog runs a ".repeat(index % 3 + 1)).collect();
@@ -136,9 +159,9 @@ mod tests {
     #[test]
     fn sentence_limit_comes_from_folder_or_user() {
         let folder = Checkpoint::random(1).folder("");
-        std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
+        fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
         let load = |json: &str| {
-            std::fs::write(folder.path().join("sentence_bert_config.json"), json).unwrap();
+            fs::write(folder.path().join("sentence_bert_config.json"), json).unwrap();
             SentenceEncoder::from_folder(folder.path(), &Device::flex())
         };
         let encoder = load(r#"{"max_seq_length": 5, "do_lower_case": false}"#).unwrap();
@@ -154,7 +177,7 @@ mod tests {
     fn tokenizer_with_too_many_tokens_is_an_error() {
         let folder = Checkpoint::random(1).folder("");
         let json = tokenizer_json().replace("\"##s\": 7", "\"##s\": 7, \"x\": 9, \"y\": 10, \"z\": 11, \"w\": 12");
-        std::fs::write(folder.path().join("tokenizer.json"), json).unwrap();
+        fs::write(folder.path().join("tokenizer.json"), json).unwrap();
         let message = SentenceEncoder::from_folder(folder.path(), &Device::flex()).unwrap_err().to_string();
         assert!(message.contains("it has a token with the id 12, the model only 12 tokens"), "{message}");
     }
@@ -163,7 +186,7 @@ mod tests {
     fn token_id_beyond_the_vocabulary_is_an_error() {
         let folder = Checkpoint::random(1).folder("");
         let load = |json: String| {
-            std::fs::write(folder.path().join("tokenizer.json"), json).unwrap();
+            fs::write(folder.path().join("tokenizer.json"), json).unwrap();
             SentenceEncoder::from_folder(folder.path(), &Device::flex())
         };
         // Few tokens, but one of them far away; and a special token whose id is not in the vocabulary.
@@ -174,5 +197,19 @@ mod tests {
             let message = load(json).unwrap_err().to_string();
             assert!(message.contains(&format!("it has a token with the id {id}, the model only 12")), "{message}");
         }
+    }
+
+    #[test]
+    fn encoder_survives_saving_and_loading() {
+        let folder = Checkpoint::random(1).folder("");
+        fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
+        let encoder = SentenceEncoder::from_folder(folder.path(), &Device::flex()).unwrap().with_max_length(5).unwrap();
+        let saved = folder.path().join("saved/here");
+        encoder.save_folder(&saved).unwrap();
+        let loaded = SentenceEncoder::from_folder(&saved, &Device::flex()).unwrap();
+        assert_eq!(loaded.tokenizer.max_length(), 5);
+        let sentences = ["a dog runs runs", "cats", ""];
+        let embed = |encoder: &SentenceEncoder| encoder.embed(&sentences).unwrap().into_data();
+        assert_eq!(embed(&loaded), embed(&encoder));
     }
 }

@@ -1,7 +1,9 @@
 //! From sentences to token ids.
 
 use super::{BertError, TokenBatch};
+use crate::weights::WeightsError;
 use burn::tensor::Device;
+use burn_structured_checkpoint::files;
 use std::path::{Path, PathBuf};
 use tokenizers::{PostProcessor, Tokenizer, TruncationParams};
 
@@ -83,6 +85,14 @@ impl SentenceTokenizer {
             .map_err(|error| BertError::Tokenizer { path: self.path.clone(), reason: error.to_string() })?;
         let ids = self.tokenizer.get_vocab(true).into_values().chain(special.get_ids().iter().copied());
         Ok(ids.max().unwrap_or(0) as usize)
+    }
+
+    /// Writes the tokenizer as a `tokenizer.json`, with the length that sentences are cut to.
+    pub(super) fn save(&self, path: &Path) -> Result<(), BertError> {
+        let error =
+            |error: tokenizers::Error| BertError::Tokenizer { path: self.path.clone(), reason: error.to_string() };
+        let json = self.tokenizer.to_string(true).map_err(error)?;
+        Ok(files::replace(path, json.as_bytes()).map_err(|error| WeightsError::write(path, error))?)
     }
 
     /// The token ids of each sentence.

@@ -1,9 +1,9 @@
 //! What can go wrong with a model, its checkpoint and the tokens it is given. Each message names the culprit and the way out.
 
 use super::LayerRulesError;
-use super::block::linear_names;
-use crate::misfit::and_others;
 use crate::text::TextError;
+use crate::weights::WeightsError;
+use burn_structured_checkpoint::CheckpointError;
 use burn_structured_nn::{Structure, StructureError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ pub enum Gpt2Error {
         /// The value that works.
         supported: &'static str,
     },
-    /// A configuration file holds a setting or a structure that cannot be.
+    /// A configuration file holds a setting that cannot be.
     #[error("{}: {source}", path.display())]
     Config {
         /// The file.
@@ -76,111 +76,9 @@ pub enum Gpt2Error {
         /// What is wrong.
         source: Box<Gpt2Error>,
     },
-    /// The structures were written in a newer format.
-    #[error(
-        "{}: burn_structured has format {format}, but this version reads formats up to {newest}; update burn-structured",
-        path.display()
-    )]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// The file's format.
-        format: u64,
-        /// The newest that can be read.
-        newest: u64,
-    },
-    /// A configuration file gives a structure to a layer that the model does not have.
-    #[error(
-        "{}: burn_structured names the layer {layer}, but the layers are {} of blocks 0 to {}; correct or remove it",
-        path.display(), linear_names(0).join(", "), depth - 1
-    )]
-    UnknownLayer {
-        /// The file.
-        path: PathBuf,
-        /// The layer.
-        layer: String,
-        /// The number of blocks.
-        depth: usize,
-    },
-    /// The list of a checkpoint's files names one outside of its folder.
-    #[error("{} names the file {file:?}, which is not in its folder; fetch the model's own file again", path.display())]
-    ShardPath {
-        /// The list.
-        path: PathBuf,
-        /// The file that it names.
-        file: String,
-    },
-    /// A checkpoint is no safetensors file, or a damaged one.
-    #[error("{} cannot be read as safetensors: {reason}; fetch the file again", path.display())]
-    Checkpoint {
-        /// The file.
-        path: PathBuf,
-        /// What the reader met.
-        reason: String,
-    },
-    /// A checkpoint lacks tensors that the model has.
-    #[error(
-        "{} lacks {}{}; is it a GPT-2 with the layers of its config.json?",
-        path.display(), names[0], and_others(names.len() - 1)
-    )]
-    MissingTensors {
-        /// The file.
-        path: PathBuf,
-        /// The names of the missing tensors, without `transformer.` in front; at least one.
-        names: Vec<String>,
-    },
-    /// A checkpoint holds a tensor of a block that the model does not have.
-    #[error(
-        "{}: {name} belongs to no layer of the model; do config.json and the weights belong together?",
-        path.display()
-    )]
-    UnknownTensor {
-        /// The file.
-        path: PathBuf,
-        /// The tensor, without `transformer.` in front.
-        name: String,
-    },
-    /// A tensor of a checkpoint has another shape than the model's.
-    #[error(
-        "{}: {name} has shape {found:?} instead of {expected:?}; do config.json and the weights belong together?",
-        path.display()
-    )]
-    TensorShape {
-        /// The file.
-        path: PathBuf,
-        /// The tensor, without `transformer.` in front.
-        name: String,
-        /// The model's shape, in the checkpoint's layout.
-        expected: Vec<usize>,
-        /// The checkpoint's shape.
-        found: Vec<usize>,
-    },
-    /// A tensor of a checkpoint cannot be used.
-    #[error("{}: {name} cannot be used: {reason}", path.display())]
-    Tensor {
-        /// The file.
-        path: PathBuf,
-        /// The tensor, without `transformer.` in front.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A layer has no place in a checkpoint.
-    #[error("{layer} cannot be saved: {problem}")]
-    Unsaveable {
-        /// The layer, such as `h.0.mlp.c_fc`, or `lm_head`.
-        layer: String,
-        /// Why not, and what would work.
-        problem: &'static str,
-    },
-    /// A file cannot be written.
-    #[error("cannot write {}: {reason}", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why it failed.
-        reason: String,
-    },
+    /// The weights cannot be loaded or saved.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     /// The tokenizer cannot be saved.
     #[error(transparent)]
     Tokenizer(#[from] TextError),
@@ -220,12 +118,14 @@ impl Gpt2Error {
         Self::Read { path: path.to_owned(), source }
     }
 
-    pub(super) fn write(path: &Path, reason: impl ToString) -> Self {
-        Self::Write { path: path.to_owned(), reason: reason.to_string() }
-    }
-
     /// The same error with the file that it is in.
     pub(super) fn in_file(self, path: &Path) -> Self {
         Self::Config { path: path.to_owned(), source: Box::new(self) }
+    }
+}
+
+impl From<CheckpointError> for Gpt2Error {
+    fn from(error: CheckpointError) -> Self {
+        Self::Weights(error.into())
     }
 }

@@ -25,7 +25,9 @@
 
 mod activation;
 mod attention;
+mod batch;
 mod block;
+mod blocks;
 mod cache;
 mod checkpoint;
 mod config;
@@ -37,6 +39,7 @@ mod rules;
 mod tests;
 
 pub use attention::Attention;
+pub use batch::windows;
 pub use block::Block;
 pub use cache::KvCache;
 pub use config::Gpt2Config;

@@ -5,7 +5,7 @@ use super::characters::Characters;
 use super::huggingface::HuggingFace;
 use super::tokenizer::Kind;
 use super::{TextError, Tokenizer};
-use crate::files;
+use burn_structured_checkpoint::files;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;

@@ -1,6 +1,8 @@
 //! A tiny checkpoint under Hugging Face's names, what the loaded model makes of it, and what becomes of broken ones.
 
+mod blocks;
 mod reference;
+mod saved;
 
 use super::{Bert, BertConfig, BertError, TokenBatch};
 use burn::module::Module;
@@ -217,7 +219,7 @@ fn misfitting_checkpoints_are_errors_that_name_the_tensor() {
     };
     for name in ["encoder.layer.1.attention.self.key.weight", "embeddings.LayerNorm.bias"] {
         let message = message(name, &remove);
-        assert!(message.contains(&format!("model.safetensors lacks {name}; is it")), "{message}");
+        assert!(message.contains(&format!("model.safetensors lacks {name}; do config.json")), "{message}");
     }
     for (name, shapes) in [
         ("encoder.layer.0.intermediate.dense.weight", "[17, 8] instead of [16, 8]"),
@@ -233,6 +235,25 @@ fn misfitting_checkpoints_are_errors_that_name_the_tensor() {
 }
 
 #[test]
+fn layers_that_the_model_lacks_are_named() {
+    let mut checkpoint = Checkpoint::random(6);
+    let norm = checkpoint.tensors["encoder.layer.1.output.LayerNorm.weight"].clone();
+    let mut message = |name: &str| {
+        checkpoint.tensors.insert(name.into(), norm.clone());
+        let message = checkpoint.load("bert.").unwrap_err().to_string();
+        checkpoint.tensors.remove(name);
+        message
+    };
+    for name in ["encoder.layer.2.output.LayerNorm.weight", "encoder.layer.1.crossattention.self.query.bias"] {
+        let message = message(name);
+        assert!(
+            message.contains(&format!("model.safetensors: {name} belongs to no layer of the model; ")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn damaged_and_missing_files_are_errors_that_name_the_file() {
     let checkpoint = Checkpoint::random(6);
     let bytes = checkpoint.bytes("");
@@ -241,11 +262,11 @@ fn damaged_and_missing_files_are_errors_that_name_the_file() {
     for damaged in [&bytes[..bytes.len() - 1], &bytes[..5], &[], b"<html>404 not found</html>"] {
         std::fs::write(&path, damaged).unwrap();
         let message = Bert::from_folder(folder.path(), &Device::flex()).unwrap_err().to_string();
-        assert!(message.contains("model.safetensors cannot be read as safetensors: "), "{message}");
+        assert!(message.starts_with(&path.display().to_string()), "{message}");
     }
     std::fs::remove_file(&path).unwrap();
     let message = Bert::from_folder(folder.path(), &Device::flex()).unwrap_err().to_string();
-    assert!(message.starts_with(&format!("cannot read {}: ", path.display())), "{message}");
+    assert!(message.starts_with(&format!("{} holds neither model.safetensors", folder.path().display())), "{message}");
 }
 
 #[test]

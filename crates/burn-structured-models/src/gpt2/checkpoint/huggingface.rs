@@ -1,15 +1,10 @@
-//! Hugging Face's `config.json`, and what it says about structures.
+//! Hugging Face's `config.json`.
 
-use crate::gpt2::block::linear_names;
-use crate::gpt2::{Gpt2Config, Gpt2Error, LayerRules};
+use crate::gpt2::{Gpt2Config, Gpt2Error};
 use burn_structured_nn::Structure;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::Path;
-
-/// The newest format of the structures in `config.json`.
-const FORMAT: u64 = 1;
 
 /// What kind of model a `config.json` describes; other kinds have other fields.
 #[derive(Deserialize)]
@@ -39,7 +34,6 @@ struct HuggingFaceConfig {
     scale_attn_by_inverse_layer_idx: bool,
     #[serde(default)]
     add_cross_attention: bool,
-    burn_structured: Option<Value>,
 }
 
 fn default_epsilon() -> f64 {
@@ -54,27 +48,9 @@ fn yes() -> bool {
     true
 }
 
-/// The number of a format, which newer ones have as well.
-#[derive(Deserialize)]
-struct Format {
-    format: u64,
-}
-
-/// Which layers are not dense: the field `burn_structured`.
-#[derive(Serialize, Deserialize)]
-struct Structures {
-    format: u64,
-    /// By the names of [`Gpt2::linears`](crate::gpt2::Gpt2::linears).
-    #[serde(default)]
-    structures: BTreeMap<String, Structure>,
-    /// That of the head, if it is not dense.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    head: Option<Structure>,
-}
-
 impl Gpt2Config {
-    /// Reads a Hugging Face `config.json`. Every linear layer is dense unless the field `burn_structured`, which
-    /// [`Gpt2::save_folder`](crate::gpt2::Gpt2::save_folder) writes, says otherwise. The dropout is `resid_pdrop`.
+    /// Reads a Hugging Face `config.json`. Every linear layer is dense: the structures of a compressed model are in the file of its
+    /// weights. The dropout is `resid_pdrop`.
     ///
     /// # Errors
     ///
@@ -100,15 +76,12 @@ impl Gpt2Config {
             .with_norm_epsilon(json.layer_norm_epsilon)
             .with_head((!json.tie_word_embeddings).then_some(Structure::Dense));
         config.check().map_err(|error| error.in_file(path))?;
-        let Some(entry) = json.burn_structured else { return Ok(config) };
-        let Structures { structures, head, .. } = read_structures(entry, config.depth, path)?;
-        let head = head.or(config.head);
-        Ok(config.with_structures(LayerRules::of_layers(structures)).with_head(head))
+        Ok(config)
     }
 
     /// The `config.json` of a model, with the token that ends a text.
     pub(super) fn to_hugging_face(&self, end_of_text: Option<u32>) -> Value {
-        let mut json = json!({
+        json!({
             "activation_function": "gelu_new",
             "architectures": ["GPT2LMHeadModel"],
             // The attention weights have no dropout.
@@ -126,19 +99,7 @@ impl Gpt2Config {
             "resid_pdrop": self.dropout,
             "tie_word_embeddings": self.head.is_none(),
             "vocab_size": self.vocab_size,
-        });
-        let names = (0..self.depth).flat_map(|layer| linear_names(layer).map(|name| (name, layer)));
-        let layers = names.map(|(name, layer)| {
-            let structure = self.structures.structure_of(&name, layer, self.depth);
-            (name, structure)
-        });
-        let structured = |structure: &Structure| *structure != Structure::Dense;
-        let structures: BTreeMap<_, _> = layers.filter(|(_, structure)| structured(structure)).collect();
-        let head = self.head.filter(structured);
-        if !structures.is_empty() || head.is_some() {
-            json["burn_structured"] = json!(Structures { format: FORMAT, structures, head });
-        }
-        json
+        })
     }
 }
 
@@ -152,20 +113,6 @@ fn supported(
     match value.map(|value| value.to_string()).filter(|value| value != supported) {
         Some(value) => Err(Gpt2Error::Unsupported { path: path.to_owned(), field, value, supported }),
         None => Ok(()),
-    }
-}
-
-fn read_structures(entry: Value, depth: usize, path: &Path) -> Result<Structures, Gpt2Error> {
-    let error = |source| Gpt2Error::Json { path: path.to_owned(), source };
-    let Format { format } = Format::deserialize(&entry).map_err(error)?;
-    if format > FORMAT {
-        return Err(Gpt2Error::Format { path: path.to_owned(), format, newest: FORMAT });
-    }
-    let structures: Structures = serde_json::from_value(entry).map_err(error)?;
-    let known = |name: &String| (0..depth).any(|layer| linear_names(layer).contains(name));
-    match structures.structures.keys().find(|name| !known(name)) {
-        Some(layer) => Err(Gpt2Error::UnknownLayer { path: path.to_owned(), layer: layer.clone(), depth }),
-        None => Ok(structures),
     }
 }
 
@@ -188,10 +135,6 @@ mod tests {
         Gpt2Config::from_file(path)
     }
 
-    fn with_entry(entry: &str) -> String {
-        SMALL.replacen('{', &format!(r#"{{"burn_structured": {entry}, "#), 1)
-    }
-
     #[test]
     fn gpt2_is_the_small_model() {
         assert_eq!(read(SMALL).unwrap(), Gpt2Config::small(50257).with_dropout(0.1));
@@ -210,12 +153,6 @@ mod tests {
         for config in [
             Gpt2Config::small(50257).with_dropout(0.1),
             Gpt2Config::nano(65).with_d_hidden(96).with_norm_epsilon(1e-6).with_head(Some(Structure::Dense)),
-            Gpt2Config::nano(65)
-                .with_structures(LayerRules::of_layers([
-                    ("h.0.mlp.c_fc", "blast:b=4x2,r=12".parse().unwrap()),
-                    ("h.3.attn.c_attn", "ss1:c=2,k=8,n=32,hash=independent,seed=3".parse().unwrap()),
-                ]))
-                .with_head(Some("low-rank:r=7".parse().unwrap())),
         ] {
             let json = config.to_hugging_face(None);
             assert_eq!(read(&json.to_string()).unwrap(), config, "{json}");
@@ -223,14 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn only_structures_make_a_file_another_than_hugging_face_s() {
-        let dense = Gpt2Config::nano(65).with_head(Some(Structure::Dense)).to_hugging_face(Some(64));
-        assert_eq!((&dense["burn_structured"], &dense["eos_token_id"]), (&Value::Null, &json!(64)));
-        let config = Gpt2Config::nano(65).with_structures("last=monarch:b=2,r=3".parse().unwrap());
-        let names = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"].map(|name| format!("h.3.{name}"));
-        let structures: BTreeMap<_, _> = names.into_iter().map(|name| (name, "monarch:b=2,r=3")).collect();
-        let expected = json!({"format": 1, "structures": structures});
-        assert_eq!(config.to_hugging_face(None)["burn_structured"], expected);
+    fn file_says_nothing_of_structures() {
+        let config = Gpt2Config::nano(65).with_head(Some(Structure::Dense));
+        let compressed = config.clone().with_structure("monarch:b=2,r=3".parse().unwrap());
+        let compressed = compressed.with_head(Some("low-rank:r=7".parse().unwrap()));
+        let json = compressed.to_hugging_face(Some(64));
+        assert_eq!(json["eos_token_id"], json!(64));
+        assert_eq!(read(&json.to_string()).unwrap(), config);
     }
 
     #[test]
@@ -261,32 +197,5 @@ mod tests {
         let message = Gpt2Config::from_file("/no/such/config.json").unwrap_err().to_string();
         assert!(message.starts_with("cannot read /no/such/config.json: "), "{message}");
         assert!(message.ends_with("; a model folder holds config.json and model.safetensors"), "{message}");
-    }
-
-    #[test]
-    fn broken_structures_are_errors_that_name_the_culprit() {
-        for (entry, expected) in [
-            // What else a newer format says is not even looked at.
-            (
-                r#"{"format": 2, "structures": ["butterfly"]}"#,
-                "config.json: burn_structured has format 2, but this version reads formats up to 1; update burn-structured",
-            ),
-            (r#"{"structures": {}}"#, "missing field `format`"),
-            (r#"{"format": 1, "structures": {"h.0.mlp.c_fc": "blsat"}}"#, "unknown structure `blsat`; the structures"),
-            (
-                r#"{"format": 1, "structures": {"h.12.mlp.c_fc": "blast:r=3"}}"#,
-                "config.json: burn_structured names the layer h.12.mlp.c_fc, but the layers are h.0.attn.c_attn, \
-                 h.0.attn.c_proj, h.0.mlp.c_fc, h.0.mlp.c_proj of blocks 0 to 11; correct or remove it",
-            ),
-            (
-                r#"{"format": 1, "structures": {"transformer.h.0.mlp.c_fc": "blast:r=3"}}"#,
-                "names the layer transformer.h.0.mlp.c_fc, but",
-            ),
-        ] {
-            let message = read(&with_entry(entry)).unwrap_err().to_string();
-            assert!(message.contains(expected), "{message}");
-        }
-        let config = read(&with_entry(r#"{"format": 1}"#)).unwrap();
-        assert_eq!(config, read(SMALL).unwrap());
     }
 }

@@ -1,15 +1,10 @@
 //! Checkpoints in Hugging Face's layout: a folder with `config.json` and `model.safetensors`.
 //!
 //! A dense layer of a block is a `Conv1D`, whose weight is `[d_input, d_output]` as in Burn; the head is a `Linear`, whose weight
-//! is its transpose. A layer of another structure has its factors under its own name, `h.0.mlp.c_fc.u`, and `config.json` says
-//! which structure that is:
-//!
-//! ```json
-//! "burn_structured": {"format": 1, "structures": {"h.0.mlp.c_fc": "blast:b=4x4,r=96"}, "head": "low-rank:r=64"}
-//! ```
+//! is its transpose. A layer of another structure has its factors under its own name, `h.0.mlp.c_fc.u`, and the file of the weights
+//! says which structure that is; see [`burn_structured_checkpoint`].
 
 mod huggingface;
-mod layout;
 mod load;
 mod names;
 mod save;
@@ -17,4 +12,3 @@ mod save;
 mod tests;
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";

@@ -1,64 +1,60 @@
-//! The names that checkpoints give to the tensors, and the paths of the same tensors in [`Gpt2`](crate::gpt2::Gpt2).
+//! The names that checkpoints give to the tensors, and the paths of the same tensors in [`Gpt2`].
 
-/// What checkpoints of the model with its head put before every name but the head's.
-pub(super) const PREFIX: &str = "transformer.";
+use crate::gpt2::{Gpt2, block::linear_names};
+use crate::weights::{CheckpointModel, Names};
+use burn_structured_checkpoint::Orientation;
+use burn_structured_nn::StructuredLinear;
 
-/// Outside of the blocks: how a checkpoint's name begins, and the path.
-const MODEL: [(&str, &str); 5] = [
-    ("wte.", "tokens."),
-    ("wpe.", "positions."),
-    ("ln_f.weight", "norm.gamma"),
-    ("ln_f.bias", "norm.beta"),
-    ("lm_head.", "head."),
-];
+/// The layer that turns features into logits.
+pub(super) const HEAD: &str = "lm_head";
 
-/// Inside of a block: how the rest of a checkpoint's name begins, and the rest of the path.
-const BLOCK: [(&str, &str); 8] = [
-    ("ln_1.weight", "norm1.gamma"),
-    ("ln_1.bias", "norm1.beta"),
-    ("attn.c_attn.", "attention.qkv."),
-    ("attn.c_proj.", "attention.proj."),
-    ("ln_2.weight", "norm2.gamma"),
-    ("ln_2.bias", "norm2.beta"),
-    ("mlp.c_fc.", "fc1."),
-    ("mlp.c_proj.", "fc2."),
-];
-
-/// The path of the tensor that a checkpoint calls `name`, without [`PREFIX`]; `None` if no model has it.
-pub(super) fn module_path(name: &str) -> Option<String> {
-    let Some((block, rest)) = in_block(name, "h.") else { return renamed(name, MODEL) };
-    Some(format!("blocks.{block}.{}", renamed(rest, BLOCK)?))
-}
-
-/// The name in a checkpoint, without [`PREFIX`], of the tensor at a module path.
-pub(super) fn checkpoint_name(path: &str) -> String {
-    let swapped = |(name, path)| (path, name);
-    let name = match in_block(path, "blocks.") {
-        None => renamed(path, MODEL.map(swapped)),
-        Some((block, rest)) => renamed(rest, BLOCK.map(swapped)).map(|name| format!("h.{block}.{name}")),
+impl CheckpointModel for Gpt2 {
+    const NAMES: Names = Names {
+        // In checkpoints of the model with its head.
+        prefix: "transformer.",
+        unprefixed: Some("lm_head."),
+        model: &[
+            ("wte.", "tokens."),
+            ("wpe.", "positions."),
+            ("ln_f.weight", "norm.gamma"),
+            ("ln_f.bias", "norm.beta"),
+            ("lm_head.", "head."),
+        ],
+        blocks: ("h.", "blocks."),
+        block: &[
+            ("ln_1.weight", "norm1.gamma"),
+            ("ln_1.bias", "norm1.beta"),
+            ("attn.c_attn.", "attention.qkv."),
+            ("attn.c_proj.", "attention.proj."),
+            ("ln_2.weight", "norm2.gamma"),
+            ("ln_2.bias", "norm2.beta"),
+            ("mlp.c_fc.", "fc1."),
+            ("mlp.c_proj.", "fc2."),
+        ],
+        aliases: &[],
+        // The causal mask, and what it fills scores with.
+        buffers: &["attn.bias", "attn.masked_bias"],
     };
-    name.unwrap_or_else(|| path.to_string())
-}
+    const SAVED_PREFIX: &'static str = "transformer.";
 
-/// [`checkpoint_name`] with [`PREFIX`] where it belongs.
-pub(super) fn full_name(path: &str) -> String {
-    let name = checkpoint_name(path);
-    if name.starts_with("lm_head.") { name } else { format!("{PREFIX}{name}") }
-}
+    /// A dense layer of a block is a `Conv1D`, the head a `Linear`.
+    fn orientation(layer: &str) -> Orientation {
+        if layer == HEAD { Orientation::OutIn } else { Orientation::InOut }
+    }
 
-/// Whether older checkpoints hold a tensor of this name that is no weight: the causal mask, and what it fills scores with.
-pub(super) fn is_buffer(name: &str) -> bool {
-    in_block(name, "h.").is_some_and(|(_, rest)| matches!(rest, "attn.bias" | "attn.masked_bias"))
-}
+    fn has_bias(layer: &str) -> bool {
+        layer != HEAD
+    }
 
-/// The number of the block and what follows it.
-fn in_block<'a>(name: &'a str, start: &str) -> Option<(usize, &'a str)> {
-    let (block, rest) = name.strip_prefix(start)?.split_once('.')?;
-    Some((block.parse().ok()?, rest))
-}
+    fn layers(&self) -> Vec<(String, &StructuredLinear)> {
+        self.linears().chain(self.head.iter().map(|head| (HEAD.to_string(), head))).collect()
+    }
 
-fn renamed<const N: usize>(name: &str, table: [(&str, &str); N]) -> Option<String> {
-    table.into_iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)))
+    fn layers_mut(&mut self) -> Vec<(String, &mut StructuredLinear)> {
+        let blocks = self.blocks.iter_mut().enumerate();
+        let layers = blocks.flat_map(|(index, block)| linear_names(index).into_iter().zip(block.linears_mut()));
+        layers.chain(self.head.iter_mut().map(|head| (HEAD.to_string(), head))).collect()
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +63,7 @@ mod tests {
 
     #[test]
     fn names_and_paths_are_each_others_inverse() {
+        let names = Gpt2::NAMES;
         for (name, path) in [
             ("wte.weight", "tokens.weight"),
             ("wpe.weight", "positions.weight"),
@@ -80,19 +77,19 @@ mod tests {
             ("h.2.mlp.c_proj.hash", "blocks.2.fc2.hash"),
             ("lm_head.weight", "head.weight"),
         ] {
-            assert_eq!(module_path(name).as_deref(), Some(path));
-            assert_eq!(checkpoint_name(path), name);
+            assert_eq!(names.module_path(name).as_deref(), Some(path));
+            assert_eq!(names.name(path), name);
         }
-        assert_eq!(full_name("norm.gamma"), "transformer.ln_f.weight");
-        assert_eq!(full_name("head.weight"), "lm_head.weight");
+        assert_eq!(names.with_prefix("ln_f.weight", "transformer."), "transformer.ln_f.weight");
+        assert_eq!(names.with_prefix("lm_head.weight", "transformer."), "lm_head.weight");
     }
 
     #[test]
     fn other_names_have_no_path() {
         for name in ["h.0.attn.bias", "h.0.attn.masked_bias", "h.x.ln_1.weight", "h.0.ln_3.weight", "score.weight"] {
-            assert_eq!(module_path(name), None, "{name}");
+            assert_eq!(Gpt2::NAMES.module_path(name), None, "{name}");
         }
-        assert!(is_buffer("h.10.attn.bias") && is_buffer("h.0.attn.masked_bias"));
-        assert!(!is_buffer("h.0.attn.c_attn.bias") && !is_buffer("attn.bias"));
+        assert!(Gpt2::NAMES.is_buffer("h.10.attn.bias") && Gpt2::NAMES.is_buffer("h.0.attn.masked_bias"));
+        assert!(!Gpt2::NAMES.is_buffer("h.0.attn.c_attn.bias") && !Gpt2::NAMES.is_buffer("attn.bias"));
     }
 }

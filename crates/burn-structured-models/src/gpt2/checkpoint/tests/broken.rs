@@ -2,10 +2,14 @@
 
 use super::{Checkpoint, Tensors};
 use crate::gpt2::Gpt2;
+use crate::testing::{read_stored, write_stored};
 use burn::tensor::Device;
+use burn_structured_checkpoint::Manifest;
+use burn_structured_nn::{Structure, StructuredLinearConfig};
 use safetensors::Dtype;
 use serde_json::json;
 use std::path::Path;
+use tempfile::TempDir;
 
 fn message(change: impl Fn(&mut Checkpoint)) -> String {
     let mut checkpoint = Checkpoint::fixture();
@@ -17,7 +21,7 @@ fn message(change: impl Fn(&mut Checkpoint)) -> String {
 fn missing_tensors_are_named() {
     for name in ["wte.weight", "ln_f.bias", "h.0.ln_2.weight", "h.1.attn.c_attn.weight", "h.0.mlp.c_proj.bias"] {
         let message = message(|checkpoint| drop(checkpoint.tensors.0.remove(&format!("transformer.{name}")).unwrap()));
-        assert!(message.contains(&format!("model.safetensors lacks {name}; is it a GPT-2")), "{message}");
+        assert!(message.contains(&format!("model.safetensors lacks {name}; do config.json")), "{message}");
     }
     let message = message(|checkpoint| checkpoint.tensors.0.retain(|name, _| name.contains(".ln_")));
     assert!(message.contains("lacks h.0.attn.c_attn.bias and 17 more tensors; "), "{message}");
@@ -76,42 +80,78 @@ fn whole_numbers_are_no_weights() {
     assert!(message.contains("model.safetensors: wte.weight cannot be used: it holds I32 instead of F32"), "{message}");
 }
 
+/// The folder of a model whose layer `h.0.mlp.c_fc` has another structure.
+fn compressed(structure: &str) -> TempDir {
+    let mut model = Checkpoint::fixture().load().unwrap();
+    let structure: Structure = structure.parse().unwrap();
+    for (_, layer) in model.linears_mut().filter(|(name, _)| name == "h.0.mlp.c_fc") {
+        *layer = StructuredLinearConfig::new(12, 48, structure).init(&Device::flex());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    model.save_folder(folder.path(), None).unwrap();
+    folder
+}
+
+fn load(folder: &Path) -> Result<Gpt2, String> {
+    Gpt2::from_folder(folder, &Device::flex()).map_err(|error| error.to_string())
+}
+
 #[test]
-fn structures_must_fit_weights_and_layer() {
-    let with = |structure: &str| {
-        let structure = structure.to_string();
-        message(move |checkpoint| {
-            checkpoint.config["burn_structured"] = json!({"format": 1, "structures": {"h.0.mlp.c_fc": structure}});
-        })
+fn description_must_fit_weights_and_model() {
+    let folder = compressed("low-rank:r=3");
+    let (tensors, metadata) = read_stored(folder.path());
+    let layer = "transformer.h.0.mlp.c_fc";
+    let message = |change: &dyn Fn(&mut Manifest)| {
+        let mut manifest: Manifest = serde_json::from_str(&metadata["burn_structured"]).unwrap();
+        change(&mut manifest);
+        let mut metadata = metadata.clone();
+        manifest.insert_into(&mut metadata);
+        write_stored(folder.path(), &tensors, &metadata);
+        load(folder.path()).unwrap_err()
     };
-    let lacking = with("low-rank:r=3");
-    assert!(lacking.contains("lacks h.0.mlp.c_fc.ut and another tensor; is it a GPT-2"), "{lacking}");
-    let indivisible = with("blast:b=5,r=3");
-    assert!(indivisible.contains("config.json: h.0.mlp.c_fc (12 → 48, blast:b=5,r=3): "), "{indivisible}");
+    let structure =
+        |text: &'static str| message(&|manifest| manifest.layers.get_mut(layer).unwrap().structure = text.into());
+    for (text, expected) in [
+        ("blast:b=5,r=3", "(\"blast:b=5,r=3\", 12 → 48) cannot be: "),
+        ("low-rank:r=4", "transformer.h.0.mlp.c_fc.v has shape [12, 3] instead of [12, 4]"),
+        ("butterfly", "has no known structure: "),
+    ] {
+        let message = structure(text);
+        assert!(message.contains(expected), "{message}");
+    }
+    let size = message(&|manifest| manifest.layers.get_mut(layer).unwrap().d_input = 24);
+    assert!(size.contains("model.safetensors: the layer h.0.mlp.c_fc is 24 → 48 instead of 12 → 48; do"), "{size}");
+    let undescribed = message(&|manifest| manifest.layers.clear());
+    assert!(undescribed.contains("model.safetensors lacks h.0.mlp.c_fc.weight; do config.json"), "{undescribed}");
+    let format = message(&|manifest| manifest.format = 2);
+    assert!(format.contains("has format 2"), "{format}");
+}
+
+#[test]
+fn described_layers_of_other_blocks_are_named() {
+    let folder = compressed("low-rank:r=3");
+    let (mut tensors, mut metadata) = read_stored(folder.path());
+    let renamed = |name: &str| name.replace("h.0.mlp.c_fc", "h.2.mlp.c_fc");
+    tensors.iter_mut().for_each(|(name, ..)| *name = renamed(name));
+    metadata.values_mut().for_each(|value| *value = renamed(value));
+    write_stored(folder.path(), &tensors, &metadata);
+    let message = load(folder.path()).unwrap_err();
+    assert!(message.contains("model.safetensors describes the layer h.2.mlp.c_fc, which the model does"), "{message}");
 }
 
 #[test]
 fn hash_of_another_layer_is_named() {
-    let mut model = Checkpoint::fixture().load().unwrap();
-    let structure: burn_structured_nn::Structure = "ss1:c=2,k=4,n=8".parse().unwrap();
-    for (_, layer) in model.linears_mut().filter(|(name, _)| name == "h.0.mlp.c_fc") {
-        let config = burn_structured_nn::StructuredLinearConfig::new(12, 48, structure);
-        *layer = config.init(&Device::flex());
-    }
-    let folder = tempfile::tempdir().unwrap();
-    model.save_folder(folder.path(), None).unwrap();
-    let path = folder.path().join("model.safetensors");
-    let saved = Tensors::read(&path);
-    let load = |folder: &Path| Gpt2::from_folder(folder, &Device::flex());
+    let folder = compressed("ss1:c=2,k=4,n=8");
     load(folder.path()).unwrap();
-    let hash = "transformer.h.0.mlp.c_fc.hash";
+    let (tensors, metadata) = read_stored(folder.path());
+    let hash = tensors.iter().position(|(name, ..)| name == "transformer.h.0.mlp.c_fc.hash").unwrap();
     // The number of input features is the second one: 9 would need as many stored weights as 12 do.
-    let one_number = saved.0[hash].2.len() / 15;
+    let one_number = tensors[hash].3.len() / tensors[hash].2[0];
     for (number, value) in [(0, 7), (1, 9), (1, 48), (3, 0)] {
-        let mut tensors = saved.clone();
-        tensors.0.get_mut(hash).unwrap().2[number * one_number] = value;
-        std::fs::write(&path, tensors.bytes()).unwrap();
-        let message = load(folder.path()).unwrap_err().to_string();
-        assert!(message.contains("model.safetensors: h.0.mlp.c_fc.hash cannot be used: it is not that"), "{message}");
+        let mut tensors = tensors.clone();
+        tensors[hash].3[number * one_number] = value;
+        write_stored(folder.path(), &tensors, &metadata);
+        let message = load(folder.path()).unwrap_err();
+        assert!(message.contains("h.0.mlp.c_fc") && message.contains("has a `hash` of another layer"), "{message}");
     }
 }

@@ -5,11 +5,9 @@ mod files;
 mod reference;
 mod round_trip;
 
-use super::{CONFIG, WEIGHTS};
+use super::CONFIG;
 use crate::gpt2::{Gpt2, Gpt2Error};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use burn_store::ModuleSnapshot;
-use burn_store::bridge;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -17,6 +15,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+
+const WEIGHTS: &str = "model.safetensors";
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt2").join(name)
@@ -104,12 +104,6 @@ impl Checkpoint {
 fn tokens() -> Tensor<2, Int> {
     let expected = Tensors::read(&fixture("expected.safetensors"));
     Tensor::from_data(expected.data("tokens"), &Device::flex())
-}
-
-/// Every tensor of a model, in order.
-fn parameters(model: &Gpt2) -> Vec<(String, TensorData)> {
-    let tensors = model.collect(None, None, true);
-    tensors.into_iter().map(|tensor| (tensor.name.clone(), bridge::into_data(tensor).unwrap())).collect()
 }
 
 /// The names of the files in a folder.

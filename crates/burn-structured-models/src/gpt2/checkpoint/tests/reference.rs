@@ -1,7 +1,8 @@
 //! The loaded model against what NumPy computes.
 
-use super::{Checkpoint, Stored, Tensors, fixture, parameters, tokens};
+use super::{Checkpoint, Stored, Tensors, fixture, tokens};
 use crate::gpt2::Gpt2;
+use crate::testing::parameters;
 use burn::tensor::{DType, Device, Tensor, TensorData, Tolerance};
 use safetensors::Dtype;
 use serde_json::json;

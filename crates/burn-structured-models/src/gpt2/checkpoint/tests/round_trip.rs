@@ -1,13 +1,15 @@
 //! Saved and loaded again, to the bit.
 
-use super::{Checkpoint, Tensors, file_names, parameters, tokens};
+use super::{Checkpoint, Tensors, file_names, tokens};
 use crate::gpt2::tests::random_model;
 use crate::gpt2::{Gpt2, Gpt2Config, LayerRules};
+use crate::testing::{parameters, read_stored, write_stored};
 use crate::text::Tokenizer;
-use burn::tensor::{DType, Device};
+use burn::tensor::Device;
+use burn_structured_checkpoint::Orientation;
 use burn_structured_nn::{Ss1Hash, Ss1LinearConfig, StructuredLinear};
 use safetensors::Dtype;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
@@ -51,9 +53,11 @@ fn dense_folder_survives_loading_and_saving() {
     let mut original = Checkpoint::fixture().tensors;
     original.0.retain(|name, _| !name.ends_with(".attn.bias") && !name.ends_with("masked_bias"));
     assert_eq!(Tensors::read(&saved.path().join("model.safetensors")).0, original.0);
+    let (_, metadata) = read_stored(saved.path());
+    assert_eq!(metadata.into_iter().collect::<Vec<_>>(), [("format".into(), "pt".into())]);
     let text = fs::read_to_string(saved.path().join("config.json")).unwrap();
     let config: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((&config["burn_structured"], &config["n_inner"]), (&Value::Null, &Value::Null));
+    assert_eq!(config["n_inner"], Value::Null);
 }
 
 #[test]
@@ -114,19 +118,16 @@ fn hashes_of_another_integer_type_are_converted() {
     let model = model("mlp=ss1:c=2,k=4,n=8", None);
     let folder = tempfile::tempdir().unwrap();
     save(&model, folder.path());
-    let path = folder.path().join("model.safetensors");
-    let mut tensors = Tensors::read(&path);
-    for name in ["h.0.mlp.c_fc", "h.0.mlp.c_proj", "h.1.mlp.c_fc", "h.1.mlp.c_proj"] {
-        let name = format!("transformer.{name}.hash");
-        let (dtype, stored_as) = match tensors.0[&name].0 {
-            Dtype::I32 => (DType::I64, Dtype::I64),
-            _ => (DType::I32, Dtype::I32),
-        };
-        let bytes = tensors.data(&name).convert_dtype(dtype).as_bytes().to_vec();
-        let (old_dtype, _, old_bytes) = tensors.0.get_mut(&name).unwrap();
-        (*old_dtype, *old_bytes) = (stored_as, bytes);
+    let (mut tensors, metadata) = read_stored(folder.path());
+    for (_, dtype, _, bytes) in tensors.iter_mut().filter(|(name, ..)| name.ends_with(".hash")) {
+        let is_long = *dtype == Dtype::I64;
+        let numbers = bytes.chunks(if is_long { 8 } else { 4 });
+        *bytes = numbers
+            .flat_map(|number| if is_long { number[..4].to_vec() } else { [number, &[0; 4]].concat() })
+            .collect();
+        *dtype = if is_long { Dtype::I32 } else { Dtype::I64 };
     }
-    fs::write(&path, tensors.bytes()).unwrap();
+    write_stored(folder.path(), &tensors, &metadata);
     assert_same(&load(folder.path()), &model, "another integer type");
 }
 
@@ -142,10 +143,14 @@ fn factors_are_saved_under_the_layer_s_name() {
     assert_eq!(names("transformer.h.1.mlp.c_fc."), ["bias", "s", "u", "v"]);
     assert_eq!(names("transformer.h.0.mlp.c_fc."), ["bias", "weight"]);
     assert_eq!(names("lm_head."), ["ut", "v"]);
-    let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
-    let config: Value = serde_json::from_str(&text).unwrap();
-    let expected = json!({"format": 1, "structures": {"h.1.mlp.c_fc": "blast:b=2x2,r=4"}, "head": "low-rank:r=3"});
-    assert_eq!(config["burn_structured"], expected);
+    let manifest = burn_structured_checkpoint::Checkpoint::open(folder.path()).unwrap().manifest().unwrap().unwrap();
+    let described: Vec<_> =
+        manifest.layers.iter().map(|(name, entry)| (name.as_str(), &entry.structure, entry.orientation)).collect();
+    let expected = [
+        ("lm_head", &"low-rank:r=3".to_string(), Orientation::OutIn),
+        ("transformer.h.1.mlp.c_fc", &"blast:b=2x2,r=4".to_string(), Orientation::InOut),
+    ];
+    assert_eq!(described, expected);
 }
 
 #[test]
@@ -163,6 +168,27 @@ fn compressed_layers_are_saved_as_they_are() {
     let rank = "low-rank:r=4".parse().unwrap();
     let names = ["h.0.mlp.c_fc", "h.0.mlp.c_proj", "h.1.mlp.c_fc", "h.1.mlp.c_proj"];
     assert_eq!(loaded.config().unwrap().structures, LayerRules::of_layers(names.map(|name| (name, rank))));
+}
+
+#[test]
+fn block_is_saved_and_loaded_alone() {
+    use burn_structured_checkpoint::{Checkpoint, Manifest};
+    let folder = tempfile::tempdir().unwrap();
+    let dense = model("", None);
+    save(&dense, folder.path());
+    let mut compressed = dense.clone();
+    let other = model("attention=low-rank:r=2;mlp=blast:b=2,r=3", None);
+    compressed.blocks[1] = other.blocks[1].clone();
+    let weights = compressed.block_weights(1, &Checkpoint::open(folder.path()).unwrap()).unwrap();
+    assert!(weights.tensors.iter().all(|tensor| tensor.name.starts_with("transformer.h.1.")));
+    assert_eq!(weights.layers.len(), 4);
+    let shard = folder.path().join("block.safetensors");
+    let mut metadata = Default::default();
+    Manifest { layers: weights.layers, ..Manifest::new("a test", 0) }.insert_into(&mut metadata);
+    burn_structured_checkpoint::write(&shard, &weights.tensors, &metadata).unwrap();
+    let mut loaded = load(folder.path());
+    loaded.load_block(1, &Checkpoint::open(&shard).unwrap()).unwrap();
+    assert_same(&loaded, &compressed, "one block");
 }
 
 #[test]
