@@ -1,5 +1,8 @@
 //! The errors of this crate. Each message names the culprit and what to do.
 
+use crate::pipeline::PipelineError;
+use crate::plan::PlanError;
+use burn_structured_checkpoint::CheckpointError;
 use burn_structured_nn::{Structure, StructureError};
 use burn_structured_ops::spd::SpdError;
 use thiserror::Error;
@@ -126,6 +129,74 @@ pub enum CompressError {
     /// A model's output is NaN or infinite.
     #[error("the model's output is NaN or infinite; look at its inputs, or run it in f32")]
     OutputNotFinite,
+    /// There are no batches.
+    #[error("there are no batches to calibrate, to measure or to train with; pass at least one of each kind")]
+    NoBatches,
+    /// A layer was not applied to any batch.
+    #[error("the layer was not applied to any batch; the model's groups of layers have to name what its blocks apply")]
+    NoInputs,
+    /// The inputs of two models are not those of the same tokens.
+    #[error("the dense layer has {dense} inputs, the compressed one {compressed}; both have to be of the same tokens")]
+    Pairs {
+        /// Inputs of the dense layer.
+        dense: usize,
+        /// Inputs of the compressed one.
+        compressed: usize,
+    },
+    /// What a layer's outputs are added to does not fit them.
+    #[error(
+        "the residual of shape {actual:?} does not fit the layer's outputs of shape {expected:?}; the model's `residual` has to give \
+         what they are added to, or none, for every batch"
+    )]
+    Residual {
+        /// Its shape; zeros if there is none.
+        actual: [usize; 2],
+        /// The shape of the outputs.
+        expected: [usize; 2],
+    },
+    /// The features are in front of another block.
+    #[error(
+        "block {block} of {blocks} cannot be next: the features are in front of block {features}; go block after block"
+    )]
+    Block {
+        /// The block that was to be compressed.
+        block: usize,
+        /// The block that the features are in front of.
+        features: usize,
+        /// The number of blocks.
+        blocks: usize,
+    },
+    /// There is not one structure for each linear layer of a block.
+    #[error(
+        "there are {actual} structures for the {expected} linear layers of the block; pass one for each, or none to keep it"
+    )]
+    Structures {
+        /// The number of structures.
+        actual: usize,
+        /// The number of layers.
+        expected: usize,
+    },
+    /// The blocks of two models do not match.
+    #[error(
+        "the student's {student} blocks cannot imitate blocks {blocks:?} of the teacher's {teacher}; name one for each"
+    )]
+    Imitated {
+        /// Blocks of the student.
+        student: usize,
+        /// Blocks of the teacher.
+        teacher: usize,
+        /// The blocks to imitate.
+        blocks: Vec<usize>,
+    },
+    /// The loss of a training became NaN or infinite.
+    #[error("the training diverged: its loss is NaN or infinite at a learning rate of {rate}; use a lower one")]
+    Training {
+        /// The learning rate of the last step.
+        rate: f64,
+    },
+    /// An observer ended the work.
+    #[error("interrupted")]
+    Interrupted,
     /// An error in one layer of a model.
     #[error("layer {name}: {source}")]
     Layer {
@@ -184,6 +255,15 @@ pub enum CompressError {
         /// Why.
         source: std::io::Error,
     },
+    /// A plan cannot be read, made or used.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A run cannot start, continue or end.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// A checkpoint cannot be read, used or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// A plot could not be drawn.
     #[error("the plot {path} could not be drawn: {reason}")]
     Plot {
@@ -192,6 +272,17 @@ pub enum CompressError {
         /// Why.
         reason: String,
     },
+}
+
+impl CompressError {
+    /// This error with the name of the layer that it is about.
+    pub(crate) fn in_layer(self, name: &str) -> Self {
+        match self {
+            // They say it themselves, or are about no layer.
+            Self::Interrupted | Self::Layer { .. } | Self::Plan(_) | Self::Pipeline(_) => self,
+            source => Self::Layer { name: name.to_string(), source: Box::new(source) },
+        }
+    }
 }
 
 /// `Err` unless the setting is a finite number of at least 0.

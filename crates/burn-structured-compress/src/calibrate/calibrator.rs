@@ -2,6 +2,7 @@
 
 use super::{Moment, file};
 use crate::CompressError;
+use crate::names::is_suffix;
 use burn::module::{Module, ParamId};
 use burn::tensor::Tensor;
 use burn_structured_nn::{layer_paths, observe_inputs};
@@ -90,6 +91,36 @@ impl Calibrator {
         self.moments.get(name)
     }
 
+    /// The moment of the layer `name`, also if one of the two names has a prefix such as `bert.` and the other has none.
+    pub fn find(&self, name: &str) -> Option<&Moment> {
+        self.moments.get(name).or_else(|| {
+            let mut alike = self.moments.iter().filter(|(known, _)| is_suffix(known, name) || is_suffix(name, known));
+            // A name that could be two layers' is nobody's.
+            alike.next().filter(|_| alike.next().is_none()).map(|(_, moment)| moment)
+        })
+    }
+
+    /// The same moments under other names; those that `name` has none for are left out.
+    #[must_use]
+    pub fn renamed(self, mut name: impl FnMut(&str) -> Option<String>) -> Self {
+        let moments = self.moments.into_iter();
+        Self { moments: moments.filter_map(|(known, moment)| Some((name(&known)?, moment))).collect() }
+    }
+
+    /// Adds the inputs of another calibration, of other texts or on another machine.
+    ///
+    /// # Errors
+    ///
+    /// If a layer has other features there; the moments are then unchanged.
+    pub fn merge(&mut self, other: &Self) -> Result<(), CompressError> {
+        let mut merged = self.clone();
+        for (name, moment) in &other.moments {
+            merged.add_moment(name, moment.clone()).map_err(|source| of_layer(name, source))?;
+        }
+        *self = merged;
+        Ok(())
+    }
+
     /// All layers and their moments, by name.
     pub fn moments(&self) -> impl Iterator<Item = (&str, &Moment)> {
         self.moments.iter().map(|(name, moment)| (name.as_str(), moment))
@@ -176,6 +207,43 @@ mod tests {
         let batch = Tensor::<3>::full([1, 1, 6], f32::NAN, &device);
         let error = Calibrator::new().record(&model, || model.forward(batch)).unwrap_err().to_string();
         assert!(error.starts_with("layer hidden.0: "), "{error}");
+    }
+
+    #[test]
+    fn merge_adds_the_inputs_of_every_layer() {
+        let device = Device::flex();
+        let inputs = |name: &str, features: usize| {
+            let mut calibrator = Calibrator::new();
+            calibrator.observe(name, Tensor::<2>::ones([3, features], &device)).unwrap();
+            calibrator
+        };
+        let mut both = inputs("a", 2);
+        both.merge(&inputs("a", 2)).unwrap();
+        both.merge(&inputs("b", 4)).unwrap();
+        let tokens: Vec<_> = both.moments().map(|(name, moment)| (name, moment.tokens())).collect();
+        assert_eq!(tokens, [("a", 6), ("b", 3)]);
+        let before = both.clone();
+        let error = both.merge(&inputs("b", 5)).unwrap_err().to_string();
+        assert!(error.starts_with("layer b: "), "{error}");
+        assert_eq!(both, before);
+    }
+
+    #[test]
+    fn find_ignores_a_prefix() {
+        let device = Device::flex();
+        let mut calibrator = Calibrator::new();
+        for (name, features) in [("h.0.fc", 1), ("h.1.fc", 2), ("bert.h.2.fc", 3)] {
+            calibrator.observe(name, Tensor::<2>::ones([1, features], &device)).unwrap();
+        }
+        let features = |name: &str| calibrator.find(name).map(Moment::features);
+        assert_eq!(features("h.0.fc"), Some(1));
+        assert_eq!(features("transformer.h.1.fc"), Some(2));
+        assert_eq!(features("h.2.fc"), Some(3));
+        // Ambiguous, and another layer's.
+        assert_eq!(features("fc"), None);
+        assert_eq!(features("xh.0.fc"), None);
+        let renamed = calibrator.renamed(|name| name.strip_prefix("h.").map(str::to_string));
+        assert_eq!(renamed.moments().map(|(name, _)| name).collect::<Vec<_>>(), ["0.fc", "1.fc"]);
     }
 
     #[test]

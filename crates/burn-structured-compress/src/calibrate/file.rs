@@ -2,7 +2,7 @@
 
 use super::Moment;
 use crate::CompressError;
-use crate::file::replace;
+use burn_structured_checkpoint::files::replace;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};

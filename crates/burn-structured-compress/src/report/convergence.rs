@@ -2,7 +2,7 @@
 
 use crate::CompressError;
 use crate::factorize::TracePoint;
-use crate::file::replace;
+use burn_structured_checkpoint::files::replace;
 use plotters::prelude::*;
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! The files of a comparison.
 
 use super::chart::Chart;
-use crate::files;
+use burn_structured_checkpoint::files::replace;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -33,9 +33,9 @@ pub(super) fn save(
 ) -> Result<[PathBuf; 2], ReportError> {
     let [json, svg] = ["json", "svg"].map(|extension| folder.join(format!("{name}.{extension}")));
     let text = serde_json::to_string_pretty(report).map_err(|error| ReportError::new(&json, error))?;
-    files::replace(&json, &(text + "\n")).map_err(|error| ReportError::new(&json, error))?;
+    replace(&json, (text + "\n").as_bytes()).map_err(|error| ReportError::new(&json, error))?;
     let drawn = chart.to_svg().map_err(|reason| ReportError::new(&svg, reason))?;
-    files::replace(&svg, &drawn).map_err(|error| ReportError::new(&svg, error))?;
+    replace(&svg, drawn.as_bytes()).map_err(|error| ReportError::new(&svg, error))?;
     Ok([json, svg])
 }
 

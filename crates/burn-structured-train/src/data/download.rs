@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use burn_structured_checkpoint::files::try_lock;
 use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
 
@@ -128,7 +129,7 @@ fn fetch(kind: CifarKind, cache: &Path, archive: &Archive, target: &Path) -> Res
 
 /// Takes the lock that keeps two processes from the same download; it is released with the file.
 fn wait_for(path: &Path) -> std::io::Result<File> {
-    if let Some(lock) = files::try_lock(path)? {
+    if let Some(lock) = try_lock(path)? {
         return Ok(lock);
     }
     let waiting = ProgressBar::new_spinner().with_message("waiting for another process to finish the download");

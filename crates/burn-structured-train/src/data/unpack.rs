@@ -6,10 +6,10 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use burn_structured_checkpoint::files::sync_folder;
 use flate2::read::GzDecoder;
 
 use super::DataError;
-use crate::files;
 
 /// More files and folders than a dataset's archive has.
 const MAX_ENTRIES: usize = 1000;
@@ -36,7 +36,7 @@ pub(super) fn unpack(archive: &Path, folder: &str, max_bytes: u64, target: &Path
     }
     sync_all(&unpacked).map_err(|source| DataError::io("write", &unpacked, source))?;
     fs::rename(&unpacked, target).map_err(|source| DataError::io("create", target, source))?;
-    files::sync_folder(parent).map_err(|source| DataError::io("write", parent, source))
+    sync_folder(parent).map_err(|source| DataError::io("write", parent, source))
 }
 
 fn extract(archive: &Path, max_bytes: u64, into: &Path) -> Result<(), DataError> {
@@ -86,7 +86,7 @@ fn sync_all(folder: &Path) -> io::Result<()> {
         let path = entry?.path();
         if path.is_dir() { sync_all(&path)? } else { File::options().write(true).open(&path)?.sync_all()? }
     }
-    files::sync_folder(folder)
+    sync_folder(folder)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A CSV file with one row for each step, which a resumed run continues without gaps or repetitions.
 
-use crate::files;
 use crate::training::TrainingError;
+use burn_structured_checkpoint::files::replace;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ impl Curve {
                 text.push('\n');
             }
         }
-        files::replace(&path, &text).map_err(|error| TrainingError::file("write", &path, error))?;
+        replace(&path, text.as_bytes()).map_err(|error| TrainingError::file("write", &path, error))?;
         let file = File::options().append(true).open(&path);
         let file = file.map_err(|error| TrainingError::file("open", &path, error))?;
         Ok(Self { path, file, error: None })

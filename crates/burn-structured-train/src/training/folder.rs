@@ -4,6 +4,7 @@ use super::TrainingError;
 use super::checkpoint::last_complete_epoch;
 use crate::files;
 use burn::module::Module;
+use burn_structured_checkpoint::files::{remove_scratch, replace, try_lock};
 use burn_structured_nn::Structure;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -144,18 +145,20 @@ impl RunFolder {
 
     fn lock(&self) -> Result<File, TrainingError> {
         let path = self.path.join("run.lock");
-        match files::try_lock(&path) {
+        match try_lock(&path) {
             Ok(Some(lock)) => Ok(lock),
             Ok(None) => Err(TrainingError::InUse { path: self.path.clone() }),
             Err(error) => Err(TrainingError::file("lock", path, error)),
         }
     }
 
-    /// Removes what a killed run was writing, `model-3.bpk.4711-0.tmp`.
+    /// Removes what a killed run was writing, `model-3.bpk.4711-0.tmp` and `.burn-structured-4711-0.part`.
     fn remove_scratch_files<S: Settings>(&self) -> Result<(), TrainingError> {
         let ours = |name: &str| Self::contents::<S>().any(|known| name.starts_with(known));
         let checkpoints = self.checkpoints();
-        files::remove_scratch_files(&self.path, ours)
+        // The lock keeps others from writing here.
+        remove_scratch(&self.path)
+            .and_then(|()| files::remove_scratch_files(&self.path, ours))
             .and_then(|()| files::remove_scratch_files(&checkpoints, |_| true))
             .map_err(|error| TrainingError::file("clear", &self.path, error))
     }
@@ -206,7 +209,7 @@ impl RunFolder {
     fn write(&self, name: &str, value: &impl Serialize) -> Result<(), TrainingError> {
         let path = self.path.join(name);
         let text = serde_json::to_string_pretty(value).map_err(|error| TrainingError::file("write", &path, error))?;
-        files::replace(&path, &(text + "\n")).map_err(|error| TrainingError::file("write", path, error))
+        replace(&path, (text + "\n").as_bytes()).map_err(|error| TrainingError::file("write", path, error))
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, TrainingError> {
@@ -366,11 +369,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(root.path());
         with_checkpoint(&folder, 1);
-        for name in ["result.json.1-0.tmp", "checkpoint/model-2.bpk.1-0.tmp", "thesis.tmp"] {
+        let ours = ".burn-structured-1-0.part";
+        for name in ["result.json.1-0.tmp", "checkpoint/model-2.bpk.1-0.tmp", "thesis.tmp", ours] {
             std::fs::write(root.path().join(name), b"x").unwrap();
         }
         folder.prepare(&settings(), Start::Resume).unwrap();
-        assert!(!root.path().join("result.json.1-0.tmp").exists());
+        assert!(!root.path().join("result.json.1-0.tmp").exists() && !root.path().join(ours).exists());
         assert!(!root.path().join("checkpoint/model-2.bpk.1-0.tmp").exists());
         assert!(root.path().join("thesis.tmp").exists());
     }

@@ -1,0 +1,221 @@
+//! From finished units to an output.
+
+use super::error::writing;
+use super::store::{Store, sha256_of};
+use super::tensors::{TOOL, UnitReport, unit_report, weight_error};
+use super::{Event, Finished, Observer, PipelineError, companions};
+use crate::CompressError;
+use crate::plan::{Change, PlanTable, Planned, Size};
+use crate::report::{FileEntry, LayerResult, Report, RunInfo};
+use burn::tensor::Device;
+use burn_structured_checkpoint::{self as checkpoint, Checkpoint, Dtype, LayerEntry, Manifest, TensorData};
+use burn_structured_nn::Structure;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The file with the tensors of an output.
+pub(super) const MODEL: &str = "model.safetensors";
+
+/// What was compressed.
+pub(super) struct Job<'a> {
+    pub source: &'a Checkpoint,
+    /// All linear layers of the source.
+    pub planned: &'a [Planned],
+    pub seed: u64,
+    pub device: &'a Device,
+}
+
+/// A compressed layer in the shards.
+struct Found {
+    entry: LayerEntry,
+    /// The shard that holds it.
+    shard: usize,
+}
+
+/// Makes the output of a run whose units are finished.
+///
+/// # Errors
+///
+/// If a shard cannot be read, or the output cannot be written.
+pub(super) fn compressed(store: Store, job: &Job<'_>, observer: &mut Observer<'_>) -> Result<Finished, CompressError> {
+    let began = Instant::now();
+    if observer(&Event::Assemble).is_break() {
+        return Err(store.interrupted().into());
+    }
+    let Job { source, planned, seed, device } = *job;
+    let shards = (0..store.units().len()).map(|unit| store.shard(unit)).collect::<Result<Vec<_>, _>>()?;
+    let reports = shards.iter().map(unit_report).collect::<Result<Vec<_>, _>>()?;
+    let mut found: BTreeMap<String, Found> = BTreeMap::new();
+    for (shard, file) in shards.iter().enumerate() {
+        for (name, entry) in file.manifest()?.map(|manifest| manifest.layers).unwrap_or_default() {
+            found.insert(name, Found { entry, shard });
+        }
+    }
+    for Planned { layer, .. } in planned {
+        let Some(Found { entry, shard }) = found.get_mut(&layer.name) else { continue };
+        let error = || -> Result<f64, CompressError> {
+            let compressed = checkpoint::layer(&shards[*shard], &layer.name, device)?;
+            let (dense, _) = checkpoint::dense_layer(source, layer, device)?;
+            weight_error(&dense.into_data(), &compressed.to_dense().into_data())
+        };
+        let weight_error = error().map_err(|error| error.in_layer(&layer.name))?;
+        // What is said of the dense weight is what is known of it, whatever the model says.
+        entry.orientation = layer.orientation;
+        entry.dtype = source.tensor(&layer.weight).map_or(Dtype::F32, |weight| weight.dtype).to_string();
+        entry.relative_error = Some(weight_error);
+    }
+    let weights = planned.iter().filter(|planned| found.contains_key(&planned.layer.name));
+    let removed: BTreeSet<&str> = weights.map(|planned| planned.layer.weight.as_str()).collect();
+    let fingerprint = store.identity().get("model").unwrap_or_default().to_string();
+    let layers = found.iter().map(|(name, found)| (name.clone(), found.entry.clone())).collect();
+    let manifest = Manifest { source: Some(fingerprint.clone()), layers, ..Manifest::new(TOOL, seed) };
+    let mut metadata = source.metadata().clone();
+    manifest.insert_into(&mut metadata);
+
+    let folder = store.assembly()?;
+    write_model(&folder, source, &removed, &shards, &metadata)?;
+    companions::copy(source, &folder)?;
+    let written = Checkpoint::open(folder.join(MODEL))?;
+    // Read back as others will.
+    written.manifest()?;
+    let table = PlanTable::new(source, planned);
+    let report = Report {
+        format: crate::report::FORMAT,
+        tool: TOOL.to_string(),
+        executor: store.identity().get("executor").unwrap_or_default().to_string(),
+        run: store.identity().id(),
+        seed,
+        model: name_of(source),
+        source: fingerprint,
+        settings: settings(&store),
+        layers: layer_results(planned, &table, &found, &reports)?,
+        blocks: reports.iter().filter_map(|report| report.block.clone()).collect(),
+        distillation: reports.iter().find_map(|report| report.distillation),
+        linear: table.totals.linear,
+        file: Change {
+            before: table.totals.file.before,
+            after: Size { flops_per_token: table.totals.linear.after.flops_per_token, ..size_of(&written) },
+        },
+        changed: changed(source, &shards),
+        files: files_in(&folder)?,
+    };
+    drop((written, shards));
+    report.save(&folder)?;
+    let seconds = store.seconds() + began.elapsed().as_secs_f64();
+    let run = RunInfo::now(store.output().command.clone(), seconds, format!("{device:?}"));
+    run.save(&folder)?;
+    let path = store.complete()?;
+    Ok(Finished { path, report, run })
+}
+
+/// Writes the tensors of `source` except those that are `removed`, with those of the shards, later ones in the place of earlier
+/// ones. Nothing is held in memory.
+pub(super) fn write_model(
+    folder: &Path,
+    source: &Checkpoint,
+    removed: &BTreeSet<&str>,
+    shards: &[Checkpoint],
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), CompressError> {
+    let mut tensors: BTreeMap<&str, TensorData<'_>> = BTreeMap::new();
+    for file in [source].into_iter().chain(shards) {
+        for tensor in file.tensors() {
+            let bytes = Cow::Borrowed(file.bytes(&tensor.name)?);
+            let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, tensor.shape.clone());
+            tensors.insert(&tensor.name, TensorData { name, dtype, shape, bytes });
+        }
+        if std::ptr::eq(file, source) {
+            tensors.retain(|name, _| !removed.contains(name));
+        }
+    }
+    let tensors: Vec<TensorData<'_>> = tensors.into_values().collect();
+    checkpoint::write(&folder.join(MODEL), &tensors, metadata).map_err(writing)
+}
+
+fn layer_results(
+    planned: &[Planned],
+    table: &PlanTable,
+    found: &BTreeMap<String, Found>,
+    reports: &[UnitReport],
+) -> Result<Vec<LayerResult>, CompressError> {
+    let result = |(planned, row): (&Planned, &crate::plan::PlanRow)| {
+        let layer = &planned.layer;
+        let entry = found.get(&layer.name).map(|found| &found.entry);
+        let structure = entry.map(|entry| entry.structure.parse::<Structure>()).transpose();
+        Ok(LayerResult {
+            name: layer.name.clone(),
+            block: layer.block,
+            d_input: layer.d_input,
+            d_output: layer.d_output,
+            orientation: layer.orientation,
+            structure: structure.map_err(crate::plan::PlanError::from)?,
+            before: row.before,
+            after: row.after,
+            weight_error: entry.and_then(|entry| entry.relative_error),
+            output_error: reports.iter().find_map(|report| report.output_errors.get(&layer.name).copied()),
+        })
+    };
+    planned.iter().zip(&table.rows).map(result).collect()
+}
+
+/// Tensors of the source that have other values in the shards.
+fn changed(source: &Checkpoint, shards: &[Checkpoint]) -> Vec<String> {
+    let mut last: BTreeMap<&str, &Checkpoint> = BTreeMap::new();
+    for shard in shards {
+        last.extend(shard.tensors().map(|tensor| (tensor.name.as_str(), shard)));
+    }
+    let differs = |(name, shard): &(&str, &Checkpoint)| match (source.bytes(name), shard.bytes(name)) {
+        (Ok(before), Ok(after)) => before != after,
+        _ => false,
+    };
+    last.into_iter().filter(differs).map(|(name, _)| name.to_string()).collect()
+}
+
+/// The settings of a run, without what the report has in other places.
+fn settings(store: &Store) -> BTreeMap<String, String> {
+    let identity = store.identity();
+    let named = identity.within("settings.").map(|(name, value)| (name.trim_start_matches("settings."), value));
+    let data = identity.get("data").map(|data| ("data", data));
+    let all = named.chain(data).map(|(name, value)| (name.to_string(), value.to_string()));
+    let decided = store.decisions().iter().map(|(name, value)| (name.clone(), value.to_string()));
+    all.chain(decided).collect()
+}
+
+fn size_of(checkpoint: &Checkpoint) -> Size {
+    Size {
+        params: checkpoint.tensors().map(|tensor| tensor.elements()).sum(),
+        flops_per_token: 0,
+        bytes: checkpoint.tensors().map(|tensor| tensor.byte_len()).sum(),
+    }
+}
+
+/// The name of a checkpoint's folder, or of its file.
+fn name_of(checkpoint: &Checkpoint) -> String {
+    let path = checkpoint.path().canonicalize().unwrap_or_else(|_| checkpoint.path().to_owned());
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The files in a folder and those below, with their hashes, by path.
+fn files_in(folder: &Path) -> Result<Vec<FileEntry>, PipelineError> {
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> = vec![folder.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(&next).map_err(PipelineError::read(&next))? {
+            let path = entry.map_err(PipelineError::read(&next))?.path();
+            if path.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let parts = path.strip_prefix(folder).unwrap_or(&path).components();
+            let parts: Vec<String> = parts.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+            let bytes = fs::metadata(&path).map_err(PipelineError::read(&path))?.len();
+            let sha256 = sha256_of(&path).map_err(PipelineError::read(&path))?;
+            found.push(FileEntry { path: parts.join("/"), bytes, sha256 });
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}

@@ -1,0 +1,151 @@
+//! The errors of a layer's structures at a few measured sizes, and at all ranks between them.
+
+use super::{PlanConfig, Resolved};
+use crate::CompressError;
+use crate::budget::{CurvePoint, LayerCurve, measure};
+use crate::calibrate::Moment;
+use burn::tensor::Tensor;
+use burn_structured_nn::{Rank, Structure, StructureError};
+
+/// Steps between ranks are 8, which hardware reads well, unless that is more than this share of the dense weight.
+const LARGEST_STEP: f64 = 0.05;
+/// The most ranks of one structure among which is chosen.
+const MAX_RANKS: usize = 256;
+
+/// What a layer could become.
+pub(super) struct LayerChoices {
+    /// All choices, the dense layer among them, with relative errors.
+    pub curve: LayerCurve,
+    /// The measured ones of each structure, by parameters.
+    measured: Vec<Vec<CurvePoint>>,
+    shape: [usize; 2],
+}
+
+impl LayerChoices {
+    /// Measures the structures of `config` on a dense `weight [d_output, d_input]`, for inputs of second moment `moment` if they
+    /// are known.
+    ///
+    /// # Errors
+    ///
+    /// If no structure fits, with the reason why the first one does not, or a measurement fails.
+    pub fn measure(
+        weight: &Tensor<2>,
+        config: &PlanConfig,
+        moment: Option<&Moment>,
+    ) -> Result<Result<Self, StructureError>, CompressError> {
+        let [m, n] = weight.dims();
+        let mut misfit = None;
+        let mut tried: Vec<(usize, Structure)> = Vec::new();
+        for (family, structure) in config.structures.iter().enumerate() {
+            for share in &config.shares {
+                match Resolved::new(structure.with_rank(Rank::Ratio(*share)), n, m) {
+                    Ok(found) if found.weights.params >= m * n => {}
+                    Ok(found) if tried.contains(&(family, found.structure)) => {}
+                    Ok(found) => tried.push((family, found.structure)),
+                    Err(error) => misfit = misfit.or(Some(error)),
+                }
+            }
+        }
+        if let (true, Some(misfit)) = (tried.is_empty(), misfit) {
+            return Ok(Err(misfit));
+        }
+        let structures: Vec<Structure> = tried.iter().map(|(_, structure)| *structure).collect();
+        let points = measure(weight, &structures, moment, &config.factorizer)?;
+        let mut measured = vec![Vec::new(); config.structures.len()];
+        for ((family, _), point) in tried.iter().zip(points) {
+            measured[*family].push(point);
+        }
+        let dense = CurvePoint { structure: Structure::Dense, params: m * n, squared_error: 0.0, relative_error: 0.0 };
+        let mut all = vec![dense];
+        for points in &mut measured {
+            points.sort_by_key(|point| point.params);
+            all.extend(points.iter().copied());
+            all.extend(between(points, [m, n]));
+        }
+        Ok(Ok(Self { curve: LayerCurve::new(all).with_relative_errors(), measured, shape: [m, n] }))
+    }
+
+    /// The choice with the next higher rank; `None` if there is none, or the structure has no rank.
+    pub fn next_rank(&self, point: &CurvePoint) -> Option<CurvePoint> {
+        let [m, n] = self.shape;
+        let rank = Resolved::new(point.structure, n, m).ok()?.rank?;
+        let next = Resolved::new(point.structure.with_rank(Rank::Fixed(rank + 1)), n, m).ok()?;
+        let same = |other: &CurvePoint| with_one_rank(other.structure) == with_one_rank(point.structure);
+        let points = self.measured.iter().find(|points| points.first().is_some_and(same))?;
+        (next.weights.params < m * n).then(|| interpolated(points, &next))
+    }
+}
+
+/// The points at ranks between those of `points`, all of one structure.
+fn between(points: &[CurvePoint], [m, n]: [usize; 2]) -> Vec<CurvePoint> {
+    let resolved = |point: &CurvePoint| Resolved::new(point.structure, n, m).ok();
+    let (Some(first), Some(last)) = (points.first().and_then(resolved), points.last().and_then(resolved)) else {
+        return Vec::new();
+    };
+    let (Some(lowest), Some(highest)) = (first.rank, last.rank) else { return Vec::new() };
+    let ranks = highest - lowest;
+    let per_rank = (last.weights.params - first.weights.params) / ranks.max(1);
+    let aligned = (8 * per_rank) as f64 <= LARGEST_STEP * (m * n) as f64;
+    let step = if aligned { 8 * (ranks / 8).div_ceil(MAX_RANKS).max(1) } else { ranks.div_ceil(MAX_RANKS).max(1) };
+    let all = (lowest.next_multiple_of(step)..highest).step_by(step);
+    let found = all.filter_map(|rank| Resolved::new(first.structure.with_rank(Rank::Fixed(rank)), n, m).ok());
+    let known = |found: &Resolved| points.iter().any(|point| point.params == found.weights.params);
+    found.filter(|found| !known(found)).map(|found| interpolated(points, &found)).collect()
+}
+
+/// The point of a structure: the logarithm of the squared error is linear in the parameters between measured points, and
+/// constant beyond them.
+fn interpolated(points: &[CurvePoint], found: &Resolved) -> CurvePoint {
+    let params = found.weights.params;
+    let above = points.iter().position(|point| point.params >= params).unwrap_or(points.len() - 1);
+    let (below, above) = (points[above.saturating_sub(1)], points[above]);
+    let range = (above.params - below.params) as f64;
+    let share = if range > 0.0 { (params.saturating_sub(below.params)) as f64 / range } else { 1.0 };
+    let mix = |below: f64, above: f64| {
+        if below > 0.0 && above > 0.0 { (below.ln() + share.min(1.0) * (above.ln() - below.ln())).exp() } else { above }
+    };
+    CurvePoint {
+        structure: found.structure,
+        params,
+        squared_error: mix(below.squared_error, above.squared_error),
+        relative_error: mix(below.relative_error, above.relative_error),
+    }
+}
+
+fn with_one_rank(structure: Structure) -> Structure {
+    structure.with_rank(Rank::Fixed(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Distribution};
+
+    #[test]
+    fn choices_are_near_what_is_measured() {
+        let weight = Tensor::<2>::random([64, 48], Distribution::Normal(0.0, 1.0), &Device::flex());
+        let config = PlanConfig::new(0.5).with_structures(vec!["low-rank".parse().unwrap()]);
+        let choices = LayerChoices::measure(&weight, &config, None).unwrap().unwrap();
+        let points = &choices.curve.points;
+        assert!(points.len() > 10, "{}", points.len());
+        for point in &points[1..] {
+            let exact = measure(&weight, &[point.structure], None, &config.factorizer).unwrap()[0];
+            assert_eq!(exact.params, point.params);
+            assert!((point.relative_error / exact.relative_error - 1.0).abs() < 0.03, "{point:?} against {exact:?}");
+        }
+        let next = choices.next_rank(&points[1]).unwrap();
+        assert_eq!(next.params, points[1].params + 64 + 48);
+        assert_eq!(choices.next_rank(&points[0]), None, "the dense layer has no rank");
+    }
+
+    #[test]
+    fn structures_without_rank_have_their_settings() {
+        let weight = Tensor::<2>::random([16, 32], Distribution::Normal(0.0, 1.0), &Device::flex());
+        let structures = ["ss1:k=4", "block-diagonal"].map(|text| text.parse().unwrap()).to_vec();
+        let config = PlanConfig::new(0.3).with_structures(structures);
+        let choices = LayerChoices::measure(&weight, &config, None).unwrap().unwrap();
+        let names: Vec<&str> = choices.curve.points.iter().map(|point| point.structure.name()).collect();
+        assert!(names.contains(&"ss1") && names.contains(&"block-diagonal") && names.contains(&"dense"), "{names:?}");
+        assert!(choices.curve.points.iter().all(|point| choices.next_rank(point).is_none()));
+    }
+}
