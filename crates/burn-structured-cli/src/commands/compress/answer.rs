@@ -1,0 +1,79 @@
+//! What a finished run prints.
+
+use super::Answer;
+use crate::failure::Failure;
+use crate::format::{bytes, count, percent, seconds};
+use crate::table::Table;
+use burn_structured_compress::pipeline::Finished;
+use burn_structured_compress::report::Report;
+use serde_json::json;
+use std::path::Path;
+
+/// The layers, the blocks and the totals of a run on the dense model at `dense`.
+///
+/// # Errors
+///
+/// If the report has no JSON form.
+pub fn new(finished: &Finished, dense: &Path) -> Result<Answer, Failure> {
+    let Finished { path, report, run } = finished;
+    let value = json!({ "output": path.display().to_string(), "report": report, "run": run });
+    let memory = run.peak_memory.map_or_else(String::new, |peak| format!(", {} of memory at most", bytes(peak)));
+    let mut text = layers(report);
+    if !report.blocks.is_empty() {
+        text += &format!("\n{}", blocks(report));
+    }
+    text += &format!("\n{}", totals(report));
+    text += &format!(
+        "\nwrote {path} in {}{memory}\nnext: burn-structured verify {path} --dense {}\n",
+        seconds(run.seconds),
+        dense.display(),
+        path = path.display(),
+    );
+    Answer::new(text, &value)
+}
+
+fn layers(report: &Report) -> String {
+    let mut table = Table::new(&["layer", "structure", ">params", "", ">weight error", ">output error"]);
+    let error = |error: Option<f64>| error.map_or_else(|| "-".to_string(), |error| format!("{error:.3}"));
+    for layer in report.compressed() {
+        table.row([
+            layer.name.clone(),
+            layer.structure.map_or_else(String::new, |structure| structure.to_string()),
+            count(layer.before.params as u64),
+            format!("→ {}", count(layer.after.params as u64)),
+            error(layer.weight_error),
+            error(layer.output_error),
+        ]);
+    }
+    table.to_string()
+}
+
+fn blocks(report: &Report) -> String {
+    let mut table = Table::new(&["block", ">α", ">output error", ">refined in", ">output error then"]);
+    for block in &report.blocks {
+        let refined = block.refinement.as_ref();
+        table.row([
+            block.block.to_string(),
+            block.alpha.map_or_else(|| "-".to_string(), |alpha| alpha.to_string()),
+            format!("{:.4}", block.output_error),
+            refined.map_or_else(|| "-".to_string(), |refined| format!("{} steps", refined.steps)),
+            refined.map_or_else(|| "-".to_string(), |refined| format!("{:.4}", refined.after.min(refined.before))),
+        ]);
+    }
+    let mut text = table.to_string();
+    if let Some(distilled) = &report.distillation {
+        let (before, after) = (distilled.before, distilled.after);
+        text += &format!("distilled in {} steps: the model's output error {before:.4} → {after:.4}\n", distilled.steps);
+    }
+    text
+}
+
+fn totals(report: &Report) -> String {
+    let change = |name: &str, before: u64, after: u64, unit: &dyn Fn(u64) -> String| {
+        format!("{name}: {} → {}, {}\n", unit(before), unit(after), percent(after, before))
+    };
+    let (linear, file) = (&report.linear, &report.file);
+    change("weights of the linear layers", linear.before.params as u64, linear.after.params as u64, &count)
+        + &change("parameters of the file", file.before.params as u64, file.after.params as u64, &count)
+        + &change("bytes of the file", file.before.bytes as u64, file.after.bytes as u64, &bytes)
+}

@@ -1,0 +1,73 @@
+//! Models that can run, and the checkpoints that they come from.
+
+use crate::failure::Failure;
+use crate::text;
+use burn::tensor::Device;
+use burn_structured_checkpoint::{Checkpoint, Family, family};
+use burn_structured_models::bert::SentenceEncoder;
+use burn_structured_models::gpt2::Gpt2;
+use burn_structured_models::text::Tokenizer;
+use std::path::{Path, PathBuf};
+
+/// A model of the zoo with its tokenizer, or any other checkpoint, whose layers can only be compressed one by one.
+pub enum Model {
+    /// A BERT sentence encoder.
+    Encoder(Box<SentenceEncoder>),
+    /// A GPT-2; its tokenizer is [`tokenizer`].
+    Language(Box<Gpt2>),
+    /// A checkpoint without code that runs it.
+    Other,
+}
+
+impl Model {
+    /// The model of a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// If a file of the folder is missing or not valid.
+    pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, Failure> {
+        Ok(match family(checkpoint) {
+            Family::Bert => Self::Encoder(Box::new(SentenceEncoder::from_folder(folder(checkpoint)?, device)?)),
+            Family::Gpt2 => Self::Language(Box::new(Gpt2::from_folder(folder(checkpoint)?, device)?)),
+            _ => Self::Other,
+        })
+    }
+}
+
+/// The tokenizer of this name for a GPT-2, or else the one of its folder.
+///
+/// # Errors
+///
+/// If there is none, or it has more tokens than the model.
+pub fn tokenizer(checkpoint: &Checkpoint, model: &Gpt2, name: Option<&str>) -> Result<Tokenizer, Failure> {
+    let tokenizer = match name {
+        Some(name) => text::tokenizer(name)?,
+        None => Tokenizer::from_folder(folder(checkpoint)?)?,
+    };
+    let (known, tokens) = (model.vocab_size(), tokenizer.vocab_size());
+    if tokens > known {
+        let (name, path) = (tokenizer.name(), checkpoint.path().display());
+        let message = format!("the tokenizer {name} has {tokens} tokens, but the model {path} only {known}");
+        return Err(Failure::new(message + "; give the model's own with --tokenizer"));
+    }
+    Ok(tokenizer)
+}
+
+/// The folder with the configuration and the tokenizer of a checkpoint.
+///
+/// # Errors
+///
+/// If it is not known.
+pub fn folder(checkpoint: &Checkpoint) -> Result<PathBuf, Failure> {
+    let unknown = || Failure::new(format!("{} is in no folder; give the model's folder", checkpoint.path().display()));
+    checkpoint.folder().map(Path::to_owned).ok_or_else(unknown)
+}
+
+/// The error for a command that cannot run this checkpoint.
+pub fn cannot_run(checkpoint: &Checkpoint, command: &str) -> Failure {
+    Failure::new(format!(
+        "{} is neither a BERT encoder nor a GPT-2 by its tensors' names, and `{command}` runs only these; `plan` and \
+         `compress` without --text take any checkpoint",
+        checkpoint.path().display()
+    ))
+}
