@@ -1,8 +1,8 @@
 //! Structured-matrix layers for [Burn](https://burn.dev): in the place of a dense `Linear`, with fewer parameters and FLOPs.
 //!
-//! This crate re-exports the workspace's parts. Features choose the execution backends; `compress` adds what turns trained
-//! dense weights into structured ones, `models` a vision transformer, GPT-2 and a sentence encoder, and `train` the datasets,
-//! recipes and comparisons.
+//! This crate re-exports the workspace's parts. Features choose the execution backends; `checkpoint` adds the files of compressed
+//! models, `compress` what turns trained dense weights into structured ones, `models` a vision transformer, GPT-2 and a sentence
+//! encoder, and `train` the datasets, recipes and comparisons. The program `burn-structured` is the crate `burn-structured-cli`.
 //!
 //! ```
 //! use burn::tensor::{Device, Distribution, Tensor};
@@ -18,6 +18,8 @@
 //! println!("{layer}: {:.0} % of the dense FLOPs", 100.0 * layer.cost().flops_ratio());
 //! ```
 
+#[cfg(feature = "checkpoint")]
+pub use burn_structured_checkpoint as checkpoint;
 #[cfg(feature = "compress")]
 pub use burn_structured_compress as compress;
 #[cfg(feature = "models")]
@@ -48,6 +50,9 @@ mod documents {
     #[doc = include_str!("../book/src/calibration.md")]
     struct Calibration;
 
+    #[doc = include_str!("../book/src/compress.md")]
+    struct Compress;
+
     #[doc = include_str!("../book/src/vision-transformer.md")]
     struct VisionTransformer;
 
@@ -59,6 +64,9 @@ mod documents {
 
     #[doc = include_str!("../crates/burn-structured-nn/README.md")]
     struct NnReadme;
+
+    #[doc = include_str!("../crates/burn-structured-checkpoint/README.md")]
+    struct CheckpointReadme;
 
     #[doc = include_str!("../crates/burn-structured-compress/README.md")]
     struct CompressReadme;

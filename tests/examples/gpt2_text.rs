@@ -282,5 +282,9 @@ fn model_and_text_that_do_not_fit_are_errors() {
     // A checkpoint of another shape.
     let config = characters.join("config.json");
     fs::write(&config, fs::read_to_string(&config).unwrap().replace("\"n_embd\": 16", "\"n_embd\": 32")).unwrap();
-    assert_one_error(&run(&start, &out), "instead of [", &out);
+    assert_one_error(
+        &run(&start, &out),
+        "the layer h.0.attn.c_attn is 16 → 48 instead of 32 → 96; do config.json",
+        &out,
+    );
 }

@@ -1,6 +1,10 @@
 //! The example programs as a user runs them.
 
+mod compress_encoder;
 mod gpt2_generate;
 mod gpt2_text;
+#[allow(dead_code, reason = "the program's tests use the rest")]
+#[path = "../../crates/burn-structured-cli/tests/cli/models.rs"]
+mod models;
 mod process;
 mod vit_cifar;
