@@ -9,10 +9,12 @@
 //! language.json     language models of several structures trained alike
 //! compression.json  a dense language model compressed and retrained
 //! generation.json   tokens a second of language models
+//! encoder.json      a sentence encoder compressed in several ways
 //! checked.json      which figures beyond the parameter ratio were checked by hand, and what was found
 //! ```
 
 use super::ablation::Ablation;
+use super::encoder;
 use super::language;
 use super::layers::Checked;
 use super::models::recorded as models;
@@ -52,6 +54,8 @@ pub struct Folder {
     pub compression: Option<Recorded<language::Compression>>,
     /// Tokens a second.
     pub generation: Option<Recorded<language::Generation>>,
+    /// A sentence encoder compressed.
+    pub encoder: Option<Recorded<encoder::Compressed>>,
     /// Figures that were checked by hand.
     pub checked: Checked,
     /// Files whose figures are not published, with the reason.
@@ -121,12 +125,17 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
             if published(&results.origin.program) {
                 folder.generation = Some(Recorded { path: at, results });
             }
+        } else if kind == "encoder.json" {
+            let results: encoder::Compressed = parse(&file)?;
+            if published(&results.origin.program) {
+                folder.encoder = Some(Recorded { path: at, results });
+            }
         } else if kind == "checked.json" {
             folder.checked = parse(&file)?;
         } else {
             return Err(format!(
                 "{}: no kind of result; names begin with layers, models or pytorch, or are ablation.json, comparison.json, \
-                 language.json, compression.json, generation.json or checked.json",
+                 language.json, compression.json, generation.json, encoder.json or checked.json",
                 file.display()
             ));
         }

@@ -15,7 +15,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    fn line<T>(&self, file: &Recorded<T>) -> String {
+    /// The line that says so.
+    pub fn line<T>(&self, file: &Recorded<T>) -> String {
         source(file, &self.program, &self.measured, &self.command)
     }
 }
@@ -34,6 +35,9 @@ pub struct Comparison {
     stride: usize,
     recipe: Recipe,
     rows: Vec<Trained>,
+    /// What else was found, in words.
+    #[serde(default)]
+    note: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -92,8 +96,9 @@ pub fn comparison(file: &Recorded<Comparison>) -> String {
     let head =
         ["structure", "learning rate", "perplexity of a token", "vs. dense", "parameters", "FLOPs: layers, model"];
     let seeds = rows.iter().map(|row| row.runs.len()).max().unwrap_or(0);
+    let note = if comparison.note.is_empty() { String::new() } else { format!("- {}\n", comparison.note) };
     format!(
-        "\n{}: {} training tokens ({}), {} steps of {} × {}, {seeds} seeds; {} held-out tokens, context {}, stride {}.\n{}{}",
+        "\n{}: {} training tokens ({}), {} steps of {} × {}, up to {seeds} seeds; {} held-out tokens, context {}, stride {}.\n{}{note}{}",
         comparison.data,
         comparison.train_tokens,
         comparison.tokenizer,

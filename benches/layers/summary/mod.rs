@@ -2,6 +2,7 @@
 //! command and the file of each. A test compares the committed page with what this prints.
 
 pub mod ablation;
+mod encoder;
 mod external;
 mod files;
 mod language;
@@ -73,6 +74,7 @@ fn section(folder: &Folder) -> Result<String, String> {
     parts.extend(folder.training.as_ref().map(training::section));
     parts.extend(folder.language.as_ref().map(language::comparison));
     parts.extend(folder.compression.as_ref().map(language::compression));
+    parts.extend(folder.encoder.as_ref().map(encoder::section));
     if parts.is_empty() {
         return Ok(String::new());
     }
