@@ -90,8 +90,8 @@ struct TrainingArguments {
     /// Samples of the text for --distill [default: 24,000 lines, or 512 windows]
     #[arg(long, value_name = "NUMBER", requires = "text", value_parser = at_least_one)]
     distill_samples: Option<usize>,
-    /// Shares of the dense model's inputs in what a layer is fitted to, of which each block takes the best; one for all
-    /// blocks
+    /// Shares of the dense model's inputs in what a layer is fitted to, separated by commas: each block takes the best, and a single
+    /// one is used as it is
     #[arg(
         long,
         value_name = "SHARES",
