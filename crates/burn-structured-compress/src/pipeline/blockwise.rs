@@ -101,7 +101,7 @@ impl<M> fmt::Debug for BlockFormat<'_, M> {
 ///
 /// If the plan replaces nothing or does not fit, the model and the checkpoint do not belong together, a block cannot be fitted or
 /// trained, the output is there already or cannot be written, or `observer` breaks. What is finished is kept, see the
-/// [module](super).
+/// [module](crate::pipeline).
 #[allow(clippy::too_many_arguments, reason = "each of them is one thing that a run needs")]
 pub fn compress_model<M: BlockModel>(
     source: &Checkpoint,

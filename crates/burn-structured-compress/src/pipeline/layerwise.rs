@@ -37,7 +37,7 @@ pub struct LayerwiseConfig {
 /// # Errors
 ///
 /// If the plan replaces nothing or does not fit, the checkpoint is compressed already, a weight cannot be compressed, the output is
-/// there already or cannot be written, or `observer` breaks. What is finished is kept, see the [module](self).
+/// there already or cannot be written, or `observer` breaks. What is finished is kept, see the [module](crate::pipeline).
 ///
 /// # Example
 ///

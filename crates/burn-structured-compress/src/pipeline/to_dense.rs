@@ -14,7 +14,7 @@ use std::time::Instant;
 /// for, under the original names, in the original orientations and types; all other tensors are taken over byte for byte, and so are
 /// the other files of the folder. One layer is in memory at a time.
 ///
-/// Interrupted, it continues as every run, see the [module](super).
+/// Interrupted, it continues as every run, see the [module](crate::pipeline).
 ///
 /// # Errors
 ///

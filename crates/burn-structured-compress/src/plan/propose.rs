@@ -17,8 +17,8 @@ use std::ops::ControlFlow;
 const CURVE_STEPS: usize = 6;
 /// Sizes that are measured, relative to the target.
 const SHARES: [f64; 6] = [0.3, 0.55, 0.8, 1.0, 1.3, 1.7];
-/// The largest share that is measured: above it, nothing is gained over the dense layer.
-const LARGEST_SHARE: f64 = 0.9;
+/// The largest share that is measured, unless the target is larger: above it, little is gained over the dense layer.
+const LARGEST_SHARE: f64 = 0.95;
 /// What may be left of the budget before ranks off the multiples of 8 are used.
 const TOLERANCE: f64 = 0.005;
 /// How far the plan may be from the target, relative to it, where ranks allow that.
@@ -42,8 +42,8 @@ pub struct PlanConfig {
     /// How BLAST factors are found for the measurement.
     pub factorizer: FactorizerConfig,
     /// What the layers' errors cost the model: the squared relative error of its output for each unit of a layer's, by the layer's
-    /// name, with or without the checkpoint's prefix; see [`sensitivities`](fn@super::sensitivities). Without it, relative errors count
-    /// alike.
+    /// name, with or without the checkpoint's prefix; see [`sensitivities`](fn@super::sensitivities). With it, layers may
+    /// also stay dense. Without it, errors count in proportion to the layers' sizes.
     pub sensitivities: BTreeMap<String, f64>,
 }
 
@@ -51,7 +51,7 @@ impl PlanConfig {
     /// The default way to a share of the weights.
     pub fn new(target: f64) -> Self {
         let blast = "blast".parse().unwrap_or(Structure::LowRank { rank: Rank::Ratio(0.5) });
-        let shares = SHARES.iter().map(|share| share * target).filter(|share| *share < LARGEST_SHARE).collect();
+        let shares = SHARES.iter().map(|share| (share * target).min(target.max(LARGEST_SHARE))).collect();
         Self {
             target,
             structures: vec![blast],
@@ -194,13 +194,15 @@ fn measure_layer(
     Ok(LayerChoices::measure(&weight, config, moment.as_ref())?.map_err(misfit)?)
 }
 
-/// The curves of all layers, each weighted by its sensitivity; layers without one are taken to be average.
+/// The curves of all layers, each weighted by its sensitivity; layers without one are taken to be average. Where none is known, the
+/// errors count in proportion to the weights: layers that compress equally well then get equal shares, whatever their size.
 fn weighted(layers: &[&LinearInfo], choices: &[LayerChoices], config: &PlanConfig) -> Vec<LayerCurve> {
     let known = &config.sensitivities;
-    let average = if known.is_empty() { 1.0 } else { known.values().sum::<f64>() / known.len() as f64 };
+    let average = known.values().sum::<f64>() / known.len() as f64;
     let of_layer = |(layer, choices): (&&LinearInfo, &LayerChoices)| {
+        let measured = known.iter().find(|(name, _)| is_suffix(&layer.name, name)).map(|(_, cost)| *cost);
+        let cost = if known.is_empty() { (layer.d_input * layer.d_output) as f64 } else { measured.unwrap_or(average) };
         let curve = choices.curve.clone();
-        let cost = known.iter().find(|(name, _)| is_suffix(&layer.name, name)).map_or(average, |(_, cost)| *cost);
         let sensitivity = curve.sensitivity * cost;
         curve.with_sensitivity(sensitivity)
     };

@@ -14,7 +14,7 @@ const MAX_RANKS: usize = 256;
 
 /// What a layer could become.
 pub(super) struct LayerChoices {
-    /// All choices, the dense layer among them, with relative errors.
+    /// All choices, with relative errors; the dense layer is one of them where costs were measured.
     pub curve: LayerCurve,
     /// The measured ones of each structure, by parameters.
     measured: Vec<Vec<CurvePoint>>,
@@ -55,8 +55,9 @@ impl LayerChoices {
         for ((family, _), point) in tried.iter().zip(points) {
             measured[*family].push(point);
         }
+        // Without measured costs, the prior is that no layer is worth more than others: none of them stays dense.
         let dense = CurvePoint { structure: Structure::Dense, params: m * n, squared_error: 0.0, relative_error: 0.0 };
-        let mut all = vec![dense];
+        let mut all = if config.sensitivities.is_empty() { Vec::new() } else { vec![dense] };
         for points in &mut measured {
             points.sort_by_key(|point| point.params);
             all.extend(points.iter().copied());
@@ -128,14 +129,18 @@ mod tests {
         let choices = LayerChoices::measure(&weight, &config, None).unwrap().unwrap();
         let points = &choices.curve.points;
         assert!(points.len() > 10, "{}", points.len());
-        for point in &points[1..] {
+        for point in points {
             let exact = measure(&weight, &[point.structure], None, &config.factorizer).unwrap()[0];
             assert_eq!(exact.params, point.params);
             assert!((point.relative_error / exact.relative_error - 1.0).abs() < 0.03, "{point:?} against {exact:?}");
         }
-        let next = choices.next_rank(&points[1]).unwrap();
-        assert_eq!(next.params, points[1].params + 64 + 48);
-        assert_eq!(choices.next_rank(&points[0]), None, "the dense layer has no rank");
+        let next = choices.next_rank(&points[0]).unwrap();
+        assert_eq!(next.params, points[0].params + 64 + 48);
+        let config = config.with_sensitivities([("a".to_string(), 1.0)].into());
+        let choices = LayerChoices::measure(&weight, &config, None).unwrap().unwrap();
+        let dense = choices.curve.points[0];
+        assert_eq!((dense.structure, dense.params), (Structure::Dense, 64 * 48));
+        assert_eq!(choices.next_rank(&dense), None);
     }
 
     #[test]
@@ -145,7 +150,7 @@ mod tests {
         let config = PlanConfig::new(0.3).with_structures(structures);
         let choices = LayerChoices::measure(&weight, &config, None).unwrap().unwrap();
         let names: Vec<&str> = choices.curve.points.iter().map(|point| point.structure.name()).collect();
-        assert!(names.contains(&"ss1") && names.contains(&"block-diagonal") && names.contains(&"dense"), "{names:?}");
+        assert!(names.contains(&"ss1") && names.contains(&"block-diagonal"), "{names:?}");
         assert!(choices.curve.points.iter().all(|point| choices.next_rank(point).is_none()));
     }
 }
