@@ -60,8 +60,7 @@ impl LayerChoices {
         let mut all = if config.sensitivities.is_empty() { Vec::new() } else { vec![dense] };
         for points in &mut measured {
             points.sort_by_key(|point| point.params);
-            all.extend(points.iter().copied());
-            all.extend(between(points, [m, n]));
+            all.extend(choices(points, [m, n]));
         }
         Ok(Ok(Self { curve: LayerCurve::new(all).with_relative_errors(), measured, shape: [m, n] }))
     }
@@ -77,21 +76,22 @@ impl LayerChoices {
     }
 }
 
-/// The points at ranks between those of `points`, all of one structure.
-fn between(points: &[CurvePoint], [m, n]: [usize; 2]) -> Vec<CurvePoint> {
+/// The points to choose from between the first and the last of `points`, all of one structure: at ranks that hardware reads well, if
+/// the structure has ranks.
+fn choices(points: &[CurvePoint], [m, n]: [usize; 2]) -> Vec<CurvePoint> {
     let resolved = |point: &CurvePoint| Resolved::new(point.structure, n, m).ok();
     let (Some(first), Some(last)) = (points.first().and_then(resolved), points.last().and_then(resolved)) else {
         return Vec::new();
     };
-    let (Some(lowest), Some(highest)) = (first.rank, last.rank) else { return Vec::new() };
+    let (Some(lowest), Some(highest)) = (first.rank, last.rank) else { return points.to_vec() };
     let ranks = highest - lowest;
     let per_rank = (last.weights.params - first.weights.params) / ranks.max(1);
     let aligned = (8 * per_rank) as f64 <= LARGEST_STEP * (m * n) as f64;
     let step = if aligned { 8 * (ranks / 8).div_ceil(MAX_RANKS).max(1) } else { ranks.div_ceil(MAX_RANKS).max(1) };
-    let all = (lowest.next_multiple_of(step)..highest).step_by(step);
+    let all = (lowest.next_multiple_of(step)..=highest).step_by(step);
     let found = all.filter_map(|rank| Resolved::new(first.structure.with_rank(Rank::Fixed(rank)), n, m).ok());
-    let known = |found: &Resolved| points.iter().any(|point| point.params == found.weights.params);
-    found.filter(|found| !known(found)).map(|found| interpolated(points, &found)).collect()
+    let found: Vec<CurvePoint> = found.map(|found| interpolated(points, &found)).collect();
+    if found.is_empty() { points.to_vec() } else { found }
 }
 
 /// The point of a structure: the logarithm of the squared error is linear in the parameters between measured points, and

@@ -37,12 +37,20 @@ fn write_card(text: &mut String, report: &Report, run: Option<&RunInfo>) -> std:
         let dense = score.dense.map(|dense| format!("{dense:.4}")).unwrap_or_default();
         writeln!(text, "| {} | {dense} | {:.4} |", cell(&score.name), score.compressed)?;
     }
-    writeln!(text, "\n## Layers\n\n| layer | structure | parameters | error of the weight |\n|---|---|---:|---:|")?;
+    writeln!(
+        text,
+        "\n## Layers\n\nRelative errors, of the outputs on the inputs of the calibration, if there was one.\n"
+    )?;
+    writeln!(
+        text,
+        "| layer | structure | parameters | error of the weight | of the outputs |\n|---|---|---:|---:|---:|"
+    )?;
     for layer in &report.layers {
         let structure = layer.structure.map_or_else(|| "dense".to_string(), |structure| structure.to_string());
-        let error = layer.weight_error.map(|error| format!("{error:.4}")).unwrap_or_default();
+        let error = |error: Option<f64>| error.map(|error| format!("{error:.4}")).unwrap_or_default();
+        let [weight, output] = [layer.weight_error, layer.output_error].map(error);
         let share = percent(layer.after.params as f64 / layer.before.params.max(1) as f64);
-        writeln!(text, "| {} | {structure} | {share} | {error} |", cell(&layer.name))?;
+        writeln!(text, "| {} | {structure} | {share} | {weight} | {output} |", cell(&layer.name))?;
     }
     writeln!(text, "\n## How it was made\n")?;
     if let Some(command) = run.and_then(|run| run.command.as_deref()) {

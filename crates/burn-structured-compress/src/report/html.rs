@@ -117,7 +117,7 @@ fn scores(report: &Report, run: Option<&RunInfo>, others: &[(Report, RunInfo)]) 
         };
         let chart = Chart {
             x_label: "millions of parameters in the file",
-            y_label: &score.name,
+            y_label: "score",
             logarithmic: false,
             from_zero: false,
             series: vec![series("dense", 1, dense, Vec::new()), series("compressed", 0, points, labels)],

@@ -64,7 +64,8 @@ impl RunInfo {
         Self {
             command,
             finished: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            seconds,
+            // To the millisecond: `serde_json` does not read every longer number back as it was.
+            seconds: (1e3 * seconds).round() / 1e3,
             peak_memory: peak_memory(),
             environment: Environment {
                 os: std::env::consts::OS.to_string(),

@@ -71,7 +71,7 @@ fn html_is_self_contained_and_escaped() {
 fn model_card_survives_any_name() {
     let card = model_card(&report(), Some(&run()));
     assert!(card.starts_with("# &lt;script>alert(1)&lt;/script>|  , compressed\n"), "{card}");
-    assert!(card.contains("| a&lt;b>\\|c | low-rank:r=4 | 50.0 % | 0.2500 |"), "{card}");
+    assert!(card.contains("| a&lt;b>\\|c | low-rank:r=4 | 50.0 % | 0.2500 | 0.2500 |"), "{card}");
     assert!(card.contains("75.0 % of the parameters"), "{card}");
     assert!(card.contains("\n``````text\ncompress"), "{card}");
     assert!(!model_card(&report(), None).contains("```text"));
