@@ -205,6 +205,19 @@ pub enum CompressError {
         /// What.
         source: Box<CompressError>,
     },
+    /// A calibration of another model.
+    #[error(
+        "the calibration knows none of the {layers} layers, such as {layer}{}; pass one of the same model",
+        if known.is_empty() { String::new() } else { format!("; it knows {known}") }
+    )]
+    Calibration {
+        /// How many layers are needed.
+        layers: usize,
+        /// One of them.
+        layer: String,
+        /// A layer that it knows, if there is one.
+        known: String,
+    },
     /// A file is not a valid file of moments.
     #[error("{path} cannot be used: {reason}")]
     Moments {

@@ -100,6 +100,26 @@ impl Calibrator {
         })
     }
 
+    /// `Err` if none of these layers is known: the moments are then those of another model.
+    pub(crate) fn check<'a>(&self, layers: impl Iterator<Item = &'a str>) -> Result<(), CompressError> {
+        let (mut count, mut first) = (0, None);
+        for layer in layers {
+            if self.find(layer).is_some() {
+                return Ok(());
+            }
+            count += 1;
+            first = first.or(Some(layer));
+        }
+        match first {
+            None => Ok(()),
+            Some(layer) => Err(CompressError::Calibration {
+                layers: count,
+                layer: layer.to_string(),
+                known: self.moments.keys().next().cloned().unwrap_or_default(),
+            }),
+        }
+    }
+
     /// The same moments under other names; those that `name` has none for are left out.
     #[must_use]
     pub fn renamed(self, mut name: impl FnMut(&str) -> Option<String>) -> Self {

@@ -41,7 +41,7 @@ pub struct DistillConfig {
     #[config(default = "Budget::Steps(1000)")]
     pub budget: Budget,
     /// The highest learning rate.
-    #[config(default = 3e-4)]
+    #[config(default = 1e-4)]
     pub learning_rate: f64,
     /// Share of the steps in which the learning rate rises.
     #[config(default = 0.1)]
@@ -64,7 +64,7 @@ pub struct DistillReport {
     pub steps: usize,
     /// `‖y - y_dense‖ / ‖y_dense‖` of the outputs on the held-out batches before.
     pub before: f64,
-    /// The same afterwards.
+    /// The same afterwards. If it is not lower, the model is as it was.
     pub after: f64,
     /// The time it took.
     pub seconds: f64,
@@ -79,7 +79,8 @@ pub struct Distilled<M> {
     pub report: DistillReport,
 }
 
-/// Trains the blocks of `student` to imitate the `teacher` on `batches`; the error of the output is measured on `held_out`.
+/// Trains the blocks of `student` to imitate the `teacher` on `batches`. The parameters whose output has the lower error on `held_out`
+/// are kept, those before or those after.
 ///
 /// # Errors
 ///
@@ -158,10 +159,12 @@ pub fn distill<M: BlockModel>(
         terms.into_iter().reduce(|sum, term| sum + term).unwrap_or_else(|| output.sum() * 0.0)
     };
     let trained = train(student.blocks().to_vec(), &sizes, &settings, &mut loss, observer)?;
-    for (slot, block) in student.blocks_mut().iter_mut().zip(trained.module) {
-        *slot = block;
-    }
+    let start = student.blocks().to_vec();
+    student.blocks_mut().clone_from_slice(&trained.module);
     let after = output_error(&student, &teacher, held_out);
+    if after >= before {
+        student.blocks_mut().clone_from_slice(&start);
+    }
     let seconds = began.elapsed().as_secs_f64();
     Ok(Distilled { model: student, report: DistillReport { steps: trained.steps, before, after, seconds } })
 }
@@ -248,6 +251,18 @@ mod tests {
             for (a, b) in first.model.blocks.iter().zip(&second.model.blocks) {
                 assert_eq!(parameters(a), parameters(b), "{weights:?}");
             }
+        }
+    }
+
+    #[test]
+    fn distill_keeps_the_better_parameters() {
+        let teacher = Toy::new(2, 3);
+        let student = low_rank(&teacher);
+        let config = DistillConfig::new().with_budget(Budget::Steps(3)).with_learning_rate(1.0);
+        let found = run(student.clone(), &teacher, &config).unwrap();
+        assert!(found.report.after > found.report.before, "{:?}", found.report);
+        for (a, b) in found.model.blocks.iter().zip(&student.blocks) {
+            assert_eq!(parameters(a), parameters(b));
         }
     }
 

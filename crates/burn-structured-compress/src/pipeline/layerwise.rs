@@ -36,7 +36,7 @@ pub struct LayerwiseConfig {
 ///
 /// # Errors
 ///
-/// If the plan replaces nothing or does not fit, the checkpoint is compressed already, a weight cannot be compressed, the output is
+/// If the plan replaces nothing or does not fit, the checkpoint is compressed already, the calibration is of another model, a weight cannot be compressed, the output is
 /// there already or cannot be written, or `observer` breaks. What is finished is kept, see the [module](crate::pipeline).
 ///
 /// # Example
@@ -70,6 +70,9 @@ pub fn compress_checkpoint(
 ) -> Result<Finished, CompressError> {
     let planned = plan_for(source, plan)?;
     let work: Vec<&Planned> = planned.iter().filter(|planned| planned.structure.is_some()).collect();
+    if let Some(known) = calibration {
+        known.check(work.iter().map(|planned| planned.layer.name.as_str()))?;
+    }
     let identity = run_identity("layerwise", source, &planned, config.seed, device)
         .with("data", calibration.map_or_else(|| "none".to_string(), fingerprint))
         .with_settings("settings", &LayerwiseConfig { seed: 0, ..config.clone() });

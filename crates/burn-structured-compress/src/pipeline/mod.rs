@@ -11,6 +11,8 @@
 //!   [manifest](burn_structured_checkpoint::Manifest), all other tensors as they were, the other files of the model's folder,
 //!   `report.json` and `run.json`. It comes into its place by one renaming.
 //!
+//! The disk has to have room for the output and once more for what is compressed.
+//!
 //! [`to_dense`] goes the way back, and [`verify`](fn@verify) checks an output against its report and the dense checkpoint.
 
 mod assemble;

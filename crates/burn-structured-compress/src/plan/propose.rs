@@ -122,8 +122,8 @@ pub struct Proposal {
 ///
 /// # Errors
 ///
-/// If the target is no share or out of reach, no structure fits a layer, a weight cannot be read or is not finite, or `observer`
-/// breaks.
+/// If the target is no share or out of reach, no structure fits a layer, the calibration is of another model, a weight cannot be read
+/// or is not finite, or `observer` breaks.
 pub fn propose(
     checkpoint: &Checkpoint,
     config: &PlanConfig,
@@ -138,6 +138,9 @@ pub fn propose(
     if planned.is_empty() {
         let names = all.iter().take(3).map(|layer| layer.name.clone()).collect();
         return Err(PlanError::Nothing { layers: all.len(), names }.into());
+    }
+    if let Some(known) = calibration {
+        known.check(planned.iter().map(|layer| layer.name.as_str()))?;
     }
     let mut choices = Vec::with_capacity(planned.len());
     for (done, layer) in planned.iter().enumerate() {

@@ -162,7 +162,7 @@ fn blocks(report: &Report) -> String {
         table += &row(&[block.block.to_string(), alpha, number(block.output_error), refined, steps]);
     }
     let distilled = report.distillation.map(|found| {
-        let (before, after) = (number(found.before), number(found.after));
+        let (before, after) = (number(found.before), number(found.after.min(found.before)));
         format!("<p>Distillation, {} steps: relative error of the model's output {before} before, {after} afterwards.</p>\n", found.steps)
     });
     let note =

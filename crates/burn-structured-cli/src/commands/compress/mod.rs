@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::text::at_least_one;
 use burn_structured_checkpoint::Checkpoint;
 use burn_structured_compress::calibrate::Calibrator;
+use burn_structured_compress::distill::DistillConfig;
 use burn_structured_compress::pipeline::{Event, LayerwiseConfig, Output, compress_checkpoint};
 use burn_structured_compress::plan::Plan;
 use burn_structured_compress::sequential::SequentialConfig;
@@ -90,6 +91,9 @@ struct TrainingArguments {
     /// Samples of the text for --distill [default: 24,000 lines, or 512 windows]
     #[arg(long, value_name = "NUMBER", requires = "text", value_parser = at_least_one)]
     distill_samples: Option<usize>,
+    /// The highest learning rate of --distill
+    #[arg(long, value_name = "RATE", requires = "text", value_parser = rate, default_value_t = DistillConfig::new().learning_rate)]
+    distill_rate: f64,
     /// Shares of the dense model's inputs in what a layer is fitted to, separated by commas: each block takes the best, and a single
     /// one is used as it is
     #[arg(
@@ -108,6 +112,14 @@ fn minutes(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(minutes) if minutes > 0.0 && minutes < 1e6 => Ok(minutes),
         _ => Err("give a number of minutes above 0".into()),
+    }
+}
+
+/// A learning rate.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 1.0 => Ok(rate),
+        _ => Err("give a number above 0 and up to 1, such as 1e-4".into()),
     }
 }
 

@@ -97,6 +97,16 @@ fn bad_requests_are_refused_before_anything_is_written() {
     assert!(message.contains("replaces none of the 9 linear layers, such as blocks.0."), "{message}");
     let message = fails(&plan("up blast:b=5"), &output);
     assert!(message.contains("rule 1, line 2") && message.contains("blocks.0.up"), "{message}");
+    let mut calibration = Calibrator::new();
+    calibration.observe("h.0.fc", Tensor::<2>::ones([1, 3], &device())).unwrap();
+    let config = LayerwiseConfig::new();
+    let known = Some(&calibration);
+    let other = compress_checkpoint(&scene.source, &mixed_plan(), known, &config, &output, &device(), &mut quiet);
+    let message = other.unwrap_err().to_string();
+    assert!(
+        message.contains("none of the 4 layers, such as blocks.0.down; it knows h.0.fc; pass one of the same model"),
+        "{message}"
+    );
     // The model itself, forced or not.
     let model = Output::new(scene.path("model"));
     assert!(fails(&mixed_plan(), &model).contains("the model itself"));
