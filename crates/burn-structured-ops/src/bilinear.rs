@@ -3,8 +3,8 @@
 //! Such a product is linear in either operand, so each gradient is one more product, with the other operand, which alone is kept for
 //! it.
 
-use crate::Bias;
-use crate::bias::sum_tokens;
+use crate::OptionalTensor;
+use crate::optional_tensor::sum_tokens;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 use burn_autodiff::NodeId;
@@ -17,7 +17,7 @@ use std::marker::PhantomData;
 /// A product `y = x · w + bias` of `x [tokens, n]` and weights of any structure, with what it knows besides.
 pub(crate) trait Bilinear<B: Backend>: Copy + Debug + Send + 'static {
     /// `y [tokens, m]`.
-    fn product(self, x: FloatTensor<B>, w: FloatTensor<B>, bias: Bias<B>) -> FloatTensor<B>;
+    fn product(self, x: FloatTensor<B>, w: FloatTensor<B>, bias: OptionalTensor<B>) -> FloatTensor<B>;
 
     /// The gradient of `x`.
     fn input_gradient(self, dy: FloatTensor<B>, w: FloatTensor<B>) -> FloatTensor<B>;
@@ -31,13 +31,13 @@ pub(crate) fn record<B: Backend, C: CheckpointStrategy>(
     product: impl Bilinear<B>,
     x: FloatTensor<Autodiff<B, C>>,
     w: FloatTensor<Autodiff<B, C>>,
-    bias: Bias<Autodiff<B, C>>,
+    bias: OptionalTensor<Autodiff<B, C>>,
 ) -> FloatTensor<Autodiff<B, C>> {
     match bias {
-        Bias::None => record_nodes::<B, C, _, 2>(product, [x.node(), w.node()], x, w, Bias::None),
-        Bias::Some(bias) => {
+        OptionalTensor::None => record_nodes::<B, C, _, 2>(product, [x.node(), w.node()], x, w, OptionalTensor::None),
+        OptionalTensor::Some(bias) => {
             let nodes = [x.node(), w.node(), bias.node()];
-            record_nodes::<B, C, _, 3>(product, nodes, x, w, Bias::Some(bias.into_primitive()))
+            record_nodes::<B, C, _, 3>(product, nodes, x, w, OptionalTensor::Some(bias.into_primitive()))
         }
     }
 }
@@ -48,7 +48,7 @@ fn record_nodes<B: Backend, C: CheckpointStrategy, P: Bilinear<B>, const N: usiz
     nodes: [NodeGuard; N],
     x: FloatTensor<Autodiff<B, C>>,
     w: FloatTensor<Autodiff<B, C>>,
-    bias: Bias<B>,
+    bias: OptionalTensor<B>,
 ) -> FloatTensor<Autodiff<B, C>> {
     match Recorded(PhantomData::<P>).prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {

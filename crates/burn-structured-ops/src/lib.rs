@@ -19,7 +19,7 @@
 // Rustdoc renders the formulas' indices; they are not links.
 #![allow(rustdoc::broken_intra_doc_links)]
 
-mod bias;
+pub mod activation;
 mod bilinear;
 pub mod blast;
 pub mod block_diagonal;
@@ -30,6 +30,7 @@ mod cube;
 pub mod dense;
 pub mod device;
 mod dispatch;
+mod epilogue;
 #[cfg(feature = "fusion")]
 mod fusion;
 pub mod gaudi;
@@ -37,10 +38,12 @@ pub mod kronecker;
 pub mod low_rank;
 pub mod monarch;
 mod operands;
+mod optional_tensor;
 pub mod pixelfly;
 pub mod spd;
 pub mod ss1;
 mod tokens;
 
-pub use bias::Bias;
 pub use blast::{BlastStrategy, blast_linear, blast_linear_with};
+pub use epilogue::{Epilogue, EpilogueTensors};
+pub use optional_tensor::OptionalTensor;

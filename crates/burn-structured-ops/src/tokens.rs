@@ -1,5 +1,6 @@
 //! Inputs with any number of axes as one row for each token.
 
+use crate::Epilogue;
 use crate::dispatch::check_backend;
 use burn::tensor::Tensor;
 
@@ -20,12 +21,11 @@ pub(crate) fn rows<const D: usize>(x: Tensor<D>) -> Tensor<2> {
     x.reshape([tokens, n])
 }
 
-/// `y [.., m]` of an empty `x [.., n]`: without features every token's output is the bias.
-pub(crate) fn empty_product<const D: usize>(x: Tensor<D>, m: usize, bias: Option<Tensor<1>>) -> Tensor<D> {
+/// `y [.., m]` of an empty `x [.., n]`: without features every token's output is that of zeros.
+pub(crate) fn empty_product<const D: usize>(x: Tensor<D>, m: usize, epilogue: Epilogue<D>) -> Tensor<D> {
     let mut shape = x.shape();
     shape[D - 1] = m;
-    match bias {
-        Some(bias) if shape.num_elements() > 0 => bias.unsqueeze::<D>().expand(shape),
-        _ => Tensor::zeros(shape, (&x.device(), x.dtype())),
-    }
+    let empty = shape.num_elements() == 0;
+    let zeros = Tensor::zeros(shape, (&x.device(), x.dtype()));
+    if empty { zeros } else { epilogue.apply(zeros) }
 }

@@ -11,7 +11,7 @@
 //! strategy that recomputes activations does so here as well.
 
 use super::{BlastBackend, BlastStrategy, reference};
-use crate::Bias;
+use crate::{EpilogueTensors, OptionalTensor};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 use burn_autodiff::NodeId;
@@ -25,22 +25,23 @@ impl<B: BlastBackend, C: CheckpointStrategy> BlastBackend for Autodiff<B, C> {
         u: FloatTensor<Self>,
         s: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        bias: Bias<Self>,
+        epilogue: EpilogueTensors<Self>,
         strategy: BlastStrategy,
     ) -> FloatTensor<Self> {
         if strategy == BlastStrategy::Reference {
-            return reference::forward::<Self>(x, u, s, v, bias).0;
+            return reference::forward::<Self>(x, u, s, v, epilogue).0;
         }
-        match bias {
-            Bias::None => {
+        let (bias, rest) = epilogue.split_bias();
+        rest.apply(match bias {
+            OptionalTensor::None => {
                 let nodes = [x.node(), u.node(), s.node(), v.node()];
-                record::<B, C, 4>(nodes, x, u, s, v, Bias::None, strategy)
+                record::<B, C, 4>(nodes, x, u, s, v, OptionalTensor::None, strategy)
             }
-            Bias::Some(bias) => {
+            OptionalTensor::Some(bias) => {
                 let nodes = [x.node(), u.node(), s.node(), v.node(), bias.node()];
-                record::<B, C, 5>(nodes, x, u, s, v, Bias::Some(bias.into_primitive()), strategy)
+                record::<B, C, 5>(nodes, x, u, s, v, OptionalTensor::Some(bias.into_primitive()), strategy)
             }
-        }
+        })
     }
 }
 
@@ -51,7 +52,7 @@ fn record<B: BlastBackend, C: CheckpointStrategy, const N: usize>(
     u: FloatTensor<Autodiff<B, C>>,
     s: FloatTensor<Autodiff<B, C>>,
     v: FloatTensor<Autodiff<B, C>>,
-    bias: Bias<B>,
+    bias: OptionalTensor<B>,
     strategy: BlastStrategy,
 ) -> FloatTensor<Autodiff<B, C>> {
     match BlastBackward.prepare::<C>(nodes).compute_bound().stateful() {
@@ -66,7 +67,7 @@ fn record<B: BlastBackend, C: CheckpointStrategy, const N: usize>(
             u.into_primitive(),
             s.into_primitive(),
             v.into_primitive(),
-            bias,
+            bias.into(),
             strategy,
         )),
     }
@@ -120,11 +121,11 @@ impl<B: BlastBackend> Saved<B> {
         u: FloatTensor<B>,
         s: FloatTensor<B>,
         v: FloatTensor<B>,
-        bias: Bias<B>,
+        bias: OptionalTensor<B>,
     ) -> (FloatTensor<B>, Self) {
         let strategy = self.strategy;
         match self.z {
-            Projection::NotNeeded => (B::blast_forward(x, u, s, v, bias, strategy), self),
+            Projection::NotNeeded => (B::blast_forward(x, u, s, v, bias.into(), strategy), self),
             _ => {
                 let (y, z) = B::blast_forward_saving(x, u, s, v, bias, strategy);
                 self.z = Projection::Kept(z);
@@ -151,7 +152,7 @@ impl<B: BlastBackend, const N: usize> Backward<B, N> for BlastBackward {
         );
 
         if let Some(node) = bias {
-            grads.register::<B>(node.id, crate::bias::sum_tokens::<B>(dy.clone()));
+            grads.register::<B>(node.id, crate::optional_tensor::sum_tokens::<B>(dy.clone()));
         }
 
         // Every operand is taken from the checkpointer once, whether or not its gradient is needed: it counts uses.

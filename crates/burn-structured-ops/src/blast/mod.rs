@@ -37,11 +37,12 @@ mod fallback;
 
 pub use unsupported::{UnsupportedStrategy, blast_unsupported};
 
-use crate::Bias;
+use crate::activation::ActivationBackend;
 use crate::operands::check;
 use crate::tokens::{empty_product, rows};
+use crate::{Epilogue, EpilogueTensors, OptionalTensor};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::backend::{Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 
 /// How a BLAST product is computed. Results agree up to rounding.
@@ -99,12 +100,12 @@ pub enum BlastCandidate {
     Cube: cfg(feature = "cube"),
     Fusion: cfg(feature = "fusion"),
 )]
-pub trait BlastBackend: Backend {
-    /// The whole product, `y [tokens, m]`.
-    #[fusion(meta = |x, u, s, v, bias, strategy| {
+pub trait BlastBackend: ActivationBackend {
+    /// The whole product, `y [tokens, m]`, and what follows.
+    #[fusion(meta = |x, u, s, v, epilogue, strategy| {
         let _ = strategy;
         let y = shapes::product([&x.shape, &u.shape, &s.shape, &v.shape]);
-        bias.check(y[1], x.dtype);
+        epilogue.check(&y, x.dtype);
         crate::fusion::like(x, y)
     })]
     fn blast_forward(
@@ -112,18 +113,18 @@ pub trait BlastBackend: Backend {
         u: FloatTensor<Self>,
         s: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        #[extension_type] bias: Bias<Self>,
+        #[extension_type] epilogue: EpilogueTensors<Self>,
         strategy: BlastStrategy,
     ) -> FloatTensor<Self> {
         let _ = strategy;
-        reference::forward::<Self>(x, u, s, v, bias).0
+        reference::forward::<Self>(x, u, s, v, epilogue).0
     }
 
     /// The whole product together with the projections `z [b2, tokens, r]` that the backward pass needs.
     #[fusion(meta = |x, u, s, v, bias, strategy| {
         let _ = strategy;
         let y = shapes::product([&x.shape, &u.shape, &s.shape, &v.shape]);
-        bias.check(y[1], x.dtype);
+        bias.check_bias(y[1], x.dtype);
         (crate::fusion::like(x, y), crate::fusion::like(x, shapes::projection([&x.shape, &v.shape])))
     })]
     fn blast_forward_saving(
@@ -131,11 +132,11 @@ pub trait BlastBackend: Backend {
         u: FloatTensor<Self>,
         s: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        #[extension_type] bias: Bias<Self>,
+        #[extension_type] bias: OptionalTensor<Self>,
         strategy: BlastStrategy,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let _ = strategy;
-        reference::forward::<Self>(x, u, s, v, bias)
+        reference::forward::<Self>(x, u, s, v, bias.into())
     }
 
     /// `z_j = x_j F_j`: `x [tokens, b q]`, `factor [b, q, r]` → `[b, tokens, r]`.
@@ -205,7 +206,8 @@ pub trait BlastBackend: Backend {
     }
 }
 
-/// Multiplies by a BLAST matrix: `y = x Wᵀ + bias`, where block `(i, j)` of `W` is `U_i diag(s_ij) V_jᵀ`.
+/// Multiplies by a BLAST matrix: `y = x Wᵀ + bias`, where block `(i, j)` of `W` is `U_i diag(s_ij) V_jᵀ`, or whatever else the
+/// [`Epilogue`] says follows the product.
 ///
 /// Uses the fastest strategy of the backend; [`blast_linear_with`] lets the caller choose.
 ///
@@ -215,7 +217,7 @@ pub trait BlastBackend: Backend {
 /// - u: `[b1, m / b1, r]`
 /// - s: `[b1, b2, r]`
 /// - v: `[b2, n / b2, r]`
-/// - bias: `[m]`
+/// - epilogue: a bias `[m]`, `None`, or an [`Epilogue`]
 /// - output: `[.., m]`
 ///
 /// # Panics
@@ -241,9 +243,9 @@ pub fn blast_linear<const D: usize>(
     u: Tensor<3>,
     s: Tensor<3>,
     v: Tensor<3>,
-    bias: Option<Tensor<1>>,
+    epilogue: impl Into<Epilogue<D>>,
 ) -> Tensor<D> {
-    blast_linear_with(x, u, s, v, bias, BlastStrategy::Auto)
+    blast_linear_with(x, u, s, v, epilogue, BlastStrategy::Auto)
 }
 
 /// [`blast_linear`] by a chosen [`BlastStrategy`], forward and backward.
@@ -256,32 +258,29 @@ pub fn blast_linear_with<const D: usize>(
     u: Tensor<3>,
     s: Tensor<3>,
     v: Tensor<3>,
-    bias: Option<Tensor<1>>,
+    epilogue: impl Into<Epilogue<D>>,
     strategy: BlastStrategy,
 ) -> Tensor<D> {
-    let shape = x.shape();
-    let n = shape[D - 1];
-    check_operands(n, &u, &s, &v, bias.as_ref());
-    for (name, dtype) in [("u", u.dtype()), ("s", s.dtype()), ("v", v.dtype())]
-        .into_iter()
-        .chain(bias.as_ref().map(|bias| ("bias", bias.dtype())))
-    {
-        assert_eq!(dtype, x.dtype(), "blast_linear: `{name}` and `x` must have the same dtype");
+    let (mut shape, epilogue) = (x.shape(), epilogue.into());
+    check_operands(shape[D - 1], &u, &s, &v);
+    for (name, dtype) in [("u", u.dtype()), ("s", s.dtype()), ("v", v.dtype())] {
+        assert_eq!(dtype, x.dtype(), "blast: `{name}` and `x` must have the same dtype");
     }
     let [b1, p, _] = u.dims();
-    if shape.num_elements() == 0 {
-        return empty_product(x, b1 * p, bias);
+    let empty = shape.num_elements() == 0;
+    shape[D - 1] = b1 * p;
+    epilogue.check("blast", &shape, x.dtype());
+    if empty {
+        return empty_product(x, b1 * p, epilogue);
     }
     let y = <Dispatch as BlastBackend>::blast_forward(
         rows(x).into_dispatch(),
         u.into_dispatch(),
         s.into_dispatch(),
         v.into_dispatch(),
-        Bias::of(bias),
+        epilogue.into_tensors(),
         strategy,
     );
-    let mut shape = shape;
-    shape[D - 1] = b1 * p;
     Tensor::<2>::from_dispatch(y).reshape(shape)
 }
 
@@ -298,14 +297,14 @@ pub fn blast_linear_with<const D: usize>(
 pub fn blast_to_dense(u: Tensor<3>, s: Tensor<3>, v: Tensor<3>) -> Tensor<2> {
     let [b1, p, r] = u.dims();
     let [b2, q, _] = v.dims();
-    check_operands(b2 * q, &u, &s, &v, None);
+    check_operands(b2 * q, &u, &s, &v);
     // Row block i of W is U_i [s_i1 V_1; …; s_ib2 V_b2]ᵀ: one GEMM per row block, with no more than W itself in memory.
     let scaled = s.reshape([b1, b2, 1, r]) * v.reshape([1, b2, q, r]);
     u.matmul(scaled.reshape([b1, b2 * q, r]).swap_dims(1, 2)).reshape([b1 * p, b2 * q])
 }
 
-fn check_operands(n: usize, u: &Tensor<3>, s: &Tensor<3>, v: &Tensor<3>, bias: Option<&Tensor<1>>) {
-    let [b1, p, r] = u.dims();
+fn check_operands(n: usize, u: &Tensor<3>, s: &Tensor<3>, v: &Tensor<3>) {
+    let [b1, _, r] = u.dims();
     let [b2, q, v_rank] = v.dims();
     assert_eq!(v_rank, r, "blast: `u` has rank {r} (its last axis), so `v` must have the same, got {:?}", v.dims());
     assert_eq!(
@@ -323,16 +322,6 @@ fn check_operands(n: usize, u: &Tensor<3>, s: &Tensor<3>, v: &Tensor<3>, bias: O
         b2 * q,
         v.dims()
     );
-    if let Some(bias) = bias {
-        assert_eq!(
-            bias.dims(),
-            [b1 * p],
-            "blast: `bias` must have m = {} elements as `u` {:?} says, got {:?}",
-            b1 * p,
-            u.dims(),
-            bias.dims()
-        );
-    }
 }
 
 /// The sizes of one product, read off its operands.

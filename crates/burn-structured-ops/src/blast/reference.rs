@@ -4,24 +4,25 @@
 //! materialises the `[b1, b2, tokens, r]` product that a broadcast would.
 
 use super::shapes;
-use crate::Bias;
+use crate::EpilogueTensors;
+use crate::activation::ActivationBackend;
 use crate::block_diagonal::{Order, reference as block_diagonal};
 use crate::operands::check;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 
 /// `y [tokens, m]` and `z [b2, tokens, r]`.
-pub(super) fn forward<B: Backend>(
+pub(super) fn forward<B: ActivationBackend>(
     x: FloatTensor<B>,
     u: FloatTensor<B>,
     s: FloatTensor<B>,
     v: FloatTensor<B>,
-    bias: Bias<B>,
+    epilogue: EpilogueTensors<B>,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let z = project::<B>(x, v);
     let t = couple::<B>(z.clone(), s);
     let y = expand::<B>(t, u);
-    (bias.add_to(y), z)
+    (epilogue.apply(y), z)
 }
 
 /// `[tokens, b q]` seen as `[b, tokens, q]`: a change of strides.

@@ -83,7 +83,7 @@ pub fn blast_unsupported(
     use BlastCandidate::{Autotuned, TensorCore};
     use BlastStrategy::{Candidate, Decode, Fused};
     let ([tokens, n], [b1, p, r], [b2, q, _]) = (x.dims(), u.dims(), v.dims());
-    super::check_operands(n, u, s, v, None);
+    super::check_operands(n, u, s, v);
     let sizes = Sizes { tokens, b1, b2, p, q, r };
     let device = x.device().without_autodiff();
     #[cfg(feature = "cube")]

@@ -4,8 +4,8 @@
 //! small product a block.
 
 use super::{BlockDiagonalBackend, BlockStrategy, Orders, reference};
-use crate::Bias;
 use crate::bilinear::{Bilinear, record};
+use crate::{EpilogueTensors, OptionalTensor};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, TensorMetadata};
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -14,14 +14,15 @@ impl<B: BlockDiagonalBackend, C: CheckpointStrategy> BlockDiagonalBackend for Au
     fn block_diagonal_product(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
-        bias: Bias<Self>,
+        epilogue: EpilogueTensors<Self>,
         orders: Orders,
         strategy: BlockStrategy,
     ) -> FloatTensor<Self> {
         if strategy == BlockStrategy::Reference {
-            return reference::product::<Self>(x, w, bias, orders);
+            return reference::product::<Self>(x, w, epilogue, orders);
         }
-        record::<B, C>(Product { blocks: w.shape()[0], orders, strategy }, x, w, bias)
+        let (bias, rest) = epilogue.split_bias();
+        rest.apply(record::<B, C>(Product { blocks: w.shape()[0], orders, strategy }, x, w, bias))
     }
 }
 
@@ -33,13 +34,13 @@ struct Product {
 }
 
 impl<B: BlockDiagonalBackend> Bilinear<B> for Product {
-    fn product(self, x: FloatTensor<B>, w: FloatTensor<B>, bias: Bias<B>) -> FloatTensor<B> {
-        B::block_diagonal_product(x, w, bias, self.orders, self.strategy)
+    fn product(self, x: FloatTensor<B>, w: FloatTensor<B>, bias: OptionalTensor<B>) -> FloatTensor<B> {
+        B::block_diagonal_product(x, w, bias.into(), self.orders, self.strategy)
     }
 
     fn input_gradient(self, dy: FloatTensor<B>, w: FloatTensor<B>) -> FloatTensor<B> {
         let w = B::float_swap_dims(w, 1, 2);
-        B::block_diagonal_product(dy, w, Bias::None, self.orders.transposed(), self.strategy)
+        B::block_diagonal_product(dy, w, OptionalTensor::None.into(), self.orders.transposed(), self.strategy)
     }
 
     fn weight_gradient(self, x: FloatTensor<B>, dy: FloatTensor<B>) -> FloatTensor<B> {

@@ -5,7 +5,7 @@
 //! the tiled GEMM.
 
 use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference, shapes};
-use crate::Bias;
+use crate::EpilogueTensors;
 use crate::cube::empty_like;
 use crate::cube::gemm::{burn_gemm, tiled_gemm};
 use crate::operands::check;
@@ -19,16 +19,16 @@ impl BlockDiagonalBackend for CubeBackend {
     fn block_diagonal_product(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
-        bias: Bias<Self>,
+        epilogue: EpilogueTensors<Self>,
         orders: Orders,
         strategy: BlockStrategy,
     ) -> FloatTensor<Self> {
         check(shapes::product, [&x, &w]);
-        bias.check(w.shape()[0] * w.shape()[1], x.dtype());
         let [blocks, p, q] = w.shape().dims();
         let tokens = x.shape()[0];
+        epilogue.check([tokens, blocks * p], x.dtype());
         if strategy == BlockStrategy::Reference || tokens * blocks * p * q == 0 {
-            return reference::product::<Self>(x, w, bias, orders);
+            return reference::product::<Self>(x, w, epilogue, orders);
         }
         let lhs = reference::split::<Self>(x, blocks, orders.input);
         let rhs = Self::float_swap_dims(w, 1, 2);
@@ -44,7 +44,7 @@ impl BlockDiagonalBackend for CubeBackend {
             }
             (_, Order::Strided) => reference::join::<Self>(burn_gemm(lhs, rhs, None), Order::Strided),
         };
-        bias.add_to(y)
+        epilogue.apply(y)
     }
 
     fn block_diagonal_gradient(

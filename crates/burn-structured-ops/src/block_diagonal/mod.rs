@@ -20,10 +20,11 @@ mod shapes;
 #[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
 mod fallback;
 
-use crate::Bias;
+use crate::activation::ActivationBackend;
 use crate::tokens::{empty_product, rows};
+use crate::{Epilogue, EpilogueTensors};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
 /// Which features belong to group `k` of `b`.
@@ -79,23 +80,23 @@ pub enum BlockStrategy {
     Cube: cfg(feature = "cube"),
     Fusion: cfg(feature = "fusion"),
 )]
-pub trait BlockDiagonalBackend: Backend {
-    /// `y_k = x_k W_kᵀ + bias_k`.
-    #[fusion(meta = |x, w, bias, orders, strategy| {
+pub trait BlockDiagonalBackend: ActivationBackend {
+    /// `y_k = x_k W_kᵀ`, and what follows.
+    #[fusion(meta = |x, w, epilogue, orders, strategy| {
         let _ = (orders, strategy);
         let y = shapes::product([&x.shape, &w.shape]);
-        bias.check(y[1], x.dtype);
+        epilogue.check(&y, x.dtype);
         crate::fusion::like(x, y)
     })]
     fn block_diagonal_product(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
-        #[extension_type] bias: Bias<Self>,
+        #[extension_type] epilogue: EpilogueTensors<Self>,
         orders: Orders,
         strategy: BlockStrategy,
     ) -> FloatTensor<Self> {
         let _ = strategy;
-        reference::product::<Self>(x, w, bias, orders)
+        reference::product::<Self>(x, w, epilogue, orders)
     }
 
     /// Gradient of the blocks, `dW_k = dy_kᵀ x_k`: `[b, p, q]`.
@@ -115,13 +116,14 @@ pub trait BlockDiagonalBackend: Backend {
     }
 }
 
-/// Multiplies by a block-diagonal matrix: `y_k = x_k W_kᵀ + bias_k` for each group `k` of features.
+/// Multiplies by a block-diagonal matrix: `y_k = x_k W_kᵀ + bias_k` for each group `k` of features, or whatever else the
+/// [`Epilogue`] says follows the product.
 ///
 /// # Shapes
 ///
 /// - x: `[.., n]`, with at least one axis
 /// - w: `[b, m / b, n / b]`
-/// - bias: `[m]`, in the order of the output
+/// - epilogue: a bias `[m]`, `None`, or an [`Epilogue`]; all in the order of the output
 /// - output: `[.., m]`
 ///
 /// # Panics
@@ -143,10 +145,10 @@ pub trait BlockDiagonalBackend: Backend {
 pub fn block_diagonal_linear<const D: usize>(
     x: Tensor<D>,
     w: Tensor<3>,
-    bias: Option<Tensor<1>>,
+    epilogue: impl Into<Epilogue<D>>,
     orders: Orders,
 ) -> Tensor<D> {
-    block_diagonal_linear_with(x, w, bias, orders, BlockStrategy::Auto)
+    block_diagonal_linear_with(x, w, epilogue, orders, BlockStrategy::Auto)
 }
 
 /// [`block_diagonal_linear`] by a chosen [`BlockStrategy`], forward and backward.
@@ -157,27 +159,25 @@ pub fn block_diagonal_linear<const D: usize>(
 pub fn block_diagonal_linear_with<const D: usize>(
     x: Tensor<D>,
     w: Tensor<3>,
-    bias: Option<Tensor<1>>,
+    epilogue: impl Into<Epilogue<D>>,
     orders: Orders,
     strategy: BlockStrategy,
 ) -> Tensor<D> {
-    let mut shape = x.shape();
+    let (mut shape, epilogue) = (x.shape(), epilogue.into());
     let [b, p, q] = w.dims();
     let (n, m) = (b * q, b * p);
     assert_eq!(shape[D - 1], n, "block_diagonal: the last axis of `x` must be n = {n} as `w` {:?} says", w.dims());
     assert_eq!(w.dtype(), x.dtype(), "block_diagonal: `w` and `x` must have the same dtype");
-    if let Some(bias) = &bias {
-        assert_eq!(bias.dims(), [m], "block_diagonal: `bias` must have m = {m} elements, got {:?}", bias.dims());
-        assert_eq!(bias.dtype(), x.dtype(), "block_diagonal: `bias` and `x` must have the same dtype");
-    }
-    if shape.num_elements() == 0 {
-        return empty_product(x, m, bias);
-    }
+    let empty = shape.num_elements() == 0;
     shape[D - 1] = m;
+    epilogue.check("block_diagonal", &shape, x.dtype());
+    if empty {
+        return empty_product(x, m, epilogue);
+    }
     let y = <Dispatch as BlockDiagonalBackend>::block_diagonal_product(
         rows(x).into_dispatch(),
         w.into_dispatch(),
-        Bias::of(bias),
+        epilogue.into_tensors(),
         orders,
         strategy,
     );

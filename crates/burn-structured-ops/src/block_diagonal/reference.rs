@@ -1,7 +1,8 @@
 //! Block-diagonal products in plain Burn operations: the fallback of every backend and the reference of the tests.
 
 use super::{Order, Orders, shapes};
-use crate::Bias;
+use crate::EpilogueTensors;
+use crate::activation::ActivationBackend;
 use crate::operands::check;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
@@ -27,16 +28,16 @@ pub(crate) fn join<B: Backend>(y: FloatTensor<B>, order: Order) -> FloatTensor<B
     B::float_reshape(by_token, Shape::new([tokens, blocks * size]))
 }
 
-pub(super) fn product<B: Backend>(
+pub(super) fn product<B: ActivationBackend>(
     x: FloatTensor<B>,
     w: FloatTensor<B>,
-    bias: Bias<B>,
+    epilogue: EpilogueTensors<B>,
     orders: Orders,
 ) -> FloatTensor<B> {
     check(shapes::product, [&x, &w]);
     let blocks = w.shape()[0];
     let y = B::float_matmul(split::<B>(x, blocks, orders.input), B::float_swap_dims(w, 1, 2));
-    bias.add_to(join::<B>(y, orders.output))
+    epilogue.apply(join::<B>(y, orders.output))
 }
 
 pub(super) fn gradient<B: Backend>(

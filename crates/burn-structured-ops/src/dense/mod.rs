@@ -9,10 +9,11 @@ mod backward;
 mod cpu;
 mod fallback;
 
-use crate::Bias;
+use crate::activation::ActivationBackend;
 use crate::tokens::{empty_product, rows};
+use crate::{Epilogue, EpilogueTensors};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Dispatch, backend_extension};
 use burn::tensor::module::linear;
 use burn::tensor::{DType, Tensor};
 
@@ -28,15 +29,16 @@ use burn::tensor::{DType, Tensor};
     Cube: cfg(feature = "cube"),
     Fusion: cfg(feature = "fusion"),
 )]
-pub trait DenseBackend: Backend {
-    /// `y = x W + bias`.
+pub trait DenseBackend: ActivationBackend {
+    /// `y = x W`, and what follows.
     #[fusion(default)]
     fn dense_product(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
-        #[extension_type] bias: Bias<Self>,
+        #[extension_type] epilogue: EpilogueTensors<Self>,
     ) -> FloatTensor<Self> {
-        Self::linear(x, w, bias.into_option())
+        let (bias, rest) = epilogue.split_bias();
+        rest.apply(Self::linear(x, w, bias.into_option()))
     }
 
     /// Gradient of the input of [`dense_product`](Self::dense_product): `dx = dy Wᵀ`.
@@ -52,16 +54,16 @@ pub trait DenseBackend: Backend {
     }
 }
 
-/// Multiplies by a dense factor: `y = x W + bias`.
+/// Multiplies by a dense factor: `y = x W + bias`, or whatever else the [`Epilogue`] says follows the product.
 ///
 /// # Shapes
 ///
 /// - x: `[.., n]`, with at least one axis
 /// - w: `[n, m]`
-/// - bias: `[m]`
+/// - epilogue: a bias `[m]`, `None`, or an [`Epilogue`]
 /// - output: `[.., m]`
 ///
-/// A quantized `w` is left to Burn's [`linear`].
+/// The product with a quantized `w` is left to Burn's [`linear`].
 ///
 /// # Panics
 ///
@@ -78,22 +80,21 @@ pub trait DenseBackend: Backend {
 /// let (x, w) = (Tensor::<3>::random([2, 5, 12], normal, &device), Tensor::random([12, 8], normal, &device));
 /// assert_eq!(dense_linear(x, w, None).dims(), [2, 5, 8]);
 /// ```
-pub fn dense_linear<const D: usize>(x: Tensor<D>, w: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
-    let mut shape = x.shape();
+pub fn dense_linear<const D: usize>(x: Tensor<D>, w: Tensor<2>, epilogue: impl Into<Epilogue<D>>) -> Tensor<D> {
+    let (mut shape, epilogue) = (x.shape(), epilogue.into());
     if matches!(w.dtype(), DType::QFloat(_)) {
-        return linear(x, w, bias);
+        let (bias, rest) = epilogue.split_bias();
+        return rest.apply(linear(x, w, bias));
     }
     let [n, m] = w.dims();
     assert_eq!(shape[D - 1], n, "dense: the last axis of `x` must be n = {n} as `w` {:?} says", w.dims());
     assert_eq!(w.dtype(), x.dtype(), "dense: `w` and `x` must have the same dtype");
-    if let Some(bias) = &bias {
-        assert_eq!(bias.dims(), [m], "dense: `bias` must have m = {m} elements, got {:?}", bias.dims());
-        assert_eq!(bias.dtype(), x.dtype(), "dense: `bias` and `x` must have the same dtype");
-    }
-    if shape.num_elements() == 0 {
-        return empty_product(x, m, bias);
-    }
+    let empty = shape.num_elements() == 0;
     shape[D - 1] = m;
+    epilogue.check("dense", &shape, x.dtype());
+    if empty {
+        return empty_product(x, m, epilogue);
+    }
     let (x, w) = (rows(x).into_dispatch(), w.into_dispatch());
-    Tensor::<2>::from_dispatch(<Dispatch as DenseBackend>::dense_product(x, w, Bias::of(bias))).reshape(shape)
+    Tensor::<2>::from_dispatch(<Dispatch as DenseBackend>::dense_product(x, w, epilogue.into_tensors())).reshape(shape)
 }

@@ -7,6 +7,7 @@
 //! Both steps are plain GEMMs over all tokens, so the product is written in tensor operations and leaves kernels and
 //! gradients to Burn.
 
+use crate::Epilogue;
 use crate::tokens::empty_product;
 use burn::tensor::Tensor;
 
@@ -17,7 +18,7 @@ use burn::tensor::Tensor;
 /// - x: `[.., n₁ n₂]`, with at least one axis
 /// - a: `[K, m₁, n₁]`
 /// - b: `[K, m₂, n₂]`
-/// - bias: `[m₁ m₂]`
+/// - epilogue: a bias `[m₁ m₂]`, `None`, or an [`Epilogue`]
 /// - output: `[.., m₁ m₂]`
 ///
 /// # Panics
@@ -41,29 +42,23 @@ pub fn kronecker_linear<const D: usize>(
     x: Tensor<D>,
     a: Tensor<3>,
     b: Tensor<3>,
-    bias: Option<Tensor<1>>,
+    epilogue: impl Into<Epilogue<D>>,
 ) -> Tensor<D> {
     check_factors(&a, &b);
     let ([count, m1, n1], [_, m2, n2]) = (a.dims(), b.dims());
-    let mut shape = x.shape();
+    let (mut shape, epilogue) = (x.shape(), epilogue.into());
     assert_eq!(shape[D - 1], n1 * n2, "kronecker: the last axis of `x` must be n₁ · n₂ = {n1} · {n2}");
-    if let Some(bias) = &bias {
-        assert_eq!(bias.dims(), [m1 * m2], "kronecker: `bias` must have m₁ · m₂ = {m1} · {m2} elements");
-    }
-    if shape.num_elements() == 0 {
-        return empty_product(x, m1 * m2, bias);
-    }
-    let tokens = shape.num_elements() / (n1 * n2);
+    let elements = shape.num_elements();
     shape[D - 1] = m1 * m2;
+    epilogue.check("kronecker", &shape, x.dtype());
+    if elements == 0 {
+        return empty_product(x, m1 * m2, epilogue);
+    }
+    let tokens = elements / (n1 * n2);
     let rows = x.reshape([tokens * n1, n2]).matmul(b.reshape([count * m2, n2]).transpose());
     let columns = rows.reshape([tokens, n1 * count, m2]).swap_dims(1, 2).reshape([tokens * m2, n1 * count]);
     let y = columns.matmul(a.permute([2, 0, 1]).reshape([n1 * count, m1]));
-    let y = y.reshape([tokens, m2, m1]).swap_dims(1, 2).reshape([tokens, m1 * m2]);
-    let y = match bias {
-        Some(bias) => y + bias.unsqueeze(),
-        None => y,
-    };
-    y.reshape(shape)
+    epilogue.apply(y.reshape([tokens, m2, m1]).swap_dims(1, 2).reshape(shape))
 }
 
 /// The dense matrix `W [m₁ m₂, n₁ n₂]` of the factors.

@@ -3,17 +3,19 @@
 //! `W [m, n] = U Vᵀ` with `V [n, r]` and `U [m, r]` costs `r (m + n)` multiplications a token. The factors are stored as they are
 //! multiplied by, `V` and `Uᵀ`.
 
+use crate::Epilogue;
 use crate::dense::dense_linear;
 use burn::tensor::Tensor;
 
-/// Multiplies by a low-rank matrix: `y = x (U Vᵀ)ᵀ + bias = (x V) Uᵀ + bias`.
+/// Multiplies by a low-rank matrix: `y = x (U Vᵀ)ᵀ + bias = (x V) Uᵀ + bias`, or whatever else the [`Epilogue`] says follows
+/// the product.
 ///
 /// # Shapes
 ///
 /// - x: `[.., n]`, with at least one axis
 /// - v: `[n, r]`
 /// - ut: `[r, m]`
-/// - bias: `[m]`
+/// - epilogue: a bias `[m]`, `None`, or an [`Epilogue`]
 /// - output: `[.., m]`
 ///
 /// # Panics
@@ -36,12 +38,12 @@ pub fn low_rank_linear<const D: usize>(
     x: Tensor<D>,
     v: Tensor<2>,
     ut: Tensor<2>,
-    bias: Option<Tensor<1>>,
+    epilogue: impl Into<Epilogue<D>>,
 ) -> Tensor<D> {
     let n = x.dims()[D - 1];
     assert_eq!(n, v.dims()[0], "low rank: the last axis of `x` must be n as `v` {:?} says, got {n}", v.dims());
     check_factors(&v, &ut);
-    dense_linear(dense_linear(x, v, None), ut, bias)
+    dense_linear(dense_linear(x, v, None), ut, epilogue)
 }
 
 /// The dense matrix `W [m, n]` of the factors.

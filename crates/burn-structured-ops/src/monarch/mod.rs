@@ -10,17 +10,18 @@
 //! The permutations are part of the two block-diagonal products: see [`crate::block_diagonal`], whose operation this is built from,
 //! with its gradients.
 
+use crate::Epilogue;
 use crate::block_diagonal::{BlockStrategy, Order, Orders, block_diagonal_linear_with, block_diagonal_to_dense};
 use burn::tensor::Tensor;
 
-/// Multiplies by a Monarch matrix: `y = x (P₂ L P₁ R)ᵀ + bias`.
+/// Multiplies by a Monarch matrix: `y = x (P₂ L P₁ R)ᵀ + bias`, or whatever else the [`Epilogue`] says follows the product.
 ///
 /// # Shapes
 ///
 /// - x: `[.., n]`, with at least one axis
 /// - r: `[k, q, n / k]`, the blocks of the right factor
 /// - l: `[l, m / l, k q / l]`, the blocks of the left factor
-/// - bias: `[m]`
+/// - epilogue: a bias `[m]`, `None`, or an [`Epilogue`]
 /// - output: `[.., m]`; with [`Order::Strided`], row `i` of block `g` of the left factor is feature `i l + g`, with
 ///   [`Order::Grouped`] it is feature `g m / l + i`
 ///
@@ -45,10 +46,10 @@ pub fn monarch_linear<const D: usize>(
     x: Tensor<D>,
     r: Tensor<3>,
     l: Tensor<3>,
-    bias: Option<Tensor<1>>,
+    epilogue: impl Into<Epilogue<D>>,
     output: Order,
 ) -> Tensor<D> {
-    monarch_linear_with(x, r, l, bias, output, BlockStrategy::Auto)
+    monarch_linear_with(x, r, l, epilogue, output, BlockStrategy::Auto)
 }
 
 /// [`monarch_linear`] by a chosen [`BlockStrategy`], forward and backward.
@@ -60,7 +61,7 @@ pub fn monarch_linear_with<const D: usize>(
     x: Tensor<D>,
     r: Tensor<3>,
     l: Tensor<3>,
-    bias: Option<Tensor<1>>,
+    epilogue: impl Into<Epilogue<D>>,
     output: Order,
     strategy: BlockStrategy,
 ) -> Tensor<D> {
@@ -70,12 +71,11 @@ pub fn monarch_linear_with<const D: usize>(
     for (name, dtype) in [("r", r.dtype()), ("l", l.dtype())] {
         assert_eq!(dtype, x.dtype(), "monarch: `{name}` and `x` must have the same dtype");
     }
-    if let Some(bias) = &bias {
-        let m = groups * s;
-        assert_eq!(bias.dims(), [m], "monarch: `bias` must have m = {m} elements, got {:?}", bias.dims());
-    }
+    let (mut shape, epilogue) = (x.shape(), epilogue.into());
+    shape[D - 1] = groups * s;
+    epilogue.check("monarch", &shape, x.dtype());
     let between = block_diagonal_linear_with(x, r, None, Orders::default(), strategy);
-    block_diagonal_linear_with(between, l, bias, Orders { input: Order::Strided, output }, strategy)
+    block_diagonal_linear_with(between, l, epilogue, Orders { input: Order::Strided, output }, strategy)
 }
 
 /// The dense matrix `W [m, n]` of the factors.

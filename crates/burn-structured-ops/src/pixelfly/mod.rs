@@ -8,6 +8,7 @@
 //! The kept blocks of a row are stored next to each other, and so are the groups of features that they read, gathered from `x`:
 //! `S` is then one block-diagonal product ([`crate::block_diagonal`]) of `L` times the width.
 
+use crate::Epilogue;
 use crate::block_diagonal::{BlockStrategy, Orders, block_diagonal_linear_with};
 use crate::low_rank::low_rank_linear;
 use crate::tokens::{empty_product, rows};
@@ -26,7 +27,7 @@ fn masks(levels: usize) -> impl Iterator<Item = usize> {
 /// - x: `[.., n]`, with at least one axis
 /// - w: `[b, m / b, L n / b]`: block `l` of row `i` is the one at column `i xor 2^(l-1)`, or `i` for `l = 0`
 /// - v: `[n, r]`, ut: `[r, m]`
-/// - bias: `[m]`
+/// - epilogue: a bias `[m]`, `None`, or an [`Epilogue`]
 /// - output: `[.., m]`
 ///
 /// # Panics
@@ -51,9 +52,9 @@ pub fn pixelfly_linear<const D: usize>(
     w: Tensor<3>,
     v: Tensor<2>,
     ut: Tensor<2>,
-    bias: Option<Tensor<1>>,
+    epilogue: impl Into<Epilogue<D>>,
 ) -> Tensor<D> {
-    pixelfly_linear_with(x, w, v, ut, bias, BlockStrategy::Auto)
+    pixelfly_linear_with(x, w, v, ut, epilogue, BlockStrategy::Auto)
 }
 
 /// [`pixelfly_linear`] by a chosen [`BlockStrategy`] for the sparse part, forward and backward; with
@@ -67,33 +68,32 @@ pub fn pixelfly_linear_with<const D: usize>(
     w: Tensor<3>,
     v: Tensor<2>,
     ut: Tensor<2>,
-    bias: Option<Tensor<1>>,
+    epilogue: impl Into<Epilogue<D>>,
     strategy: BlockStrategy,
 ) -> Tensor<D> {
-    let mut shape = x.shape();
+    let (mut shape, epilogue) = (x.shape(), epilogue.into());
     let n = shape[D - 1];
     let ([_, r], [rank, m]) = (v.dims(), ut.dims());
     assert_eq!(n, v.dims()[0], "pixelfly: the last axis of `x` must be n as `v` {:?} says, got {n}", v.dims());
     let levels = levels(&w, n);
     assert_eq!(r, rank, "pixelfly: `v` {:?} and `ut` {:?} must have the same rank", v.dims(), ut.dims());
     assert_eq!(m, w.dims()[0] * w.dims()[1], "pixelfly: `ut` {:?} must have as many rows of W as `w`", ut.dims());
-    if let Some(bias) = &bias {
-        assert_eq!(bias.dims(), [m], "pixelfly: `bias` must have m = {m} elements, got {:?}", bias.dims());
-    }
     for (name, dtype) in [("w", w.dtype()), ("v", v.dtype()), ("ut", ut.dtype())] {
         assert_eq!(dtype, x.dtype(), "pixelfly: `{name}` and `x` must have the same dtype");
     }
-    if shape.num_elements() == 0 {
-        return empty_product(x, m, bias);
-    }
+    let empty = shape.num_elements() == 0;
     shape[D - 1] = m;
-    let x = rows(x);
+    epilogue.check("pixelfly", &shape, x.dtype());
+    if empty {
+        return empty_product(x, m, epilogue);
+    }
+    let (x, (bias, rest)) = (rows(x), epilogue.split_bias());
     let sparse = sparse_product(x.clone(), w, levels, strategy);
-    let low_rank = match strategy {
-        BlockStrategy::Reference => linear(linear(x, v, None), ut, bias),
-        _ => low_rank_linear(x, v, ut, bias),
+    let y = match strategy {
+        BlockStrategy::Reference => sparse + linear(linear(x, v, None), ut, bias),
+        _ => low_rank_linear(x, v, ut, Epilogue::new().with_bias(bias).with_residual(sparse)),
     };
-    (sparse + low_rank).reshape(shape)
+    rest.apply(y.reshape(shape))
 }
 
 /// The dense matrix `W [m, n]` of the factors.

@@ -4,8 +4,8 @@
 //! `z` alone, never a sketch.
 
 use super::{Fold, Ss1Backend, Ss1Strategy};
-use crate::Bias;
 use crate::bilinear::{Bilinear, record};
+use crate::{EpilogueTensors, OptionalTensor};
 use burn::backend::Autodiff;
 use burn::backend::tensor::FloatTensor;
 use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -31,8 +31,15 @@ impl<B: Ss1Backend, C: CheckpointStrategy> Ss1Backend for Autodiff<B, C> {
         }
     }
 
-    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
-        record::<B, C>(Product { fold, strategy }, x, z, Bias::None)
+    fn ss1_product(
+        x: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        epilogue: EpilogueTensors<Self>,
+        fold: Fold,
+        strategy: Ss1Strategy,
+    ) -> FloatTensor<Self> {
+        let (bias, rest) = epilogue.split_bias();
+        rest.apply(record::<B, C>(Product { fold, strategy }, x, z, bias))
     }
 }
 
@@ -73,8 +80,8 @@ struct Product {
 }
 
 impl<B: Ss1Backend> Bilinear<B> for Product {
-    fn product(self, x: FloatTensor<B>, z: FloatTensor<B>, bias: Bias<B>) -> FloatTensor<B> {
-        bias.add_to(B::ss1_product(x, z, self.fold, self.strategy))
+    fn product(self, x: FloatTensor<B>, z: FloatTensor<B>, bias: OptionalTensor<B>) -> FloatTensor<B> {
+        B::ss1_product(x, z, bias.into(), self.fold, self.strategy)
     }
 
     fn input_gradient(self, dy: FloatTensor<B>, z: FloatTensor<B>) -> FloatTensor<B> {

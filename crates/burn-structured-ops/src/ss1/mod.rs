@@ -32,11 +32,13 @@ mod fallback;
 
 pub use fold::{Fold, Rotations};
 
+use crate::activation::ActivationBackend;
 use crate::dense::dense_linear;
 use crate::dispatch::check_backend;
 use crate::tokens::{empty_product, rows};
+use crate::{Epilogue, EpilogueTensors};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Dispatch, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 
 /// How an SS1 product is computed. Results agree up to rounding.
@@ -70,7 +72,7 @@ pub enum Ss1Strategy {
     Cube: cfg(feature = "cube"),
     Fusion: cfg(feature = "fusion"),
 )]
-pub trait Ss1Backend: Backend {
+pub trait Ss1Backend: ActivationBackend {
     /// The sketch `a [tokens, w]` of `x` by the rotations of output block `output_block`.
     #[fusion(dtype = x, shape = shapes::folded([x], *fold))]
     fn ss1_fold(x: FloatTensor<Self>, fold: Fold, output_block: usize) -> FloatTensor<Self> {
@@ -83,11 +85,22 @@ pub trait Ss1Backend: Backend {
         reference::unfold::<Self>(a, fold, output_block)
     }
 
-    /// `y_b = a_b Z_b` for every block of output rows, each with its own sketch.
-    #[fusion(dtype = x, shape = shapes::product([x, z], *fold))]
-    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
+    /// `y_b = a_b Z_b` for every block of output rows, each with its own sketch, and what follows.
+    #[fusion(meta = |x, z, epilogue, fold, strategy| {
         let _ = strategy;
-        reference::product::<Self>(x, z, fold)
+        let y = shapes::product([&x.shape, &z.shape], *fold);
+        epilogue.check(&y, x.dtype);
+        crate::fusion::like(x, y)
+    })]
+    fn ss1_product(
+        x: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        #[extension_type] epilogue: EpilogueTensors<Self>,
+        fold: Fold,
+        strategy: Ss1Strategy,
+    ) -> FloatTensor<Self> {
+        let _ = strategy;
+        epilogue.apply(reference::product::<Self>(x, z, fold))
     }
 
     /// Gradient of the input of [`ss1_product`](Self::ss1_product).
@@ -115,13 +128,14 @@ pub trait Ss1Backend: Backend {
     }
 }
 
-/// Multiplies by an SS1 matrix: `y = x Wᵀ + bias`, with the weights of `W` tied as `fold` says.
+/// Multiplies by an SS1 matrix: `y = x Wᵀ + bias`, or whatever else the [`Epilogue`] says follows the product, with the weights of
+/// `W` tied as `fold` says.
 ///
 /// # Shapes
 ///
 /// - x: `[.., n]`, with at least one axis
 /// - z: `[w, m]`, the stored weights, with `w` the [`Fold::width`]
-/// - bias: `[m]`
+/// - epilogue: a bias `[m]`, `None`, or an [`Epilogue`]
 /// - output: `[.., m]`
 ///
 /// # Panics
@@ -142,8 +156,13 @@ pub trait Ss1Backend: Backend {
 /// let z = Tensor::<2>::random([fold.width(), 32], normal, &device);
 /// assert_eq!(ss1_linear(x, z, None, fold).dims(), [5, 32]);
 /// ```
-pub fn ss1_linear<const D: usize>(x: Tensor<D>, z: Tensor<2>, bias: Option<Tensor<1>>, fold: Fold) -> Tensor<D> {
-    ss1_linear_with(x, z, bias, fold, Ss1Strategy::Auto)
+pub fn ss1_linear<const D: usize>(
+    x: Tensor<D>,
+    z: Tensor<2>,
+    epilogue: impl Into<Epilogue<D>>,
+    fold: Fold,
+) -> Tensor<D> {
+    ss1_linear_with(x, z, epilogue, fold, Ss1Strategy::Auto)
 }
 
 /// [`ss1_linear`] by a chosen [`Ss1Strategy`], forward and backward.
@@ -154,55 +173,47 @@ pub fn ss1_linear<const D: usize>(x: Tensor<D>, z: Tensor<2>, bias: Option<Tenso
 pub fn ss1_linear_with<const D: usize>(
     x: Tensor<D>,
     z: Tensor<2>,
-    bias: Option<Tensor<1>>,
+    epilogue: impl Into<Epilogue<D>>,
     fold: Fold,
     strategy: Ss1Strategy,
 ) -> Tensor<D> {
     fold.check();
-    let shape = x.shape();
+    let (mut shape, epilogue) = (x.shape(), epilogue.into());
     let [width, m] = z.dims();
     assert_eq!(shape[D - 1], fold.d_input, "ss1: the last axis of `x` must be n = {}", fold.d_input);
     assert_eq!(width, fold.width(), "ss1: `z` must be [w, m] with w = {}, got {:?}", fold.width(), z.dims());
     assert_eq!(z.dtype(), x.dtype(), "ss1: `z` and `x` must have the same dtype");
-    if let Some(bias) = &bias {
-        assert_eq!(bias.dims(), [m], "ss1: `bias` must have m = {m} elements, got {:?}", bias.dims());
-        assert_eq!(bias.dtype(), x.dtype(), "ss1: `bias` and `x` must have the same dtype");
+    let empty = shape.num_elements() == 0;
+    shape[D - 1] = m;
+    epilogue.check("ss1", &shape, x.dtype());
+    if empty {
+        return empty_product(x, m, epilogue);
     }
-    if shape.num_elements() == 0 {
-        return empty_product(x, m, bias);
-    }
-    let mut output = shape;
-    output[D - 1] = m;
-    let x = rows(x);
+    let (x, epilogue) = (rows(x), epilogue.into_rows());
     let one_sketch = matches!(fold.rotations, Rotations::Arithmetic { .. });
     let y = match strategy {
-        Ss1Strategy::Staged => sketched(x, z, bias, fold),
-        Ss1Strategy::Auto if one_sketch => sketched(x, z, bias, fold),
+        Ss1Strategy::Staged => sketched(x, z, epilogue, fold),
+        Ss1Strategy::Auto if one_sketch => sketched(x, z, epilogue, fold),
         _ => {
-            let y = <Dispatch as Ss1Backend>::ss1_product(x.into_dispatch(), z.into_dispatch(), fold, strategy);
-            let y = Tensor::<2>::from_dispatch(y);
-            match bias {
-                Some(bias) => y + bias.unsqueeze(),
-                None => y,
-            }
+            let (x, z, epilogue) = (x.into_dispatch(), z.into_dispatch(), epilogue.into_tensors());
+            Tensor::<2>::from_dispatch(<Dispatch as Ss1Backend>::ss1_product(x, z, epilogue, fold, strategy))
         }
     };
-    y.reshape(output)
+    y.reshape(shape)
 }
 
-/// `y_b = a_b Z_b + bias_b`, the sketch of one block of rows after the other in memory.
-fn sketched(x: Tensor<2>, z: Tensor<2>, bias: Option<Tensor<1>>, fold: Fold) -> Tensor<2> {
+/// `y_b = a_b Z_b`, the sketch of one block of rows after the other in memory, and what follows.
+fn sketched(x: Tensor<2>, z: Tensor<2>, epilogue: Epilogue<2>, fold: Fold) -> Tensor<2> {
     let m = z.dims()[1];
     let blocks = fold.output_blocks(m);
     if blocks <= 1 {
-        return dense_linear(folded(x, fold, 0), z, bias);
+        return dense_linear(folded(x, fold, 0), z, epilogue);
     }
     let pieces = (0..blocks).map(|block| {
-        let rows = fold.output_rows(m, block);
-        let bias = bias.clone().map(|bias| bias.slice([rows.clone()]));
-        dense_linear(folded(x.clone(), fold, block), z.clone().slice([0..z.dims()[0], rows]), bias)
+        let z = z.clone().slice([0..z.dims()[0], fold.output_rows(m, block)]);
+        dense_linear(folded(x.clone(), fold, block), z, None)
     });
-    Tensor::cat(pieces.collect(), 1)
+    epilogue.apply(Tensor::cat(pieces.collect(), 1))
 }
 
 fn folded(x: Tensor<2>, fold: Fold, output_block: usize) -> Tensor<2> {

@@ -12,7 +12,7 @@ use burn_structured_ops::blast::BlastCandidate;
 use burn_structured_ops::block_diagonal::{
     BlockStrategy, Order, Orders, block_diagonal_linear, block_diagonal_to_dense,
 };
-use burn_structured_ops::{Bias, BlastStrategy};
+use burn_structured_ops::{BlastStrategy, OptionalTensor};
 
 /// One product, with the values of its operands: small multiples of 1/16, which every float type holds.
 struct Case {
@@ -104,7 +104,7 @@ impl Case {
         let g = place::<B>(&self.g, &[*tokens, b * p], dtype, layout, &backend.device);
 
         use burn_structured_ops::block_diagonal::BlockDiagonalBackend;
-        let added = Bias::Some(bias.clone());
+        let added = OptionalTensor::Some(bias.clone()).into();
         let y = Ad::<B>::block_diagonal_product(x.clone(), w.clone(), added, *orders, strategy);
         let output = read::<B>(y.clone().into_primitive());
         let grads = Ad::<B>::float_mul(y, <Ad<B> as burn::backend::AutodiffBackend>::from_inner(g)).backward();

@@ -7,7 +7,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, ops::FloatTensorOps};
 use burn::tensor::{DType, Device, Tensor, TensorData, s};
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
-use burn_structured_ops::Bias;
+use burn_structured_ops::OptionalTensor;
 use burn_structured_ops::dense::{DenseBackend, dense_linear};
 use burn_structured_ops::low_rank::{low_rank_linear, low_rank_to_dense};
 
@@ -82,7 +82,7 @@ impl Case {
         let (x, w) = (leaf(&self.x, &[tokens, n], layout), leaf(&self.w, &[n, m], layout));
         let bias = leaf(&self.bias, &[m], Layout::Contiguous);
         let g = place::<B>(&self.g, &[tokens, m], dtype, layout, &backend.device);
-        let y = Ad::<B>::dense_product(x.clone(), w.clone(), Bias::Some(bias.clone()));
+        let y = Ad::<B>::dense_product(x.clone(), w.clone(), OptionalTensor::Some(bias.clone()).into());
         let output = read::<B>(y.clone().into_primitive());
         let grads = Ad::<B>::float_mul(y, <Ad<B> as AutodiffBackend>::from_inner(g)).backward();
         let gradient = |leaf: &FloatTensor<Ad<B>>| read::<B>(leaf.grad(&grads).expect("a gradient"));

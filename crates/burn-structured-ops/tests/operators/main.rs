@@ -10,6 +10,7 @@ mod backends;
 mod blast;
 mod block_diagonal;
 mod dense;
+mod epilogue;
 mod launch_limits;
 mod monarch;
 mod rounding;

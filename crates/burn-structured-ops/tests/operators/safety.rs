@@ -16,7 +16,7 @@ use burn_structured_ops::low_rank::low_rank_linear;
 use burn_structured_ops::monarch::monarch_linear;
 use burn_structured_ops::spd::{SpdBackend, SpdError, SpdStrategy, try_spd_solve};
 use burn_structured_ops::ss1::{Fold, Rotations, Ss1Strategy, ss1_linear};
-use burn_structured_ops::{Bias, BlastStrategy, blast_linear};
+use burn_structured_ops::{BlastStrategy, OptionalTensor, blast_linear};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 type Ad<B> = Autodiff<B, NoCheckpointing>;
@@ -90,9 +90,9 @@ impl BackendTest for BlastStages {
                 });
             }
             let product = |calls: &Calls<B>, u, s, v, bias: [usize; 1]| {
-                let (x, bias) = (calls.upload([3, 12], F), Bias::Some(calls.upload(bias, F)));
+                let (x, bias) = (calls.upload([3, 12], F), OptionalTensor::Some(calls.upload(bias, F)));
                 let [u, s, v] = [u, s, v].map(|shape| calls.upload(shape, F));
-                B::blast_forward(x, u, s, v, bias, strategy)
+                B::blast_forward(x, u, s, v, bias.into(), strategy)
             };
             for (u, s, v, bias) in [
                 ([2, 5, 4], [2, 2, 4], [3, 4, 4], [10]),
@@ -158,7 +158,7 @@ impl BackendTest for Ss1Stages {
         for strategy in SS1 {
             for (x, z) in [([3, 12], [8, 6]), ([3, 16], [4, 6]), ([3, 16], [12, 6])] {
                 calls.expect_panic(("product", x, z, strategy), |calls| {
-                    B::ss1_product(calls.upload(x, F), calls.upload(z, F), FOLD, strategy)
+                    B::ss1_product(calls.upload(x, F), calls.upload(z, F), OptionalTensor::None.into(), FOLD, strategy)
                 });
             }
             for (dy, z) in [([3, 5], [8, 6]), ([3, 8], [8, 6]), ([3, 6], [4, 6]), ([3, 6], [12, 6])] {
@@ -192,8 +192,8 @@ impl BackendTest for BlockDiagonalStages {
             for orders in [Orders::default(), orders] {
                 for (w, bias) in [([2, 5, 4], [10]), ([4, 5, 4], [20]), ([3, 5, 4], [14])] {
                     calls.expect_panic(("product", w, bias, orders, strategy), |calls| {
-                        let (x, bias) = (calls.upload([3, 12], F), Bias::Some(calls.upload(bias, F)));
-                        B::block_diagonal_product(x, calls.upload(w, F), bias, orders, strategy)
+                        let (x, bias) = (calls.upload([3, 12], F), OptionalTensor::Some(calls.upload(bias, F)));
+                        B::block_diagonal_product(x, calls.upload(w, F), bias.into(), orders, strategy)
                     });
                 }
                 for (dy, blocks) in [([2, 15], 3), ([4, 15], 3), ([3, 15], 5), ([3, 10], 3), ([3, 15], 0)] {
@@ -260,11 +260,12 @@ impl BackendTest for MixedTypes {
         calls
             .expect_panic("couple", |calls| B::blast_couple(calls.upload([2, 3, 4], WIDE), calls.upload([5, 2, 4], F)));
         calls.expect_panic("ss1 product", |calls| {
-            B::ss1_product(calls.upload([3, 16], WIDE), calls.upload([8, 6], F), FOLD, Ss1Strategy::Fused)
+            let (x, z) = (calls.upload([3, 16], WIDE), calls.upload([8, 6], F));
+            B::ss1_product(x, z, OptionalTensor::None.into(), FOLD, Ss1Strategy::Fused)
         });
         calls.expect_panic("block-diagonal product", |calls| {
             let (x, w) = (calls.upload([3, 12], WIDE), calls.upload([3, 5, 4], F));
-            B::block_diagonal_product(x, w, Bias::None, Orders::default(), BlockStrategy::TiledGemm)
+            B::block_diagonal_product(x, w, OptionalTensor::None.into(), Orders::default(), BlockStrategy::TiledGemm)
         });
         calls.expect_panic("substitute", |calls| {
             B::spd_substitute(calls.upload([2, 3, 3], F), calls.upload([2, 3, 1], WIDE), SpdStrategy::Auto)
@@ -289,16 +290,29 @@ impl BackendTest for Recorded {
                 let leaf = |shape: [usize; 3]| Ad::<B>::from_inner(calls.upload(shape, F));
                 let x = Ad::<B>::from_inner(calls.upload([3, 12], F));
                 let (u, s, v) = (leaf([2, 5, 4]), leaf([2, 2, 4]), leaf([3, 4, 4]));
-                <Ad<B> as burn_structured_ops::blast::BlastBackend>::blast_forward(x, u, s, v, Bias::None, strategy)
-                    .into_primitive()
+                <Ad<B> as burn_structured_ops::blast::BlastBackend>::blast_forward(
+                    x,
+                    u,
+                    s,
+                    v,
+                    OptionalTensor::None.into(),
+                    strategy,
+                )
+                .into_primitive()
             });
         }
         calls.expect_panic("block-diagonal product", |calls| {
             let (x, w) =
                 (Ad::<B>::from_inner(calls.upload([3, 12], F)), Ad::<B>::from_inner(calls.upload([2, 5, 4], F)));
             let orders = Orders::default();
-            <Ad<B> as BlockDiagonalBackend>::block_diagonal_product(x, w, Bias::None, orders, BlockStrategy::Reference)
-                .into_primitive()
+            <Ad<B> as BlockDiagonalBackend>::block_diagonal_product(
+                x,
+                w,
+                OptionalTensor::None.into(),
+                orders,
+                BlockStrategy::Reference,
+            )
+            .into_primitive()
         });
         calls.expect_panic("solution", |calls| {
             let [a, factor, b] =

@@ -8,6 +8,7 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
+use burn_structured_ops::OptionalTensor;
 use burn_structured_ops::ss1::{
     Fold, Rotations, Ss1Backend, Ss1Strategy, ss1_from_dense, ss1_linear, ss1_linear_with, ss1_to_dense,
 };
@@ -111,7 +112,7 @@ fn forward_backward<B: StructuredBackend>(
         Ad::<B>::float_set_require_grad(leaf(x, &[*tokens, fold.d_input]), true)
     };
     let z = Ad::<B>::float_set_require_grad(leaf(z, &[fold.width(), *d_output]), true);
-    let y = Ad::<B>::ss1_product(x.clone(), z.clone(), *fold, strategy);
+    let y = Ad::<B>::ss1_product(x.clone(), z.clone(), OptionalTensor::None.into(), *fold, strategy);
     let output = read::<B>(y.clone().into_primitive());
     let grads = Ad::<B>::float_mul(y, leaf(g, &[*tokens, *d_output])).backward();
     (output, x.grad(&grads).map(read::<B>), read::<B>(z.grad(&grads).expect("a gradient")))

@@ -11,7 +11,7 @@
 use super::coupling::Couplings;
 use super::fused::Weights;
 use crate::blast::Sizes;
-use crate::cpu::gemm::{Epilogue, Target};
+use crate::cpu::gemm::Target;
 use crate::cpu::gemv::{AxpyRows, DotRows, RowChunks};
 use crate::cpu::{Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, split_aligned, vectorized};
 
@@ -58,14 +58,16 @@ pub(super) fn forward<E: Scalar>(
             let (block, place) = of_u.place(task);
             let factor: Matrix<'_, E> = of_u.get(task);
             let column = block * p + place * of_u.rows;
-            let epilogue = Epilogue::bias(weights.bias.map(|bias| &bias[column..][..factor.rows]));
+            let epilogue = weights.finish.epilogue(column, factor.rows);
             // SAFETY: no other task has these columns.
-            let y = unsafe { Target::new(y, column, [tokens, factor.rows], b1 * p, epilogue) };
+            let target = unsafe { Target::new(y, column, [tokens, factor.rows], b1 * p, epilogue) };
             E::with_buffer(Workspace::Task, |buffer| {
                 let [t] = split_aligned(buffer, [tokens * r]);
                 couple(z, weights.s, block, b2, r, t);
-                pulp::Arch::new().dispatch(DotRows { t, t_stride: r, factor, next: of_u.after(task), y });
+                pulp::Arch::new().dispatch(DotRows { t, t_stride: r, factor, next: of_u.after(task), y: target });
             });
+            // SAFETY: the product has just been stored.
+            unsafe { target.finish(weights.finish, [0, column]) };
         });
     });
 }

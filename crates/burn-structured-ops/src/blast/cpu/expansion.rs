@@ -1,11 +1,11 @@
-//! The expansion `y_i = t_i U_iᵀ + bias_i`, which sums over the whole rank.
+//! The expansion `y_i = t_i U_iᵀ`, which sums over the whole rank.
 
 use super::layout::PanelLayout;
-use crate::cpu::gemm::grouped_gemm;
+use crate::cpu::gemm::{Finish, grouped_gemm};
 use crate::cpu::{Matrix, Output, Scalar, ThreadTeam};
 use burn_flex::FlexTensor;
 
-/// Writes `y [tokens, b p]` from the panels `t` and `u [b, p, r]`.
+/// Writes `y [tokens, b p]`, and what follows, from the panels `t` and `u [b, p, r]`.
 ///
 /// # Panics
 ///
@@ -16,11 +16,11 @@ pub(super) fn expand<E: Scalar>(
     t: &[E],
     layout: PanelLayout,
     u: &FlexTensor,
-    bias: Option<&[E]>,
+    finish: Finish<'_, E>,
     y: Output<'_, E>,
 ) {
     let [blocks, p, r] = u.layout().shape().dims();
     let rows = |block: usize| layout.rows(t, block, [tokens, r]);
     let factor = |block: usize| Matrix::of(u, block).transposed();
-    grouped_gemm(team, [blocks, tokens, r, p], rows, factor, bias, y);
+    grouped_gemm(team, [blocks, tokens, r, p], rows, factor, finish, y);
 }

@@ -4,9 +4,9 @@ use super::coupling::Couplings;
 use super::fused::Weights;
 use super::tiling::Tiling;
 use super::{decode, fused, gradients, into_token_major, staged, token_major};
-use crate::Bias;
+use crate::EpilogueTensors;
 use crate::blast::{BlastCandidate, BlastStrategy, Sizes, reference, shapes};
-use crate::cpu::gemm::Rows;
+use crate::cpu::gemm::{Finish, Rows};
 use crate::cpu::{
     Matrix, Output, Scalar, ThreadTeam, alloc_uninit_with, contiguous, dense_slice, from_native, gemv, on_pool,
     to_native, with_native, with_rows,
@@ -58,24 +58,24 @@ pub(super) fn forward(
     u: FlexTensor,
     s: FlexTensor,
     v: FlexTensor,
-    bias: Bias<Flex>,
+    epilogue: EpilogueTensors<Flex>,
     strategy: BlastStrategy,
     keep: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
     check(shapes::product, [&x, &u, &s, &v]);
     let sizes = Sizes::new(&x, &u, &v);
-    bias.check(sizes.b1 * sizes.p, x.dtype());
+    epilogue.check([sizes.tokens, sizes.b1 * sizes.p], x.dtype());
     let strategy = Strategy::choose(sizes.tokens, strategy);
     if strategy == Strategy::Reference || sizes.is_empty() {
-        let (y, z) = reference::forward::<Flex>(x, u, s, v, bias);
+        let (y, z) = reference::forward::<Flex>(x, u, s, v, epilogue);
         return (y, keep.then_some(z));
     }
     let dtype = x.dtype();
-    let bias = bias.into_option().map(|bias| to_native(bias).to_contiguous());
+    let epilogue = epilogue.into_native();
     let [x, u, s, v] = [x, u, s, v].map(to_native);
     let product = || {
         with_native!(x.dtype(), E => {
-            forward_native::<E>(sizes, x, &u, s, &v, bias.as_ref().map(dense_slice), strategy, keep)
+            forward_native::<E>(sizes, x, &u, s, &v, epilogue.finish(), strategy, keep)
         })
     };
     let (y, z) = on_pool(sizes.tokens, product);
@@ -89,7 +89,7 @@ fn forward_native<E: Scalar>(
     u: &FlexTensor,
     s: FlexTensor,
     v: &FlexTensor,
-    bias: Option<&[E]>,
+    finish: Finish<'_, E>,
     strategy: Strategy,
     keep: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
@@ -97,12 +97,12 @@ fn forward_native<E: Scalar>(
     if strategy == Strategy::Staged {
         let z = staged::project::<E>(x, v);
         let t = staged::couple::<E>(z.clone(), s);
-        return (staged::expand::<E>(t, u, bias), keep.then_some(z));
+        return (staged::expand::<E>(t, u, finish), keep.then_some(z));
     }
     // The streamed products read rows of the factors in place; others are packed.
     let decodes = strategy == Strategy::Decode && [u, v].into_iter().all(gemv::reads);
     let s = Couplings::<E>::readable(s);
-    let weights = Weights { u, s: Couplings::of(&s), v, bias };
+    let weights = Weights { u, s: Couplings::of(&s), v, finish };
     let x = if decodes { x.to_contiguous() } else { with_rows::<E>(x) };
     let product = |y: Output<'_, E>, z: Option<Output<'_, E>>| {
         let team = ThreadTeam::default();

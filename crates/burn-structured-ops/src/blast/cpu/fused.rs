@@ -17,7 +17,7 @@ use super::layout::{PanelLayout, PanelRows};
 use super::projection::{RankBlock, kc};
 use super::tiling::Tiling;
 use crate::blast::Sizes;
-use crate::cpu::gemm::{self, Rows};
+use crate::cpu::gemm::{self, Finish, Rows};
 use crate::cpu::{Output, Scalar, SharedOutput, ThreadTeam, Workspace, split_aligned};
 use burn_flex::FlexTensor;
 
@@ -32,7 +32,8 @@ pub(super) struct Weights<'a, E> {
     pub u: &'a FlexTensor,
     pub s: Couplings<'a, E>,
     pub v: &'a FlexTensor,
-    pub bias: Option<&'a [E]>,
+    /// What follows the product.
+    pub finish: Finish<'a, E>,
 }
 
 /// Tokens to take at a time, of so many, if each has so many coupled components.
@@ -62,7 +63,8 @@ pub(super) fn forward<E: Scalar>(
             let z = z.as_mut().map(|z| z.part(start * z_row, tokens * z_row));
             let x = x.range(start, tokens);
             project_and_couple(team, sizes, tiling(tokens), x, weights, (Output::of_slice(&mut *t), layout), z);
-            expand(team, tokens, t, layout, weights.u, weights.bias, y.part(start * m, tokens * m));
+            let finish = weights.finish.rows_from(start, m);
+            expand(team, tokens, t, layout, weights.u, finish, y.part(start * m, tokens * m));
         }
     });
 }
@@ -147,7 +149,7 @@ mod tests {
             let [y, z] = [&mut y, &mut z].map(|out| Output::of_slice(out));
             let (_, mr) = gemm::shape::<f64>();
             let tiling = |tokens: usize| Tiling { panels, tile: tokens.div_ceil(tiles).next_multiple_of(mr) };
-            let weights = Weights { u: &u, s, v: &v, bias: None };
+            let weights = Weights { u: &u, s, v: &v, finish: Finish::bias(None) };
             forward(&ThreadTeam::default(), sizes, rows, weights, y, Some(z), tokens, tiling);
         });
         [y, z]

@@ -19,7 +19,9 @@ use super::layout::{PanelLayout, PanelRows};
 use super::projection::{RankBlock, kc};
 use super::tiling::{Task, Tiling};
 use crate::blast::Sizes;
-use crate::cpu::gemm::{self, Epilogue, Rows, TASK_TILES, Target, gemm_packed, transpose_into, transposed_stride};
+use crate::cpu::gemm::{
+    self, Epilogue, Finish, Rows, TASK_TILES, Target, gemm_packed, transpose_into, transposed_stride,
+};
 use crate::cpu::{Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
 use burn_flex::FlexTensor;
 
@@ -94,7 +96,8 @@ fn write<E: Scalar>(
                 ..operands
             };
             rank_blocks(team, sizes, operands, layouts, [&mut *dz, &mut *t], ds);
-            expansion::expand(team, tokens, dz, layouts[0], operands.v, None, dx.part(start * n, tokens * n));
+            let nothing = Finish::bias(None);
+            expansion::expand(team, tokens, dz, layouts[0], operands.v, nothing, dx.part(start * n, tokens * n));
             // SAFETY: the first chunk stores to all elements.
             unsafe {
                 factor_gradient(team, operands.x, dz, layouts[0], r, dv.share(), start > 0);
@@ -261,7 +264,7 @@ mod tests {
         let [mut y, mut z] = [tokens * b1 * p, tokens * b2 * r].map(|len| vec![0.0; len]);
         {
             let [y, z] = [&mut y, &mut z].map(|out| Output::of_slice(out));
-            let weights = fused::Weights { u: &u, s: couplings, v: &v, bias: None };
+            let weights = fused::Weights { u: &u, s: couplings, v: &v, finish: Finish::bias(None) };
             let tiling = |tokens| Tiling::forward::<f64>(SIZES, tokens);
             fused::forward(&team, SIZES, rows, weights, y, Some(z), token_chunk, tiling);
         }

@@ -23,9 +23,10 @@ mod tiling;
 
 use super::backward::staged_gradients;
 use super::{BlastBackend, BlastStrategy, shapes};
-use crate::Bias;
+use crate::cpu::gemm::Finish;
 use crate::cpu::{Scalar, in_native, with_native};
 use crate::operands::check;
+use crate::{EpilogueTensors, OptionalTensor};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -38,10 +39,10 @@ impl BlastBackend for Flex {
         u: FloatTensor<Self>,
         s: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        bias: Bias<Self>,
+        epilogue: EpilogueTensors<Self>,
         strategy: BlastStrategy,
     ) -> FloatTensor<Self> {
-        forward::forward(x, u, s, v, bias, strategy, false).0
+        forward::forward(x, u, s, v, epilogue, strategy, false).0
     }
 
     fn blast_forward_saving(
@@ -49,10 +50,10 @@ impl BlastBackend for Flex {
         u: FloatTensor<Self>,
         s: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        bias: Bias<Self>,
+        bias: OptionalTensor<Self>,
         strategy: BlastStrategy,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (y, z) = forward::forward(x, u, s, v, bias, strategy, true);
+        let (y, z) = forward::forward(x, u, s, v, bias.into(), strategy, true);
         (y, z.expect("the projections are kept"))
     }
 
@@ -68,7 +69,10 @@ impl BlastBackend for Flex {
 
     fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, _: BlastStrategy) -> FloatTensor<Self> {
         check(shapes::expansion, [&t, &factor]);
-        in_native([t, factor], |[t, factor]| with_native!(t.dtype(), E => staged::expand::<E>(t, &factor, None)))
+        in_native(
+            [t, factor],
+            |[t, factor]| with_native!(t.dtype(), E => staged::expand::<E>(t, &factor, Finish::bias(None))),
+        )
     }
 
     fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {

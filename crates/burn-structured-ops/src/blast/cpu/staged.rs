@@ -3,7 +3,7 @@
 use super::coupling::{Couplings, couple_panel, coupling_gradient_panel, pack_rows};
 use super::layout::{PanelRows, PanelTarget};
 use super::{into_token_major, token_major};
-use crate::cpu::gemm::{Rows, grouped_product, product_over_tokens, shape};
+use crate::cpu::gemm::{Finish, Rows, grouped_product, product_over_tokens, shape};
 use crate::cpu::{
     Matrix, Scalar, SharedOutput, ThreadTeam, Workspace, contiguous, dense_slice, split_aligned, with_rows,
 };
@@ -20,18 +20,18 @@ pub(super) fn project<E: Scalar>(x: FlexTensor, factor: &FlexTensor) -> FlexTens
     let x = with_rows::<E>(x);
     let x = Rows::of(Matrix::<E>::of(&x, 0)).expect("contiguous rows");
     let (x, factor) = (|j: usize| x.depths(j * q, q), |j: usize| Matrix::of(factor, j));
-    token_major(grouped_product([blocks, tokens, q, r], x, factor, None), [blocks, tokens, r])
+    token_major(grouped_product([blocks, tokens, q, r], x, factor, Finish::bias(None)), [blocks, tokens, r])
 }
 
-/// `y_i = t_i F_iᵀ + bias_i`: `t [b, tokens, r]`, `factor [b, p, r]` → `[tokens, b p]`.
-pub(super) fn expand<E: Scalar>(t: FlexTensor, factor: &FlexTensor, bias: Option<&[E]>) -> FlexTensor {
+/// `y_i = t_i F_iᵀ`, and what follows: `t [b, tokens, r]`, `factor [b, p, r]` → `[tokens, b p]`.
+pub(super) fn expand<E: Scalar>(t: FlexTensor, factor: &FlexTensor, finish: Finish<'_, E>) -> FlexTensor {
     let [blocks, p, r] = factor.layout().shape().dims();
     let [_, tokens, _] = t.layout().shape().dims();
     let t = into_token_major(t);
     let t = dense_slice::<E>(&t);
     let rows = |i: usize| Rows::in_runs(&t[(i * r).min(t.len())..], [tokens, r], blocks * r, r.max(1), 0);
     let factor = |i: usize| Matrix::of(factor, i).transposed();
-    contiguous(grouped_product([blocks, tokens, r, p], rows, factor, bias), Shape::new([tokens, blocks * p]))
+    contiguous(grouped_product([blocks, tokens, r, p], rows, factor, finish), Shape::new([tokens, blocks * p]))
 }
 
 /// `dF_j = x_jᵀ z_j`: `x [tokens, b q]`, `z [b, tokens, r]` → `[b, q, r]`.

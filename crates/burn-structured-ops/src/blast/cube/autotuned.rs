@@ -7,7 +7,7 @@
 
 use super::run;
 use super::strategy::{Problem, Resolved, unsupported};
-use crate::Bias;
+use crate::OptionalTensor;
 use crate::blast::BlastCandidate::{TensorCore, TiledGemm};
 use crate::blast::BlastStrategy::{self, Candidate, Decode, Fused, Staged};
 use crate::cube::Limits;
@@ -32,7 +32,7 @@ struct Product {
     u: CubeTensor,
     s: CubeTensor,
     v: CubeTensor,
-    bias: Bias<CubeBackend>,
+    bias: OptionalTensor<CubeBackend>,
     problem: Problem,
     output: Arc<Mutex<Option<Output>>>,
 }
@@ -75,7 +75,7 @@ pub(super) fn forward(
     u: CubeTensor,
     s: CubeTensor,
     v: CubeTensor,
-    bias: Bias<CubeBackend>,
+    bias: OptionalTensor<CubeBackend>,
     problem: Problem,
 ) -> Output {
     static TUNER: LocalTuner<String, CubeTuneId> = local_tuner!();

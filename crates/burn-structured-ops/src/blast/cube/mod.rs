@@ -22,9 +22,9 @@ mod strategy;
 use super::BlastCandidate::{Autotuned, TensorCore, TiledGemm};
 use super::BlastStrategy::Candidate;
 use super::{BlastBackend, BlastStrategy, Sizes, UnsupportedStrategy, reference, shapes};
-use crate::Bias;
 use crate::cube::Limits;
 use crate::operands::check;
+use crate::{EpilogueTensors, OptionalTensor};
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
 use burn_cubecl::kernel::into_contiguous;
@@ -38,10 +38,12 @@ impl BlastBackend for CubeBackend {
         u: FloatTensor<Self>,
         s: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        bias: Bias<Self>,
+        epilogue: EpilogueTensors<Self>,
         strategy: BlastStrategy,
     ) -> FloatTensor<Self> {
-        forward(x, u, s, v, bias, strategy, false).0
+        epilogue.check([x.shape()[0], u.shape()[0] * u.shape()[1]], x.dtype);
+        let (bias, rest) = epilogue.split_bias();
+        rest.apply(forward(x, u, s, v, bias, strategy, false).0)
     }
 
     fn blast_forward_saving(
@@ -49,7 +51,7 @@ impl BlastBackend for CubeBackend {
         u: FloatTensor<Self>,
         s: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        bias: Bias<Self>,
+        bias: OptionalTensor<Self>,
         strategy: BlastStrategy,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (y, z) = forward(x, u, s, v, bias, strategy, true);
@@ -68,7 +70,7 @@ impl BlastBackend for CubeBackend {
 
     fn blast_expand(t: FloatTensor<Self>, factor: FloatTensor<Self>, strategy: BlastStrategy) -> FloatTensor<Self> {
         check(shapes::expansion, [&t, &factor]);
-        staged::expand(t, factor, Bias::None, strategy)
+        staged::expand(t, factor, OptionalTensor::None, strategy)
     }
 
     fn blast_coupling_gradient(t_grad: FloatTensor<Self>, z: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -97,15 +99,15 @@ fn forward(
     u: CubeTensor,
     s: CubeTensor,
     v: CubeTensor,
-    bias: Bias<CubeBackend>,
+    bias: OptionalTensor<CubeBackend>,
     strategy: BlastStrategy,
     keep: bool,
 ) -> (CubeTensor, Option<CubeTensor>) {
     check(shapes::product, [&x, &u, &s, &v]);
     let sizes = Sizes::new(&x, &u, &v);
-    bias.check(sizes.b1 * sizes.p, x.dtype);
+    bias.check_bias(sizes.b1 * sizes.p, x.dtype);
     if strategy == BlastStrategy::Reference || sizes.is_empty() {
-        let (y, z) = reference::forward::<CubeBackend>(x, u, s, v, bias);
+        let (y, z) = reference::forward::<CubeBackend>(x, u, s, v, bias.into());
         return (y, keep.then_some(z));
     }
     let problem = Problem { sizes, dtype: x.dtype, keeps_projections: keep };
@@ -126,7 +128,7 @@ fn run(
     u: CubeTensor,
     s: CubeTensor,
     v: CubeTensor,
-    bias: Bias<CubeBackend>,
+    bias: OptionalTensor<CubeBackend>,
     problem: Problem,
 ) -> (CubeTensor, Option<CubeTensor>) {
     let keep = problem.keeps_projections;

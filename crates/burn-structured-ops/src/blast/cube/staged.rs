@@ -1,6 +1,6 @@
 //! The stages around the coupling as batched GEMMs, Burn's or this crate's.
 
-use crate::Bias;
+use crate::OptionalTensor;
 use crate::blast::BlastCandidate::{Autotuned, TensorCore, TiledGemm};
 use crate::blast::BlastStrategy::{Auto, Candidate};
 use crate::blast::{BlastStrategy, reference};
@@ -17,14 +17,14 @@ use burn_cubecl::tensor::CubeTensor;
 pub(super) fn expand(
     t: CubeTensor,
     factor: CubeTensor,
-    bias: Bias<CubeBackend>,
+    bias: OptionalTensor<CubeBackend>,
     strategy: BlastStrategy,
 ) -> CubeTensor {
     let [blocks, p, _] = factor.shape().dims();
     let tokens = t.shape()[1];
     let y = empty_like(&t, Shape::new([tokens, blocks * p]), t.dtype);
     if y.meta.num_elements() == 0 || t.meta.num_elements() == 0 {
-        return bias.add_to(reference::expand::<CubeBackend>(t, factor));
+        return bias.add_bias_to(reference::expand::<CubeBackend>(t, factor));
     }
     let by_block = reference::split::<CubeBackend>(y.clone(), blocks);
     let factor = CubeBackend::float_swap_dims(factor, 1, 2);
@@ -33,7 +33,7 @@ pub(super) fn expand(
         return y;
     }
     portable_gemm(t, factor, Some(by_block), strategy);
-    bias.add_to(y)
+    bias.add_bias_to(y)
 }
 
 /// `z_j = x_j F_j`, each block read from its columns of `x [tokens, b q]`.
@@ -62,7 +62,7 @@ fn to_tensor_cores(lhs: &CubeTensor, rhs: &CubeTensor, strategy: BlastStrategy) 
 
 fn gemm(lhs: CubeTensor, rhs: CubeTensor, strategy: BlastStrategy) -> CubeTensor {
     if to_tensor_cores(&lhs, &rhs, strategy) {
-        return tensor_core_gemm(lhs, rhs, Bias::None, None);
+        return tensor_core_gemm(lhs, rhs, OptionalTensor::None, None);
     }
     portable_gemm(lhs, rhs, None, strategy)
 }

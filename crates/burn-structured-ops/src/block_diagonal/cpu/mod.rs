@@ -9,11 +9,11 @@
 mod permute;
 
 use super::{BlockDiagonalBackend, BlockStrategy, Order, Orders, reference, shapes};
-use crate::Bias;
-use crate::cpu::gemm::{Rows, gemm_tn, grouped_gemm};
+use crate::EpilogueTensors;
+use crate::cpu::gemm::{Finish, Rows, gemm_tn, grouped_gemm};
 use crate::cpu::{
-    MIN_GEMM_TOKENS, Matrix, Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice,
-    from_native, gemv, in_native, on_pool, split_aligned, to_native, with_native, with_rows,
+    MIN_GEMM_TOKENS, Matrix, Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, contiguous, from_native, gemv,
+    in_native, on_pool, split_aligned, to_native, with_native, with_rows,
 };
 use crate::operands::check;
 use burn::backend::tensor::FloatTensor;
@@ -29,19 +29,19 @@ impl BlockDiagonalBackend for Flex {
     fn block_diagonal_product(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
-        bias: Bias<Self>,
+        epilogue: EpilogueTensors<Self>,
         orders: Orders,
         strategy: BlockStrategy,
     ) -> FloatTensor<Self> {
         check(shapes::product, [&x, &w]);
-        bias.check(w.shape()[0] * w.shape()[1], x.dtype());
+        epilogue.check([x.shape()[0], w.shape()[0] * w.shape()[1]], x.dtype());
         if strategy == BlockStrategy::Reference {
-            return reference::product::<Self>(x, w, bias, orders);
+            return reference::product::<Self>(x, w, epilogue, orders);
         }
         let (dtype, tokens) = (x.dtype(), x.layout().shape()[0]);
         let [x, w] = [x, w].map(to_native);
-        let bias = bias.into_option().map(|bias| to_native(bias).to_contiguous());
-        let product = || with_native!(x.dtype(), E => product::<E>(x, &w, bias.as_ref().map(dense_slice), orders));
+        let epilogue = epilogue.into_native();
+        let product = || with_native!(x.dtype(), E => product::<E>(x, &w, epilogue.finish(), orders));
         from_native(on_pool(tokens, product), dtype)
     }
 
@@ -60,7 +60,7 @@ impl BlockDiagonalBackend for Flex {
     }
 }
 
-fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>, orders: Orders) -> FlexTensor {
+fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, finish: Finish<'_, E>, orders: Orders) -> FlexTensor {
     let [tokens, _] = x.layout().shape().dims();
     let [blocks, p, _] = w.layout().shape().dims();
     let m = blocks * p;
@@ -76,12 +76,14 @@ fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>, orders:
         alloc_uninit_with(tokens * m, |mut y| {
             in_token_chunks(tokens, orders, |start, tokens| {
                 let (x, y) = (x.rows(start, tokens), y.part(start * m, tokens * m));
+                let finish = finish.rows_from(start, m);
                 match orders.output {
-                    Order::Grouped => grouped(&team, x, w, bias, orders.input, y),
+                    Order::Grouped => grouped(&team, x, w, finish, orders.input, y),
                     Order::Strided => E::with_buffer(Workspace::Product, |buffer| {
                         let [out] = split_aligned(buffer, [tokens * m]);
-                        grouped(&team, x, w, None, orders.input, Output::of_slice(&mut *out));
-                        permute_features(&team, Matrix::row_major(out, tokens, m, m), [blocks, p], bias, y);
+                        let nothing = Finish::bias(None);
+                        grouped(&team, x, w, nothing, orders.input, Output::of_slice(&mut *out));
+                        permute_features(&team, Matrix::row_major(out, tokens, m, m), [blocks, p], finish, y);
                     }),
                 }
             });
@@ -106,18 +108,18 @@ fn grouped<E: Scalar>(
     team: &ThreadTeam,
     x: Matrix<'_, E>,
     w: &FlexTensor,
-    bias: Option<&[E]>,
+    finish: Finish<'_, E>,
     order: Order,
     y: Output<'_, E>,
 ) {
     let [blocks, p, q] = w.layout().shape().dims();
     with_grouped(team, x, blocks, order, Workspace::Shared, |x| {
         if x.rows < MIN_GEMM_TOKENS && gemv::reads(w) {
-            return gemv::block_diagonal_gemv(team, x, w, bias, y);
+            return gemv::block_diagonal_gemv(team, x, w, finish, y);
         }
         let rows = Rows::of(x).expect("contiguous rows");
         let (rows, factor) = (|k: usize| rows.depths(k * q, q), |k: usize| Matrix::of(w, k).transposed());
-        grouped_gemm(team, [blocks, x.rows, q, p], rows, factor, bias, y);
+        grouped_gemm(team, [blocks, x.rows, q, p], rows, factor, finish, y);
     });
 }
 
@@ -134,7 +136,7 @@ fn with_grouped<E: Scalar, R>(
         Order::Grouped => body(x),
         Order::Strided => E::with_buffer(workspace, |buffer| {
             let [grouped] = split_aligned(buffer, [x.rows * x.cols]);
-            permute_features(team, x, [x.cols / blocks, blocks], None, Output::of_slice(&mut *grouped));
+            permute_features(team, x, [x.cols / blocks, blocks], Finish::bias(None), Output::of_slice(&mut *grouped));
             body(Matrix::row_major(grouped, x.rows, x.cols, x.cols))
         }),
     }

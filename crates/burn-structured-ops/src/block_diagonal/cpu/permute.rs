@@ -1,13 +1,13 @@
 //! Permuting features between grouped and strided order: the features of a token as a matrix, transposed.
 
-use crate::cpu::gemm::transpose;
+use crate::cpu::gemm::{Finish, transpose};
 use crate::cpu::{Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, split_aligned};
 use pulp::Simd;
 
 /// Tokens of a task.
 const TOKENS: usize = 8;
 
-/// `out[token, j · rows + i] = x[token, i · cols + j] + bias[j · rows + i]`: the features of every token as a matrix `[rows, cols]`,
+/// `out[token, j · rows + i] = x[token, i · cols + j]`, and what follows: the features of every token as a matrix `[rows, cols]`,
 /// transposed.
 ///
 /// # Panics
@@ -17,20 +17,26 @@ pub(super) fn permute_features<E: Scalar>(
     team: &ThreadTeam,
     x: Matrix<'_, E>,
     sizes: [usize; 2],
-    bias: Option<&[E]>,
+    finish: Finish<'_, E>,
     mut out: Output<'_, E>,
 ) {
     let out = out.share();
     let [rows, cols] = sizes;
     assert!(rows * cols == x.cols && out.len() == x.rows * x.cols, "as many features in as out");
-    assert!(bias.is_none_or(|bias| bias.len() == x.cols), "a bias for every feature");
+    assert!(finish.bias.is_none_or(|bias| bias.len() == x.cols), "a bias for every feature");
     team.parallel_for(x.rows.div_ceil(TOKENS), |task| {
         let start = task * TOKENS;
         let x = x.rows(start, TOKENS.min(x.rows - start));
         let out = out.part(start * x.cols, x.rows * x.cols);
         E::with_buffer(Workspace::Task, |buffer| {
             let [token] = split_aligned(buffer, [x.cols]);
-            pulp::Arch::new().dispatch(PermuteFeatures { x, sizes, bias, token, out });
+            pulp::Arch::new().dispatch(PermuteFeatures {
+                x,
+                sizes,
+                finish: finish.rows_from(start, x.cols),
+                token,
+                out,
+            });
         });
     });
 }
@@ -39,7 +45,7 @@ pub(super) fn permute_features<E: Scalar>(
 struct PermuteFeatures<'a, E: Scalar> {
     x: Matrix<'a, E>,
     sizes: [usize; 2],
-    bias: Option<&'a [E]>,
+    finish: Finish<'a, E>,
     /// Room for the features of a token.
     token: &'a mut [E],
     out: SharedOutput<'a, E>,
@@ -50,7 +56,7 @@ impl<E: Scalar> pulp::WithSimd for PermuteFeatures<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { x, sizes: [rows, cols], bias, token, out } = self;
+        let Self { x, sizes: [rows, cols], finish, token, out } = self;
         for at in 0..x.rows {
             let x = x.row_slice(at);
             match (rows, cols) {
@@ -64,14 +70,11 @@ impl<E: Scalar> pulp::WithSimd for PermuteFeatures<'_, E> {
             }
             // SAFETY: no other task has these tokens.
             let out = unsafe { out.uninit_slice(at * x.len(), x.len()) };
-            match bias {
-                None => _ = out.write_copy_of_slice(token),
-                Some(bias) => {
-                    for ((out, value), bias) in out.iter_mut().zip(&*token).zip(bias) {
-                        out.write(*value + *bias);
-                    }
-                }
+            let out = out.write_copy_of_slice(token);
+            if let Some(bias) = finish.bias {
+                out.iter_mut().zip(bias).for_each(|(out, bias)| *out += *bias);
             }
+            finish.apply(out, at * x.len());
         }
     }
 }
@@ -117,7 +120,8 @@ mod tests {
             let bias: Vec<f32> = (0..n).map(|at| at as f32 / 1024.0).collect();
             for bias in [None, Some(&bias[..])] {
                 let mut out = vec![f32::NAN; tokens * n];
-                permute_features(&ThreadTeam::default(), x, [rows, cols], bias, Output::of_slice(&mut out));
+                let finish = Finish::bias(bias);
+                permute_features(&ThreadTeam::default(), x, [rows, cols], finish, Output::of_slice(&mut out));
                 for (at, out) in out.into_iter().enumerate() {
                     let (token, j, i) = (at / n, at % n / rows, at % rows);
                     let expected = x.at(token, i * cols + j) + bias.map_or(0.0, |bias| bias[at % n]);

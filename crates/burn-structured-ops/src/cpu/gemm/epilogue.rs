@@ -1,5 +1,6 @@
 //! Where a product is written, and what becomes of a tile as it is stored.
 
+use super::Finish;
 use crate::cpu::{Scalar, SharedOutput, load_at, store_at};
 use pulp::Simd;
 use std::marker::PhantomData;
@@ -7,7 +8,7 @@ use std::marker::PhantomData;
 /// What happens to a tile as it is stored.
 ///
 /// A product that is deeper than one packed block is stored several times: the caller's epilogue goes with the first block, and the
-/// others [accumulate](Self::Accumulate). What is not additive would have to go with the last one.
+/// others [accumulate](Self::Accumulate). What is not additive comes after the last one, see [`Finish`].
 #[derive(Clone, Copy)]
 pub(crate) enum Epilogue<'a, E> {
     /// It replaces what was there.
@@ -20,7 +21,7 @@ pub(crate) enum Epilogue<'a, E> {
 
 impl<'a, E> Epilogue<'a, E> {
     /// Adds the bias, if there is one.
-    pub fn bias(bias: Option<&'a [E]>) -> Self {
+    pub(super) fn bias(bias: Option<&'a [E]>) -> Self {
         bias.map_or(Self::Store, Self::Bias)
     }
 
@@ -104,6 +105,28 @@ impl<'a, E: Scalar> Target<'a, E> {
     #[inline(always)]
     pub unsafe fn accumulate(self) -> Self {
         Self { epilogue: Epilogue::Accumulate, ..self }
+    }
+
+    /// Applies everything but the bias of what follows the product, to elements that begin at `[row, col]` of an output with rows as far
+    /// apart as the target's.
+    ///
+    /// # Safety
+    ///
+    /// The elements must be initialised: a product must have been stored here.
+    ///
+    /// # Panics
+    ///
+    /// If a tensor that is multiplied or added has fewer elements.
+    pub unsafe fn finish(self, finish: Finish<'_, E>, [row, col]: [usize; 2]) {
+        if finish.is_bias() {
+            return;
+        }
+        for i in 0..self.rows {
+            let start = self.start.wrapping_add(i * self.stride);
+            // SAFETY: a row of the target, whose elements are this thread's alone, and initialised, as the caller says.
+            let y = unsafe { std::slice::from_raw_parts_mut(start, self.cols) };
+            finish.apply(y, (row + i) * self.stride + col);
+        }
     }
 
     /// Stores `R` rows of `V` vectors.

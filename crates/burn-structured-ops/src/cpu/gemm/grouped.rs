@@ -1,23 +1,23 @@
 //! A grouped GEMM: independent products, side by side in one output.
 
 use super::blocking::{kc, nc, tasks_wanted};
-use super::{Epilogue, Rows, Target, pack_and_gemm, shape};
+use super::{Finish, Rows, Target, pack_and_gemm, shape};
 use crate::cpu::{Matrix, Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
 
-/// `y = [rows_0 F_0 | rows_1 F_1 | …] + bias`, with `blocks` factors `[depth, cols]` and `tokens` rows each.
+/// `y = [rows_0 F_0 | rows_1 F_1 | …]`, and what follows, with `blocks` factors `[depth, cols]` and `tokens` rows each.
 ///
 /// A task packs some columns of a factor and multiplies all tokens by them, or some tokens where there are too few columns for the
 /// threads.
 ///
 /// # Panics
 ///
-/// If an operand is not of these sizes, or `y` or the bias is too short.
+/// If an operand is not of these sizes, or `y` or what follows is too short.
 pub(crate) fn grouped_gemm<'a, E: Scalar>(
     team: &ThreadTeam,
     [blocks, tokens, depth, cols]: [usize; 4],
     rows: impl Fn(usize) -> Rows<'a, E> + Sync,
     factor: impl Fn(usize) -> Matrix<'a, E> + Sync,
-    bias: Option<&[E]>,
+    finish: Finish<'_, E>,
     mut y: Output<'_, E>,
 ) {
     let y = y.share();
@@ -44,13 +44,15 @@ pub(crate) fn grouped_gemm<'a, E: Scalar>(
         let next = task + rayon::current_num_threads();
         let next = (next < blocks * groups).then(|| columns(next).2);
         let column = block * cols + first;
-        let epilogue = Epilogue::bias(bias.map(|bias| &bias[column..][..factor.cols]));
+        let epilogue = finish.epilogue(column, factor.cols);
         // SAFETY: no other task has these rows and columns.
         let target = unsafe { Target::new(y, start * stride + column, [rows.count, factor.cols], stride, epilogue) };
         E::with_buffer(Workspace::Task, |buffer| {
             let [panels] = split_aligned(buffer, [kc * nc]);
             blocked_gemm(rows, factor, target, next, panels);
         });
+        // SAFETY: the product has just been stored.
+        unsafe { target.finish(finish, [start, column]) };
     });
 }
 
@@ -98,18 +100,18 @@ pub(crate) fn packed_len<E: Scalar>(depth: usize, cols: usize) -> usize {
 ///
 /// # Panics
 ///
-/// If an operand is not of these sizes, or the bias is too short.
+/// If an operand is not of these sizes, or what follows is too short.
 pub(crate) fn grouped_product<'a, E: Scalar>(
     sizes: [usize; 4],
     rows: impl Fn(usize) -> Rows<'a, E> + Sync,
     factor: impl Fn(usize) -> Matrix<'a, E> + Sync,
-    bias: Option<&[E]>,
+    finish: Finish<'_, E>,
 ) -> Vec<E> {
     let [blocks, tokens, _, cols] = sizes;
     // SAFETY: the product writes every element of its output.
     unsafe {
         alloc_uninit_with(tokens * blocks * cols, |y| {
-            grouped_gemm(&ThreadTeam::default(), sizes, rows, factor, bias, y);
+            grouped_gemm(&ThreadTeam::default(), sizes, rows, factor, finish, y);
         })
     }
 }

@@ -9,6 +9,7 @@
 //! microkernel.rs   MR rows times one panel, summed in registers
 //! macrokernel.rs   rows times panels, tile after tile, packing the factor as the first tile reads it
 //! epilogue.rs      what happens to a tile as it is stored: store, accumulate, bias
+//! finish.rs        what follows when its sums are complete: activation, gate, residual
 //! prefetch.rs      prefetches the next factor
 //! blocking.rs      KC, NC and tasks, from the caches and the threads
 //! grouped.rs       grouped GEMM; gemm_tn.rs: products over the tokens
@@ -19,6 +20,7 @@
 
 mod blocking;
 mod epilogue;
+mod finish;
 mod gemm_tn;
 mod grouped;
 mod macrokernel;
@@ -30,6 +32,7 @@ mod transpose;
 
 pub(crate) use blocking::{L1_SET_STRIDE, balanced_chunk, stride_aliases_in_l1, tasks_wanted};
 pub(crate) use epilogue::{Epilogue, Target};
+pub(crate) use finish::Finish;
 pub(crate) use gemm_tn::{TASK_TILES, gemm_tn, product_over_tokens, transpose_into, transposed_stride};
 pub(crate) use grouped::{blocked_gemm, grouped_gemm, grouped_product, packed_len};
 pub(crate) use macrokernel::{gemm_packed, pack_and_gemm};

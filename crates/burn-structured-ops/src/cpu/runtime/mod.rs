@@ -1,5 +1,6 @@
 //! What products run on: a thread team, workspace, matrix views and SIMD.
 
+pub(crate) mod math;
 mod matrix;
 mod output;
 pub(crate) mod prefetch;

@@ -1,5 +1,6 @@
 //! The element types with native code, and their SIMD vectors.
 
+use super::math::Math;
 use super::workspace::{MAX_KEPT_BYTES, Workspace};
 use burn::tensor::Element;
 use pulp::Simd;
@@ -9,6 +10,7 @@ use std::ops::{Add, AddAssign, Mul, Sub, SubAssign};
 /// An element type with native code.
 pub(crate) trait Scalar:
     Element
+    + Math
     + bytemuck::Pod
     + Add<Output = Self>
     + Sub<Output = Self>

@@ -5,6 +5,7 @@
 //! W by columns   y[i] = x · column i       tasks: chunks of columns
 //! ```
 
+use crate::cpu::gemm::Finish;
 use crate::cpu::gemv::{self, AxpyRows, RowChunks};
 use crate::cpu::{Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
 use burn::backend::Flex;
@@ -18,26 +19,32 @@ const MAX_CHUNKS: usize = 64;
 /// Elements of all sums for one of the tasks that add them up.
 const ADDED_ELEMENTS: usize = 1 << 16;
 
-/// `y [tokens, m] = x W + bias` of at least one token, whose elements are contiguous.
-pub(super) fn product<E: Scalar>(x: Matrix<'_, E>, w: &FlexTensor, bias: Option<&[E]>) -> Vec<E> {
+/// `y [tokens, m] = x W`, and what follows, of at least one token, whose elements are contiguous.
+pub(super) fn product<E: Scalar>(x: Matrix<'_, E>, w: &FlexTensor, finish: Finish<'_, E>) -> Vec<E> {
     let m = w.layout().shape()[1];
     let team = ThreadTeam::default();
     // SAFETY: either way writes every element of the output.
     unsafe {
         alloc_uninit_with(x.rows * m, |y| {
             if w.layout().strides()[0] == 1 {
-                gemv::block_diagonal_gemv(&team, x, &Flex::float_swap_dims(w.clone(), 0, 1), bias, y);
+                gemv::block_diagonal_gemv(&team, x, &Flex::float_swap_dims(w.clone(), 0, 1), finish, y);
             } else if gemv::reads(w) {
-                by_rows(&team, x, w, bias, y);
+                by_rows(&team, x, w, finish, y);
             } else {
-                by_rows(&team, x, &w.to_contiguous(), bias, y);
+                by_rows(&team, x, &w.to_contiguous(), finish, y);
             }
         })
     }
 }
 
 /// Rows of `w`, which are contiguous, scaled by the columns of `x` and added up.
-fn by_rows<E: Scalar>(team: &ThreadTeam, x: Matrix<'_, E>, w: &FlexTensor, bias: Option<&[E]>, mut y: Output<'_, E>) {
+fn by_rows<E: Scalar>(
+    team: &ThreadTeam,
+    x: Matrix<'_, E>,
+    w: &FlexTensor,
+    finish: Finish<'_, E>,
+    mut y: Output<'_, E>,
+) {
     let y = y.share();
     let tokens = x.rows;
     let [n, m] = w.layout().shape().dims();
@@ -65,9 +72,10 @@ fn by_rows<E: Scalar>(team: &ThreadTeam, x: Matrix<'_, E>, w: &FlexTensor, bias:
                 for chunk in 1..chunks.count {
                     y.iter_mut().zip(of_chunk(chunk)).for_each(|(y, sum)| *y += *sum);
                 }
-                if let Some(bias) = bias {
+                if let Some(bias) = finish.bias {
                     y.iter_mut().zip(&bias[first..]).for_each(|(y, bias)| *y += *bias);
                 }
+                finish.apply(y, token * m + first);
             }
         });
     });

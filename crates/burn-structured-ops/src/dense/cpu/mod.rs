@@ -5,12 +5,11 @@
 mod gemv;
 
 use super::DenseBackend;
-use crate::Bias;
-use crate::cpu::gemm::{Rows, grouped_product, product_over_tokens};
+use crate::cpu::gemm::{Finish, Rows, grouped_product, product_over_tokens};
 use crate::cpu::{
-    MIN_GEMM_TOKENS, Matrix, Scalar, contiguous, dense_slice, from_native, in_native, on_pool, to_native, with_native,
-    with_rows,
+    MIN_GEMM_TOKENS, Matrix, Scalar, contiguous, from_native, in_native, on_pool, to_native, with_native, with_rows,
 };
+use crate::{EpilogueTensors, OptionalTensor};
 use burn::backend::Flex;
 use burn::backend::ops::{FloatTensorOps, ModuleOps};
 use burn::backend::tensor::FloatTensor;
@@ -18,19 +17,21 @@ use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
 
 impl DenseBackend for Flex {
-    fn dense_product(x: FloatTensor<Self>, w: FloatTensor<Self>, bias: Bias<Self>) -> FloatTensor<Self> {
-        if x.layout().num_elements() == 0 || w.layout().num_elements() == 0 {
-            return Self::linear(x, w, bias.into_option());
-        }
+    fn dense_product(x: FloatTensor<Self>, w: FloatTensor<Self>, epilogue: EpilogueTensors<Self>) -> FloatTensor<Self> {
         let (dtype, tokens) = (x.dtype(), x.layout().shape()[0]);
+        epilogue.check([tokens, w.layout().shape()[1]], dtype);
+        if x.layout().num_elements() == 0 || w.layout().num_elements() == 0 {
+            let (bias, rest) = epilogue.split_bias();
+            return rest.apply(Self::linear(x, w, bias.into_option()));
+        }
         let [x, w] = [x, w].map(to_native);
-        let bias = bias.into_option().map(|bias| to_native(bias).to_contiguous());
-        let product = || with_native!(x.dtype(), E => product::<E>(x, &w, bias.as_ref().map(dense_slice)));
+        let epilogue = epilogue.into_native();
+        let product = || with_native!(x.dtype(), E => product::<E>(x, &w, epilogue.finish()));
         from_native(on_pool(tokens, product), dtype)
     }
 
     fn dense_input_gradient(dy: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::dense_product(dy, Self::float_swap_dims(w, 0, 1), Bias::None)
+        Self::dense_product(dy, Self::float_swap_dims(w, 0, 1), OptionalTensor::None.into())
     }
 
     fn dense_factor_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -42,15 +43,15 @@ impl DenseBackend for Flex {
     }
 }
 
-fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, bias: Option<&[E]>) -> FlexTensor {
+fn product<E: Scalar>(x: FlexTensor, w: &FlexTensor, finish: Finish<'_, E>) -> FlexTensor {
     let ([tokens, n], m) = (x.layout().shape().dims(), w.layout().shape()[1]);
     let x = with_rows::<E>(x);
     let x = Matrix::of(&x, 0);
     let y = if tokens < MIN_GEMM_TOKENS {
-        gemv::product::<E>(x, w, bias)
+        gemv::product::<E>(x, w, finish)
     } else {
         let rows = Rows::of(x).expect("contiguous rows");
-        grouped_product([1, tokens, n, m], |_| rows, |_| Matrix::of(w, 0), bias)
+        grouped_product([1, tokens, n, m], |_| rows, |_| Matrix::of(w, 0), finish)
     };
     contiguous(y, Shape::new([tokens, m]))
 }

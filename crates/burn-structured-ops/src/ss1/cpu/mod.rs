@@ -9,6 +9,7 @@ mod product;
 mod rotate;
 
 use super::{Fold, Ss1Backend, Ss1Strategy, reference, shapes};
+use crate::EpilogueTensors;
 use crate::cpu::{Scalar, contiguous, dense_slice, in_native, with_native};
 use crate::operands::check;
 use burn::backend::Flex;
@@ -29,12 +30,20 @@ impl Ss1Backend for Flex {
         in_native([a], |[a]| with_native!(a.dtype(), E => unfold_rows::<E>(&a, fold, output_block)))
     }
 
-    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
+    fn ss1_product(
+        x: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        epilogue: EpilogueTensors<Self>,
+        fold: Fold,
+        strategy: Ss1Strategy,
+    ) -> FloatTensor<Self> {
         check(|shapes| shapes::product(shapes, fold), [&x, &z]);
+        epilogue.check([x.layout().shape()[0], z.layout().shape()[1]], x.dtype());
         if strategy == Ss1Strategy::Reference {
-            return reference::product::<Self>(x, z, fold);
+            return epilogue.apply(reference::product::<Self>(x, z, fold));
         }
-        in_native([x, z], |[x, z]| with_native!(x.dtype(), E => product::forward::<E>(&x, &z, fold)))
+        let epilogue = epilogue.into_native();
+        in_native([x, z], |[x, z]| with_native!(x.dtype(), E => product::forward::<E>(&x, &z, epilogue.finish(), fold)))
     }
 
     fn ss1_input_gradient(

@@ -2,7 +2,7 @@
 
 use super::doubled::{self, double, halve};
 use super::rotate::Plan;
-use crate::cpu::gemm::{self, Epilogue, Rows, Target, transpose_into, transposed_stride};
+use crate::cpu::gemm::{self, Epilogue, Finish, Rows, Target, transpose_into, transposed_stride};
 use crate::cpu::{
     Matrix, Output, Scalar, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice,
     split_aligned,
@@ -36,8 +36,8 @@ fn task_sizes(tokens: usize, blocks: usize) -> [usize; 2] {
     [task_tokens.max(1), blocks.div_ceil(gemm::tasks_wanted().div_ceil(2 * chunks.max(1))).max(1)]
 }
 
-/// `y_b = fold_b(x) Z_b`.
-pub(super) fn forward<E: Scalar>(x: &FlexTensor, z: &FlexTensor, fold: Fold) -> FlexTensor {
+/// `y_b = fold_b(x) Z_b`, and what follows.
+pub(super) fn forward<E: Scalar>(x: &FlexTensor, z: &FlexTensor, finish: Finish<'_, E>, fold: Fold) -> FlexTensor {
     let [tokens, n] = x.layout().shape().dims();
     let [width, m] = z.layout().shape().dims();
     let x = x.to_contiguous();
@@ -60,7 +60,9 @@ pub(super) fn forward<E: Scalar>(x: &FlexTensor, z: &FlexTensor, fold: Fold) -> 
                 for OutputBlock { plan, first, rows } in blocks {
                     plan.fold_doubled(doubled, sketch);
                     // SAFETY: no other task has these tokens of this block.
-                    let target = unsafe { Target::new(y, start * m + first, [tokens, *rows], m, Epilogue::Store) };
+                    let target = unsafe {
+                        Target::new(y, start * m + first, [tokens, *rows], m, finish.epilogue(*first, *rows))
+                    };
                     let sketch = Matrix::row_major(sketch, tokens, width, width);
                     gemm::blocked_gemm(
                         Rows::of(sketch).expect("contiguous rows"),
@@ -69,6 +71,8 @@ pub(super) fn forward<E: Scalar>(x: &FlexTensor, z: &FlexTensor, fold: Fold) -> 
                         None,
                         panels,
                     );
+                    // SAFETY: the product has just been stored.
+                    unsafe { target.finish(finish, [start, *first]) };
                 }
             });
         });

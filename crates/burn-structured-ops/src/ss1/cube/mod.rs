@@ -10,6 +10,7 @@ mod launch;
 mod strategy;
 
 use super::{Fold, Ss1Backend, Ss1Strategy, reference, shapes};
+use crate::EpilogueTensors;
 use crate::operands::check;
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
@@ -32,12 +33,19 @@ impl Ss1Backend for CubeBackend {
         launch::fold_rows(a, fold, output_block, true)
     }
 
-    fn ss1_product(x: FloatTensor<Self>, z: FloatTensor<Self>, fold: Fold, strategy: Ss1Strategy) -> FloatTensor<Self> {
+    fn ss1_product(
+        x: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        epilogue: EpilogueTensors<Self>,
+        fold: Fold,
+        strategy: Ss1Strategy,
+    ) -> FloatTensor<Self> {
         check(|shapes| shapes::product(shapes, fold), [&x, &z]);
+        epilogue.check([x.shape()[0], z.shape()[1]], x.dtype());
         if strategy == Ss1Strategy::Reference || x.shape().num_elements() == 0 || z.shape().num_elements() == 0 {
-            return reference::product::<Self>(x, z, fold);
+            return epilogue.apply(reference::product::<Self>(x, z, fold));
         }
-        launch::product(x, z, fold)
+        epilogue.apply(launch::product(x, z, fold))
     }
 
     fn ss1_input_gradient(

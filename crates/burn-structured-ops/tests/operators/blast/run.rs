@@ -8,7 +8,7 @@ use burn::backend::{Autodiff, Backend};
 use burn::tensor::{DType, Shape};
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_structured_ops::blast::BlastBackend;
-use burn_structured_ops::{Bias, BlastStrategy};
+use burn_structured_ops::{BlastStrategy, OptionalTensor};
 
 /// Which operands are tracked.
 #[derive(Clone, Copy, Debug)]
@@ -74,9 +74,9 @@ pub fn forward_backward<B: BlastBackend, C: CheckpointStrategy>(
     let s = leaf(&case.s, &[sizes.b1, sizes.b2, sizes.r], tracked.s);
     let v = leaf(&case.v, &[sizes.b2, sizes.q, sizes.r], tracked.v);
     let bias_leaf = tracked.bias.map(|track| leaf(&case.bias, &[sizes.m()], track));
-    let bias = bias_leaf.clone().map_or(Bias::None, Bias::Some);
+    let bias = bias_leaf.clone().map_or(OptionalTensor::None, OptionalTensor::Some);
 
-    let y = Ad::<B, C>::blast_forward(x, u.clone(), s.clone(), v.clone(), bias, strategy);
+    let y = Ad::<B, C>::blast_forward(x, u.clone(), s.clone(), v.clone(), bias.into(), strategy);
     let output = read::<B>(y.clone().into_primitive());
     let any = tracked.x || tracked.u || tracked.s || tracked.v || tracked.bias == Some(true);
     let mut outcome = Outcome { y: output, dx: None, du: None, ds: None, dv: None, dbias: None };

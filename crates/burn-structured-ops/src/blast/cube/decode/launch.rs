@@ -7,7 +7,7 @@ use super::expand::decode_expand_kernel;
 use super::plan::{Plan, WIDEST_LOAD, couple_cube, expand_cube, plan};
 use super::single::decode_kernel;
 use super::sizes::DecodeSizesLaunch;
-use crate::Bias;
+use crate::OptionalTensor;
 use crate::blast::reference;
 use crate::cube::gemm::{StridesLaunch, strides_of};
 use crate::cube::{Limits, address_type, empty_like, grid_of_cubes, kernel_dtypes};
@@ -21,7 +21,7 @@ pub(in crate::blast::cube) fn decode(
     u: CubeTensor,
     s: CubeTensor,
     v: CubeTensor,
-    bias: Bias<CubeBackend>,
+    bias: OptionalTensor<CubeBackend>,
     problem: Problem,
 ) -> CubeTensor {
     let client = x.client.clone();
@@ -35,8 +35,8 @@ pub(in crate::blast::cube) fn decode(
     let [x_strides, u_strides, s_strides, v_strides] = [&x, &u, &s, &v].map(strides_of);
     // A kernel's arguments are fixed, so without a bias it gets a tensor that no unit reads.
     let (bias, has_bias) = match bias {
-        Bias::None => (u.clone(), false),
-        Bias::Some(bias) => (bias, true),
+        OptionalTensor::None => (u.clone(), false),
+        OptionalTensor::Some(bias) => (bias, true),
     };
     let bias_stride = bias.meta.strides().last().copied().unwrap_or(1);
     match plan {

@@ -3,7 +3,7 @@
 use super::kernel::{ProductSizesLaunch, tensor_core_gemm_kernel};
 use super::mma_backend::MmaBackend;
 use super::tiling::{Contiguous, TILE_COLS, TILE_K, TILE_ROWS, Tiling, VECTOR, choose_tiling};
-use crate::Bias;
+use crate::OptionalTensor;
 use crate::cube::gemm::launch::{check, output, strides_of};
 use crate::cube::{Limits, address_type, grid_of_cubes, multiprocessors};
 use burn::backend::TensorMetadata;
@@ -51,7 +51,7 @@ pub(crate) fn on_tensor_cores(lhs: &CubeTensor, rhs: &CubeTensor) -> bool {
 pub(crate) fn tensor_core_gemm(
     lhs: CubeTensor,
     rhs: CubeTensor,
-    bias: Bias<CubeBackend>,
+    bias: OptionalTensor<CubeBackend>,
     out: Option<CubeTensor>,
 ) -> CubeTensor {
     let out = out.unwrap_or_else(|| output(&lhs, &rhs));
@@ -67,7 +67,7 @@ pub(crate) fn tensor_core_gemm(
 fn launch(
     lhs: CubeTensor,
     rhs: CubeTensor,
-    bias: Bias<CubeBackend>,
+    bias: OptionalTensor<CubeBackend>,
     out: &CubeTensor,
     tiling: Tiling,
     mma: MmaBackend,
@@ -78,7 +78,7 @@ fn launch(
         "tensor-core gemm: the rows of the output must be aligned to vectors"
     );
     let ([batch, m, k], [_, _, n]) = (lhs.shape().dims(), rhs.shape().dims());
-    bias.check(batch * n, lhs.dtype);
+    bias.check_bias(batch * n, lhs.dtype);
     let ((lhs, lhs_axis), (rhs, rhs_axis)) = (in_vectors(lhs), in_vectors(rhs));
     let along = |axis, depth_axis| if axis == depth_axis { Contiguous::Depth } else { Contiguous::Across };
     let contiguous = [along(lhs_axis, Axis::Cols), along(rhs_axis, Axis::Rows)];
@@ -87,8 +87,8 @@ fn launch(
     let (cube_count, cube_dim) = grid_of_cubes(&client, cubes, tiling.units());
     // A kernel's arguments are fixed, so an absent bias is a tensor that no unit reads.
     let (bias, has_bias) = match bias {
-        Bias::None => (rhs.clone(), false),
-        Bias::Some(bias) => (bias, true),
+        OptionalTensor::None => (rhs.clone(), false),
+        OptionalTensor::Some(bias) => (bias, true),
     };
     let address = address_type([&lhs, &rhs, &bias, out]);
     let bias_stride = bias.meta.strides().last().copied().unwrap_or(1);
@@ -196,7 +196,7 @@ mod tests {
         let bias = CubeBackend::float_ones(Shape::new([2 * n]), device, dtype);
         for tiling in tilings {
             let out = empty_like(&lhs, Shape::new([2, m, n]), lhs.dtype);
-            launch(lhs.clone(), rhs.clone(), Bias::Some(bias.clone()), &out, *tiling, mma);
+            launch(lhs.clone(), rhs.clone(), OptionalTensor::Some(bias.clone()), &out, *tiling, mma);
             let what = format!("{dtype:?}, {m} × {n} × {k}, {lhs_transposed}, {rhs_transposed}, {tiling:?}");
             assert_eq!(read(out), expected, "{what}");
         }

@@ -1,52 +1,52 @@
-//! The optional bias of a product.
+//! Operands that a product may have or not.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata};
 use burn::tensor::{DType, Shape, Tensor};
 
-/// The optional bias of a product, as a backend sees it.
+/// An operand that a product may have or not, as a backend sees it.
 ///
 /// An enum rather than an `Option`, which the extension macro cannot carry through fusion.
 #[derive(Clone, Debug, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
-pub enum Bias<B: Backend> {
-    /// No bias.
+pub enum OptionalTensor<B: Backend> {
+    /// It has none.
     None,
-    /// A bias `[m]`, added to every token.
+    /// It has this one.
     Some(FloatTensor<B>),
 }
 
-impl Bias<Dispatch> {
-    /// The bias of a public function.
-    pub(crate) fn of(bias: Option<Tensor<1>>) -> Self {
-        bias.map_or(Self::None, |bias| Self::Some(bias.into_dispatch()))
+impl OptionalTensor<Dispatch> {
+    /// The operand of a public function.
+    pub(crate) fn of<const D: usize>(tensor: Option<Tensor<D>>) -> Self {
+        tensor.map_or(Self::None, |tensor| Self::Some(tensor.into_dispatch()))
     }
 }
 
-impl<B: Backend> Bias<B> {
-    /// The bias of the backend's own operations.
+impl<B: Backend> OptionalTensor<B> {
+    /// The operand of the backend's own operations.
     pub(crate) fn into_option(self) -> Option<FloatTensor<B>> {
         match self {
             Self::None => None,
-            Self::Some(bias) => Some(bias),
+            Self::Some(tensor) => Some(tensor),
         }
     }
 
-    /// Checks that a bias is `[m]`, and of `dtype`.
+    /// Checks that a bias, if it is there, is `[m]`, and of `dtype`.
     ///
     /// # Panics
     ///
     /// If it is not.
-    pub(crate) fn check(&self, m: usize, dtype: DType) {
+    pub(crate) fn check_bias(&self, m: usize, dtype: DType) {
         if let Self::Some(bias) = self {
             check(&bias.shape(), bias.dtype(), m, dtype);
         }
     }
 
-    /// `y [tokens, m]` with the bias added, in plain Burn operations.
-    pub(crate) fn add_to(self, y: FloatTensor<B>) -> FloatTensor<B> {
+    /// `y [tokens, m]` with this bias added, in plain Burn operations.
+    pub(crate) fn add_bias_to(self, y: FloatTensor<B>) -> FloatTensor<B> {
         let m = y.shape()[1];
-        self.check(m, y.dtype());
+        self.check_bias(m, y.dtype());
         match self {
             Self::None => y,
             Self::Some(bias) => B::float_add(y, B::float_reshape(bias, Shape::new([1, m]))),
@@ -55,9 +55,9 @@ impl<B: Backend> Bias<B> {
 }
 
 #[cfg(feature = "fusion")]
-impl BiasMetadata {
-    /// [`Bias::check`], before anything is computed.
-    pub(crate) fn check(&self, m: usize, dtype: DType) {
+impl OptionalTensorMetadata {
+    /// [`OptionalTensor::check_bias`], before anything is computed.
+    pub(crate) fn check_bias(&self, m: usize, dtype: DType) {
         if let Self::Some(bias) = self {
             check(&bias.shape, bias.dtype, m, dtype);
         }
