@@ -1,7 +1,7 @@
 //! Tensor operations behind the structured-matrix layers of `burn-structured`.
 //!
 //! A structured matrix stores a weight `W [m, n]` as a few small factors and multiplies by it without ever forming it.
-//! Each operation family lives in its own folder and is a public function on [`burn::Tensor`]. BLAST, SS1 and block-diagonal
+//! Each operation family lives in its own folder and is a public function on [`burn::Tensor`]. Attention, BLAST, SS1 and block-diagonal
 //! products, those with a dense factor and positive definite systems have a backend extension trait with a fallback in plain
 //! Burn (also the reference of the tests), native code for the backends that have it, and a hand-written backward pass. Low-rank matrices are made of dense products, Monarch and Pixelfly of block-diagonal ones; Kronecker
 //! products and Gaudi masks are a few of Burn's own operations.
@@ -20,6 +20,7 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 
 pub mod activation;
+pub mod attention;
 mod bilinear;
 pub mod blast;
 pub mod block_diagonal;

@@ -5,6 +5,7 @@ use crate::rounding::with_tf32;
 use burn::backend::{Backend, DTypeUsage, Dispatch};
 use burn::tensor::{DType, Device, TensorData};
 use burn_structured_ops::BlastStrategy;
+use burn_structured_ops::attention::AttentionBackend;
 use burn_structured_ops::blast::BlastBackend;
 use burn_structured_ops::blast::BlastCandidate;
 use burn_structured_ops::block_diagonal::BlockDiagonalBackend;
@@ -37,9 +38,15 @@ pub enum Scope {
 }
 
 /// A backend with every operation of this crate.
-pub trait StructuredBackend: BlastBackend + BlockDiagonalBackend + DenseBackend + SpdBackend + Ss1Backend {}
+pub trait StructuredBackend:
+    AttentionBackend + BlastBackend + BlockDiagonalBackend + DenseBackend + SpdBackend + Ss1Backend
+{
+}
 
-impl<B: BlastBackend + BlockDiagonalBackend + DenseBackend + SpdBackend + Ss1Backend> StructuredBackend for B {}
+impl<B: AttentionBackend + BlastBackend + BlockDiagonalBackend + DenseBackend + SpdBackend + Ss1Backend>
+    StructuredBackend for B
+{
+}
 
 /// A backend and one of its devices.
 pub struct TestBackend<B: StructuredBackend> {

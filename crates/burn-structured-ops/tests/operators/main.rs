@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
+mod attention;
 mod backends;
 mod blast;
 mod block_diagonal;

@@ -36,6 +36,7 @@ pub(crate) use finish::Finish;
 pub(crate) use gemm_tn::{TASK_TILES, gemm_tn, product_over_tokens, transpose_into, transposed_stride};
 pub(crate) use grouped::{blocked_gemm, grouped_gemm, grouped_product, packed_len};
 pub(crate) use macrokernel::{gemm_packed, pack_and_gemm};
+pub(crate) use pack::pack_panels;
 pub(crate) use rows::Rows;
 pub(crate) use transpose::transpose;
 

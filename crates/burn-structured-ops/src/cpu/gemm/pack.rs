@@ -5,6 +5,26 @@ use crate::cpu::runtime::prefetch::{PREFETCH_DEPTH, prefetch};
 use crate::cpu::{Matrix, Scalar, load, store};
 use pulp::Simd;
 
+/// [`pack`] with the instructions of this processor.
+///
+/// # Panics
+///
+/// If `panels` is not `⌈cols / NR⌉ · depth · NR` long.
+pub(crate) fn pack_panels<E: Scalar>(factor: Matrix<'_, E>, panels: &mut [E]) {
+    struct Pack<'a, 'b, E>(Matrix<'a, E>, &'b mut [E]);
+
+    impl<E: Scalar> pulp::WithSimd for Pack<'_, '_, E> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            pack::<S, E>(self.0, self.1);
+        }
+    }
+
+    pulp::Arch::new().dispatch(Pack(factor, panels));
+}
+
 /// Packs `factor [depth, cols]` into panels: element `(k, c)` of one at `k · NR + c`; missing columns of the last panel are zero.
 ///
 /// Either axis of the factor may be the contiguous one; both have a fast path.

@@ -34,6 +34,15 @@ impl<'a, E: Scalar> Matrix<'a, E> {
         )
     }
 
+    /// The features `[tokens, features]` of one head of a tensor `[batch, tokens, heads, features]`.
+    pub fn of_head(tensor: &'a FlexTensor, batch: usize, head: usize) -> Self {
+        let layout = tensor.layout();
+        let (shape, strides) = (layout.shape(), layout.strides());
+        assert!(shape.num_dims() == 4 && batch < shape[0] && head < shape[2], "head {head} of {batch} in {shape:?}");
+        let offset = layout.start_offset() as isize + batch as isize * strides[0] + head as isize * strides[2];
+        Self::new(tensor.storage::<E>(), offset, [shape[1], shape[3]], [strides[1], strides[3]])
+    }
+
     /// A matrix in a slice, row by row.
     pub fn row_major(storage: &'a [E], rows: usize, cols: usize, row_stride: usize) -> Self {
         Self::new(storage, 0, [rows, cols], [row_stride as isize, 1])
