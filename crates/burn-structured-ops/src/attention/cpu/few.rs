@@ -72,10 +72,15 @@ impl<E: Exponential> pulp::WithSimd for Scores<'_, '_, E> {
         let Self { query, key, scores, stride } = self;
         for first in (0..key.rows).step_by(KEYS) {
             let count = KEYS.min(key.rows - first);
-            let keys = std::array::from_fn(|index| key.row_slice(first + index.min(count - 1)));
+            let mut keys = [key.row_slice(first); KEYS];
+            for (index, row) in keys[..count].iter_mut().enumerate() {
+                *row = key.row_slice(first + index);
+            }
             for row in 0..query.rows {
                 let products = dots::<S, E>(simd, query.row_slice(row), keys);
-                scores[row * stride + first..][..count].copy_from_slice(&products[..count]);
+                for (score, product) in scores[row * stride + first..][..count].iter_mut().zip(products) {
+                    *score = product;
+                }
             }
         }
     }
@@ -96,8 +101,10 @@ fn dots<S: Simd, E: Exponential>(simd: S, query: &[E], keys: [&[E]; KEYS]) -> [E
             *sum = E::fused(simd, query, unsafe { load_at::<S, E>(key.as_ptr().add(at)) }, *sum);
         }
     }
-    let mut products = sums.map(|sum| E::sum(simd, sum));
-    for (product, key) in products.iter_mut().zip(keys) {
+    // Loops instead of closures, which need not be compiled for this processor.
+    let mut products = [E::ZERO; KEYS];
+    for ((product, sum), key) in products.iter_mut().zip(sums).zip(keys) {
+        *product = E::sum(simd, sum);
         for at in full..len {
             *product = query[at].mul_add(key[at], *product);
         }

@@ -16,7 +16,7 @@ use crate::attention::shapes::Sizes;
 use crate::cpu::gemm::{
     self, Epilogue, Rows, Target, balanced_chunk, gemm_packed, pack_panels, tasks_wanted, transposed_stride,
 };
-use crate::cpu::{Output, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned, vectorized};
+use crate::cpu::{Output, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, split_aligned};
 use std::ops::Range;
 
 /// Bytes of a packed block of keys and values: half of a small L2 cache.
@@ -110,6 +110,21 @@ impl<'a, E: Exponential> Results<'a, E> {
         unsafe { self.output.slice(self.offset(head, query), self.sizes.d_value) }
     }
 
+    /// Multiplies the outputs of queries from `first` on by a factor each.
+    ///
+    /// # Safety
+    ///
+    /// They must be initialised unless their factor is 1, and this task's alone.
+    unsafe fn rescale(self, head: &Head<'_, E>, first: usize, factors: &[E]) {
+        for (index, factor) in factors.iter().enumerate() {
+            if *factor != E::ONE {
+                // SAFETY: as the caller says.
+                let row = unsafe { self.row(head, first + index) };
+                pulp::Arch::new().dispatch(ScaleRow(row, *factor));
+            }
+        }
+    }
+
     /// Writes zeros to the output of a query.
     ///
     /// # Safety
@@ -127,19 +142,16 @@ impl<'a, E: Exponential> Results<'a, E> {
     ///
     /// Both must be this task's alone, and the outputs initialised of queries whose sum is not 0.
     pub unsafe fn finish(self, head: &Head<'_, E>, first: usize, sums: &Sums<'_, E>, scale: E) {
-        vectorized(|| {
-            for (index, sum) in sums.sum.iter().enumerate() {
-                // SAFETY: as the caller says.
-                unsafe {
-                    if *sum == E::ZERO {
-                        self.clear(head, first + index);
-                    } else {
-                        let factor = sum.reciprocal();
-                        self.row(head, first + index).iter_mut().for_each(|value| *value = *value * factor);
-                    }
+        for (index, sum) in sums.sum.iter().enumerate() {
+            // SAFETY: as the caller says.
+            unsafe {
+                if *sum == E::ZERO {
+                    self.clear(head, first + index);
+                } else {
+                    self.rescale(head, first + index, &[sum.reciprocal()]);
                 }
             }
-        });
+        }
         if let Some(log_sum_exp) = self.log_sum_exp {
             let Sizes { heads, queries, .. } = self.sizes;
             let offset = (head.batch * heads + head.head) * queries + first;
@@ -205,7 +217,7 @@ fn attend<E: Exponential>(heads: &Heads<'_, E>, head: Head<'_, E>, range: Range<
                     // SAFETY: no other task has these queries; the first block of keys is stored, so the others find it initialised.
                     unsafe {
                         if start > 0 {
-                            rescale(results, &head, query, &factors[..queries]);
+                            results.rescale(&head, query, &factors[..queries]);
                         }
                         let epilogue = if start > 0 { Epilogue::Accumulate } else { Epilogue::Store };
                         let target = results.target(&head, query, queries, epilogue);
@@ -243,17 +255,17 @@ pub(super) fn hide<'a, E: Exponential>(head: &Head<'_, E>, start: usize, count: 
     hidden
 }
 
-/// Multiplies the outputs of queries from `first` on by a factor each.
-///
-/// # Safety
-///
-/// They must be initialised, and this task's alone.
-unsafe fn rescale<E: Exponential>(results: Results<'_, E>, head: &Head<'_, E>, first: usize, factors: &[E]) {
-    vectorized(|| {
-        for (index, factor) in factors.iter().enumerate().filter(|(_, factor)| **factor != E::ONE) {
-            // SAFETY: as the caller says.
-            let row = unsafe { results.row(head, first + index) };
-            row.iter_mut().for_each(|value| *value = *value * *factor);
+/// Multiplies a row by a factor.
+struct ScaleRow<'a, E>(&'a mut [E], E);
+
+impl<E: Exponential> pulp::WithSimd for ScaleRow<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Self(row, factor) = self;
+        for value in row {
+            *value = *value * factor;
         }
-    });
+    }
 }

@@ -19,11 +19,10 @@ use crate::cpu::gemm::{
     self, Epilogue, Rows, Target, balanced_chunk, gemm_packed, pack_and_gemm, pack_panels, transpose_into,
     transposed_stride,
 };
-use crate::cpu::{
-    Matrix, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, dense_slice, split_aligned, vectorized,
-};
+use crate::cpu::{Matrix, SharedOutput, ThreadTeam, Workspace, alloc_uninit_with, dense_slice, load, split_aligned};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
+use pulp::Simd;
 
 /// Queries and keys of a block: two matrices of so many squared are half of a small L2 cache in f32.
 const BLOCK: usize = 128;
@@ -198,7 +197,11 @@ fn head_gradients<E: Exponential>(
             sums[..count].copy_from_slice(&saved.log_sum_exp[start..start + count]);
             // Columns beyond the last query are 0.
             sums[count..cols].fill(E::INFINITY);
-            row_sums(saved.output.rows(start, count), output_grad, &mut shift[..count]);
+            pulp::Arch::new().dispatch(RowProducts {
+                a: saved.output.rows(start, count),
+                b: output_grad,
+                out: &mut shift[..count],
+            });
             shift[count..cols].fill(E::ZERO);
             for first in (0..seen).step_by(key_block) {
                 let in_block = key_block.min(seen - first);
@@ -237,18 +240,30 @@ fn head_gradients<E: Exponential>(
 }
 
 /// `out[i] = a[i] · b[i]` for the rows of two matrices.
-fn row_sums<E: Exponential>(a: Matrix<'_, E>, b: Matrix<'_, E>, out: &mut [E]) {
-    vectorized(|| {
+struct RowProducts<'a, 'b, E> {
+    a: Matrix<'a, E>,
+    b: Matrix<'a, E>,
+    out: &'b mut [E],
+}
+
+impl<E: Exponential> pulp::WithSimd for RowProducts<'_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { a, b, out } = self;
+        let lanes = E::lanes::<S>();
         for (row, out) in out.iter_mut().enumerate() {
-            let mut sums = [E::ZERO; 16];
-            let (a, b) = (a.row_slice(row).chunks_exact(16), b.row_slice(row).chunks_exact(16));
-            let rest = a.remainder().iter().zip(b.remainder()).fold(E::ZERO, |sum, (a, b)| a.mul_add(*b, sum));
-            for (a, b) in a.zip(b) {
-                for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-                    *sum = a.mul_add(*b, *sum);
-                }
+            let (a, b) = (a.row_slice(row).chunks_exact(lanes), b.row_slice(row).chunks_exact(lanes));
+            *out = E::ZERO;
+            for (a, b) in a.remainder().iter().zip(b.remainder()) {
+                *out = a.mul_add(*b, *out);
             }
-            *out = sums.into_iter().fold(rest, |sum, value| sum + value);
+            let mut sums = E::splat(simd, E::ZERO);
+            for (a, b) in a.zip(b) {
+                sums = E::fused(simd, load::<S, E>(a), load::<S, E>(b), sums);
+            }
+            *out += E::sum(simd, sums);
         }
-    });
+    }
 }

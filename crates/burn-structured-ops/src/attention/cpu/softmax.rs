@@ -15,7 +15,10 @@ fn first_lanes<S: Simd, E: Exponential>(
     then: E::Vector<S>,
     otherwise: E::Vector<S>,
 ) -> E::Vector<S> {
-    let indices: [E; MAX_LANES] = std::array::from_fn(|index| E::from_elem(index as f32));
+    let mut indices = [E::ZERO; MAX_LANES];
+    for (index, lane) in indices.iter_mut().enumerate() {
+        *lane = E::from_elem(index as f32);
+    }
     let count = E::splat(simd, E::from_elem(count as f32));
     E::select_less(simd, load::<S, E>(&indices), count, then, otherwise)
 }
@@ -155,8 +158,8 @@ impl<E: Exponential, F: Fn(usize) -> Option<usize>> pulp::WithSimd for GradientR
                 let difference = E::fused(simd, shift, minus, load::<S, E>(gradients));
                 let mut gradient = E::times(simd, E::times(simd, probability, difference), scale);
                 if hidden > 0 {
-                    [probability, gradient] =
-                        [probability, gradient].map(|value| first_lanes::<S, E>(simd, hidden, zero, value));
+                    probability = first_lanes::<S, E>(simd, hidden, zero, probability);
+                    gradient = first_lanes::<S, E>(simd, hidden, zero, gradient);
                     hidden = 0;
                 }
                 store::<S, E>(scores, probability);
