@@ -3,9 +3,9 @@
 use super::layer::structured;
 use super::{BertConfig, BertError};
 use burn::module::Module;
-use burn::tensor::module::attention;
 use burn::tensor::{Bool, Device, Tensor};
 use burn_structured_nn::StructuredLinear;
+use burn_structured_ops::attention::{AttentionMask, attention};
 
 /// Self-attention: `softmax(Q Kᵀ / √d_head) V` for each head, over the tokens that are not padding.
 ///
@@ -45,17 +45,15 @@ impl Attention {
     /// # Shapes
     ///
     /// - x: `[batch, length, d_model]`
-    /// - padding: `[batch, length]`, true where a token is padding
+    /// - padding: `[batch, length]`, true where a token is padding; `None` if there is none
     /// - output: `[batch, length, d_model]`
-    pub fn forward(&self, x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, padding: impl Into<Option<Tensor<2, Bool>>>) -> Tensor<3> {
         let [batch, length, d_model] = x.dims();
         let heads = |projection: &StructuredLinear| {
-            let features = projection.forward(x.clone());
-            features.reshape([batch, length, self.heads, d_model / self.heads]).swap_dims(1, 2)
+            projection.forward(x.clone()).reshape([batch, length, self.heads, d_model / self.heads])
         };
-        let padding = padding.reshape([batch, 1, 1, length]).expand([batch, self.heads, length, length]);
         let [query, key, value] = [&self.query, &self.key, &self.value].map(heads);
-        let mixed = attention(query, key, value, Some(padding), None, Default::default());
-        self.output.forward(mixed.swap_dims(1, 2).reshape([batch, length, d_model]))
+        let mixed = attention(query, key, value, AttentionMask::default().with_padding(padding.into()));
+        self.output.forward(mixed.reshape([batch, length, d_model]))
     }
 }

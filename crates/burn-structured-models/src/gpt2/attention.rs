@@ -4,10 +4,9 @@ use super::Gpt2Config;
 use super::cache::{LayerCache, Slots};
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::module::attention;
-use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::Tensor;
 use burn_structured_nn::StructuredLinear;
+use burn_structured_ops::attention::{AttentionMask, attention, self_attention};
 
 /// Self-attention: `softmax(Q Kᵀ / √d_head) V` for each head, over each token and those before it.
 ///
@@ -18,7 +17,7 @@ pub struct Attention {
     pub qkv: StructuredLinear,
     /// Output projection.
     pub proj: StructuredLinear,
-    /// Dropout on the output. The attention weights have none, which Burn's fused attention does not provide.
+    /// Dropout on the output. The attention weights have none, as they are never all in memory.
     pub dropout: Dropout,
     heads: usize,
 }
@@ -30,15 +29,15 @@ impl Attention {
 
     /// `[batch, length, d_model]` to the same shape; no token sees a later one.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [query, key, value] = self.project(x);
-        self.mix(query, key, value, None, true)
+        self.output(self_attention(self.project(x), AttentionMask::causal()))
     }
 
     /// [`forward`](Self::forward) of tokens that also see those in the cache, to which they are added.
     pub(super) fn forward_cached(&self, x: Tensor<3>, cache: &mut LayerCache, slots: &Slots) -> Tensor<3> {
-        let [query, key, value] = self.project(x);
+        let qkv = self.project(x);
+        let [query, key, value] = [0, 1, 2].map(|part| qkv.clone().narrow(2, part * self.heads, self.heads));
         let [key, value] = cache.append(key, value, slots);
-        self.mix(query, key, value, slots.mask(), slots.is_causal())
+        self.output(attention(query, key, value, AttentionMask::causal().with_padding(slots.padding())))
     }
 
     /// The number of heads.
@@ -46,27 +45,16 @@ impl Attention {
         self.heads
     }
 
-    /// Query, key and value, `[batch, heads, length, d_head]` each: views of one product.
-    fn project(&self, x: Tensor<3>) -> [Tensor<4>; 3] {
+    /// Query, key and value, `[batch, length, 3 · heads, d_head]`: their heads one after the other.
+    fn project(&self, x: Tensor<3>) -> Tensor<4> {
         let [batch, length, d_model] = x.dims();
-        let heads = self.qkv.forward(x).reshape([batch, length, 3 * self.heads, d_model / self.heads]);
-        [0, 1, 2].map(|part| heads.clone().narrow(2, part * self.heads, self.heads).swap_dims(1, 2))
+        self.qkv.forward(x).reshape([batch, length, 3 * self.heads, d_model / self.heads])
     }
 
-    /// The attention and the output projection.
-    fn mix(
-        &self,
-        query: Tensor<4>,
-        key: Tensor<4>,
-        value: Tensor<4>,
-        mask: Option<Tensor<4, Bool>>,
-        is_causal: bool,
-    ) -> Tensor<3> {
-        let [batch, heads, length, d_head] = query.dims();
-        let options = AttentionModuleOptions { is_causal, ..Default::default() };
-        let mixed = attention(query, key, value, mask, None, options);
-        let mixed = mixed.swap_dims(1, 2).reshape([batch, length, heads * d_head]);
-        self.dropout.forward(self.proj.forward(mixed))
+    /// The output projection of `[batch, length, heads, d_head]`.
+    fn output(&self, mixed: Tensor<4>) -> Tensor<3> {
+        let [batch, length, heads, d_head] = mixed.dims();
+        self.dropout.forward(self.proj.forward(mixed.reshape([batch, length, heads * d_head])))
     }
 }
 
@@ -75,7 +63,7 @@ mod tests {
     use super::*;
     use burn::nn::Initializer;
     use burn::tensor::activation::softmax;
-    use burn::tensor::{Device, Distribution, TensorData, Tolerance};
+    use burn::tensor::{Bool, Device, Distribution, TensorData, Tolerance};
     use burn_structured_nn::{Structure, StructuredLinearConfig};
 
     /// Attention of three heads on 12 features, with weights that are not small.
@@ -151,28 +139,26 @@ mod tests {
         }
     }
 
-    /// What the cache relies on: Burn aligns the last query with the last key, and applies a mask beside that.
+    /// What the cache relies on: the last query is aligned with the last key, and padding is hidden beside that.
     #[test]
     fn causal_attention_is_aligned_at_the_end() {
         let padding = [2, 0];
         for device in [Device::flex(), Device::flex().autodiff()] {
-            // Flex tiles the keys where the scores of a head exceed 256 × 1024.
             for [queries, keys] in [[3, 8], [1, 8], [8, 8], [300, 1000]] {
-                let [query, key, value] = [queries, keys, keys].map(|length| normal::<4>([2, 2, length, 4], &device));
-                let mut mask = vec![false; 2 * queries * keys];
-                for query in (0..queries).filter(|query| query + keys - queries >= 2) {
-                    mask[query * keys..][..padding[0]].fill(true);
-                }
-                let mask = Tensor::from_data(TensorData::new(mask, [2, 1, queries, keys]), &device);
-                let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
-                let (operands, mask) = ([&query, &key, &value].map(Tensor::clone), Some(mask.repeat_dim(1, 2)));
-                let [q, k, v] = operands;
-                let found = attention(q, k, v, mask, None, options).into_data();
-                let expected = reference(query, key, value, |row, query, key| {
-                    let query = query + keys - queries;
-                    key > query || (key < padding[row] && query >= padding[row])
-                });
-                found.assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-5));
+                let [query, key, value] = [queries, keys, keys].map(|length| normal::<4>([2, length, 2, 4], &device));
+                let hidden: Vec<bool> =
+                    padding.iter().flat_map(|first| (0..keys).map(move |key| key < *first)).collect();
+                let mask = Tensor::<2, Bool>::from_data(TensorData::new(hidden, [2, keys]), &device);
+                let [q, k, v] = [&query, &key, &value].map(Tensor::clone);
+                let found = attention(q, k, v, AttentionMask::causal().with_padding(Some(mask)));
+                let [query, key, value] = [query, key, value].map(|operand| operand.swap_dims(1, 2));
+                let expected =
+                    reference(query, key, value, |row, query, key| key > query + keys - queries || key < padding[row]);
+                // A query that is padding itself sees nothing, of which the softmax is not a number.
+                let skipped = if queries == keys { padding[0] } else { 0 };
+                let [found, expected] =
+                    [found.swap_dims(1, 2), expected].map(|heads| heads.narrow(2, skipped, queries - skipped));
+                found.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-5));
             }
         }
     }

@@ -3,11 +3,8 @@
 //! A cache has `capacity` slots for each row of a batch. New tokens take the next slots in every row, so that rows of
 //! different lengths are padded on the left: their padding is masked and their positions count from their first token.
 //!
-//! The buffers are `[batch, heads, allocated, d_head]` and grow by [`STEP`] slots. A single new token attends to all allocated
-//! slots, with the unused ones masked: these are contiguous, while a view of the used ones is not, and Flex copies such a view
-//! before each attention, which then takes more than twice as long (1.9 ms against 0.8 ms for 1,000 slots of 12 heads of 64
-//! features, two cores). Several new tokens attend to a view of the used slots, since `is_causal` aligns the last query with the
-//! last key; they share the cost of its copy.
+//! The buffers are `[batch, allocated, heads, d_head]`, as a projection leaves new keys and values, and grow by [`STEP`] slots. The
+//! attention reads a view of the used slots.
 
 use super::{Gpt2, Gpt2Error};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
@@ -30,7 +27,7 @@ pub struct KvCache {
     batch: Option<usize>,
 }
 
-/// Keys and values `[batch, heads, allocated, d_head]` of one layer.
+/// Keys and values `[batch, allocated, heads, d_head]` of one layer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LayerCache {
     key: Option<Tensor<4>>,
@@ -43,12 +40,10 @@ pub(super) struct Slots {
     /// The first slot of the new tokens, and the one after their last.
     start: usize,
     end: usize,
-    /// The slots that the attention reads.
-    visible: usize,
     /// The slots that the buffers have.
     allocated: usize,
-    /// True where a slot is masked: `[batch, heads, new, visible]`.
-    mask: Option<Tensor<4, Bool>>,
+    /// True where a used slot is padding: `[batch, used]`.
+    padding: Option<Tensor<2, Bool>>,
 }
 
 impl KvCache {
@@ -98,24 +93,15 @@ impl KvCache {
             return Err(Gpt2Error::CacheFull { used: start, new, capacity: self.capacity });
         }
         let allocated = end.next_multiple_of(STEP).min(self.capacity);
-        let visible = if new == 1 { allocated } else { end };
-        let masks = visible > end || self.padding.iter().any(|padding| *padding > 0);
-        Ok(Slots { start, end, visible, allocated, mask: masks.then(|| self.mask([batch, new], visible, model)) })
+        let padded = self.padding.iter().any(|padding| *padding > 0);
+        Ok(Slots { start, end, allocated, padding: padded.then(|| self.padding_of(end, model)) })
     }
 
-    /// True where a slot is masked for a new token: `[batch, heads, new, visible]`.
-    ///
-    /// Padding sees the padding before it: if it saw nothing, its softmax would be 0 / 0 in some backends.
-    fn mask(&self, [batch, new]: [usize; 2], visible: usize, model: &Gpt2) -> Tensor<4, Bool> {
-        let mut mask = Vec::with_capacity(batch * new * visible);
-        for row in 0..batch {
-            let first = self.padding.get(row).copied().unwrap_or(0);
-            for query in self.len..self.len + new {
-                mask.extend((0..visible).map(|key| key > query || (key < first && query >= first)));
-            }
-        }
-        let mask = TensorData::new(mask, [batch, 1, new, visible]);
-        Tensor::from_data(mask, &model.device()).repeat_dim(1, model.heads())
+    /// True where one of the first `slots` slots is padding: `[batch, slots]`.
+    fn padding_of(&self, slots: usize, model: &Gpt2) -> Tensor<2, Bool> {
+        let padding = self.padding.iter().flat_map(|padding| (0..slots).map(move |slot| slot < *padding));
+        let padding = TensorData::new(padding.collect::<Vec<bool>>(), [self.padding.len(), slots]);
+        Tensor::from_data(padding, &model.device())
     }
 
     /// The features of the new tokens' positions: `[1 or batch, new, d_model]`.
@@ -133,8 +119,7 @@ impl KvCache {
 }
 
 impl LayerCache {
-    /// Adds the keys and values of new tokens, `[batch, heads, new, d_head]`; returns those of all slots that the attention
-    /// reads.
+    /// Adds the keys and values of new tokens, `[batch, new, heads, d_head]`; returns those of all used slots.
     pub fn append(&mut self, key: Tensor<4>, value: Tensor<4>, slots: &Slots) -> [Tensor<4>; 2] {
         [append(&mut self.key, key, slots), append(&mut self.value, value, slots)]
     }
@@ -143,30 +128,25 @@ impl LayerCache {
 /// Writes `new` to its slots. The buffer is taken out meanwhile: with a single owner it is written in place.
 fn append(buffer: &mut Option<Tensor<4>>, new: Tensor<4>, slots: &Slots) -> Tensor<4> {
     let new = new.detach();
-    let [batch, heads, _, d_head] = new.dims();
-    let zeros = |slots| Tensor::zeros([batch, heads, slots, d_head], (&new.device(), new.dtype()));
+    let [batch, _, heads, d_head] = new.dims();
+    let zeros = |slots| Tensor::zeros([batch, slots, heads, d_head], (&new.device(), new.dtype()));
     let grown = match buffer.take() {
         None => zeros(slots.allocated),
-        Some(buffer) if buffer.dims()[2] == slots.allocated => buffer,
+        Some(buffer) if buffer.dims()[1] == slots.allocated => buffer,
         Some(buffer) => {
-            let added = slots.allocated - buffer.dims()[2];
-            Tensor::cat(vec![buffer, zeros(added)], 2)
+            let added = slots.allocated - buffer.dims()[1];
+            Tensor::cat(vec![buffer, zeros(added)], 1)
         }
     };
-    let filled = grown.slice_assign([0..batch, 0..heads, slots.start..slots.end, 0..d_head], new);
+    let filled = grown.slice_assign([0..batch, slots.start..slots.end, 0..heads, 0..d_head], new);
     *buffer = Some(filled.clone());
-    if slots.visible == slots.allocated { filled } else { filled.narrow(2, 0, slots.visible) }
+    filled.narrow(1, 0, slots.end)
 }
 
 impl Slots {
-    /// The mask for the attention.
-    pub fn mask(&self) -> Option<Tensor<4, Bool>> {
-        self.mask.clone()
-    }
-
-    /// Whether the attention leaves out later keys by itself. A single token sees all used slots.
-    pub fn is_causal(&self) -> bool {
-        self.end - self.start > 1
+    /// The slots that are padding, if any is.
+    pub fn padding(&self) -> Option<Tensor<2, Bool>> {
+        self.padding.clone()
     }
 }
 

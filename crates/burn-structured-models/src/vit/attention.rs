@@ -5,9 +5,9 @@ use super::block::structured;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use burn_structured_nn::{Cost, Factor, Structure, StructuredLinear};
+use burn_structured_ops::attention::{AttentionMask, self_attention};
 
 /// Configuration to create an [`Attention`] using the [init function](AttentionConfig::try_init).
 #[derive(Config, Debug)]
@@ -64,16 +64,8 @@ impl Attention {
     /// Every token's features after looking at all others: `[batch, tokens, d_model]` to the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, d_model] = x.dims();
-        let d_head = d_model / self.heads;
-        let heads = self
-            .qkv
-            .forward(x)
-            .reshape([batch, tokens, 3, self.heads, d_head])
-            .permute([2, 0, 3, 1, 4])
-            .reshape([3 * batch, self.heads, tokens, d_head]);
-        let [query, key, value] = [0, 1, 2].map(|part| heads.clone().narrow(0, part * batch, batch));
-        let scores = query.matmul(key.swap_dims(2, 3)) * (d_head as f64).powf(-0.5);
-        let mixed = softmax(scores, 3).matmul(value).swap_dims(1, 2).reshape([batch, tokens, d_model]);
+        let qkv = self.qkv.forward(x).reshape([batch, tokens, 3 * self.heads, d_model / self.heads]);
+        let mixed = self_attention(qkv, AttentionMask::default()).reshape([batch, tokens, d_model]);
         self.dropout.forward(self.proj.forward(mixed))
     }
 
