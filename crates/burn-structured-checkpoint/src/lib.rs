@@ -69,6 +69,6 @@ pub use error::CheckpointError;
 #[cfg(feature = "burn")]
 pub use layers::{dense_layer, dense_tensor, layer, layer_entry, layer_tensors, tensor};
 pub use manifest::{FORMAT, LayerEntry, MANIFEST_KEY, Manifest};
-pub use names::{Family, LinearInfo, Orientation, family, linears};
+pub use names::{BlockName, Family, LinearInfo, Orientation, family, linears};
 pub use safetensors::Dtype;
 pub use write::{TensorData, write};

@@ -1,7 +1,7 @@
 //! The command line: what all commands share. The arguments of each are in its file of [`commands`](crate::commands).
 
 use crate::commands::{
-    bench, calibrate, completions, compress, eval, import, inspect, man, plan, report, to_dense, verify,
+    bench, calibrate, completions, compress, drop, eval, import, inspect, man, plan, report, to_dense, verify,
 };
 use clap::{Args, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
@@ -71,6 +71,7 @@ pub enum Command {
     Plan(plan::Arguments),
     Calibrate(calibrate::Arguments),
     Compress(compress::Arguments),
+    Drop(drop::Arguments),
     ToDense(to_dense::Arguments),
     Verify(verify::Arguments),
     Eval(eval::Arguments),

@@ -8,6 +8,7 @@
 mod arguments;
 mod commands;
 mod context;
+mod distillation;
 mod exit;
 mod failure;
 mod format;
@@ -15,6 +16,7 @@ mod model;
 mod progress;
 mod sensitivity;
 mod statistics;
+mod stored;
 mod table;
 mod text;
 

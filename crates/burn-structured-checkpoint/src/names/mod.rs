@@ -1,7 +1,10 @@
 //! The linear layers of a model, found by the names of its tensors.
 
+mod blocks;
 mod other;
 mod tables;
+
+pub use blocks::BlockName;
 
 use crate::Checkpoint;
 use crate::values::is_float;

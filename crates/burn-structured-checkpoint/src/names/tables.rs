@@ -6,7 +6,7 @@ use super::Family;
 pub(super) struct Table {
     pub family: Family,
     /// What stands before the number of a block.
-    container: &'static str,
+    pub container: &'static str,
     /// The name of a layer inside of its block.
     modules: &'static [Module],
 }

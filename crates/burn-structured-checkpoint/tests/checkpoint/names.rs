@@ -1,7 +1,7 @@
 //! Which tensors are linear layers.
 
 use crate::build::checkpoint;
-use burn_structured_checkpoint::{Checkpoint, Family, LinearInfo, Orientation, family, linears};
+use burn_structured_checkpoint::{BlockName, Checkpoint, Family, LinearInfo, Orientation, family, linears};
 
 fn names(file: &Checkpoint) -> Vec<String> {
     linears(file).into_iter().map(|linear| linear.name).collect()
@@ -176,4 +176,31 @@ fn strange_names_are_no_layers() {
         ("weight", &[4, 4]),
     ]);
     assert_eq!(names(&file), ["encoder.layer.0.attention.self.query"]);
+}
+
+#[test]
+fn block_name_is_the_first_number_behind_the_container() {
+    for (family, name, block, renamed) in [
+        (Family::Bert, "bert.encoder.layer.10.output.LayerNorm.bias", 10, "bert.encoder.layer.3.output.LayerNorm.bias"),
+        (Family::Gpt2, "h.0.attn.bias", 0, "h.3.attn.bias"),
+        (Family::Gpt2, "transformer.h.11.ln_1.weight", 11, "transformer.h.3.ln_1.weight"),
+        (Family::Llama, "model.layers.7.input_layernorm.weight", 7, "model.layers.3.input_layernorm.weight"),
+        (Family::Vit, "blocks.2.attn.qkv.weight", 2, "blocks.3.attn.qkv.weight"),
+    ] {
+        let found = BlockName::parse(family, name).unwrap();
+        assert_eq!((found.block, found.of_block(3).as_str()), (block, renamed));
+        assert_eq!(found.of_block(block), name);
+    }
+    for (family, name) in [
+        (Family::Bert, "embeddings.LayerNorm.weight"),
+        (Family::Bert, "encoder.layer.1"),
+        (Family::Bert, "encoder.layer.x.output.dense.weight"),
+        (Family::Bert, "encoder.layer..output.dense.weight"),
+        (Family::Bert, "encoder.layers.1.output"),
+        (Family::Gpt2, "wh.1.weight"),
+        (Family::Gpt2, "h.-1.weight"),
+        (Family::Other, "h.1.weight"),
+    ] {
+        assert_eq!(BlockName::parse(family, name), None, "{name}");
+    }
 }

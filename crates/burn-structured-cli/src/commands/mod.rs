@@ -4,6 +4,7 @@ pub mod bench;
 pub mod calibrate;
 pub mod completions;
 pub mod compress;
+pub mod drop;
 pub mod eval;
 pub mod import;
 pub mod inspect;
@@ -51,6 +52,7 @@ pub fn run(command: &Command, context: &Context) -> Result<Answer, Failure> {
         Command::Plan(arguments) => plan::run(arguments, context),
         Command::Calibrate(arguments) => calibrate::run(arguments, context),
         Command::Compress(arguments) => compress::run(arguments, context),
+        Command::Drop(arguments) => drop::run(arguments, context),
         Command::ToDense(arguments) => to_dense::run(arguments, context),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Eval(arguments) => eval::run(arguments, context),

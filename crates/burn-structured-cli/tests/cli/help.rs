@@ -2,11 +2,12 @@
 
 use crate::process::{command, error, json, printed, text};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "inspect",
     "plan",
     "calibrate",
     "compress",
+    "drop",
     "to-dense",
     "verify",
     "eval",

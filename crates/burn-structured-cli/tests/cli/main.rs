@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod compress;
+mod drop;
 mod fixture;
 mod help;
 mod inspect;

@@ -346,7 +346,7 @@ impl<M: BlockModel> Run<'_, '_, M> {
 
 /// A tensor of the student in the type that it has in the source, or that the weight has which it is a factor of; with the very
 /// bytes of the source if the values are the same.
-fn as_in_source<'a>(
+pub(super) fn as_in_source<'a>(
     source: &'a Checkpoint,
     tensor: TensorData<'static>,
     layers: &BTreeMap<String, LayerEntry>,
@@ -367,7 +367,7 @@ fn as_in_source<'a>(
 }
 
 /// Keeps the number of steps that a time budget came to, at the first of them: nothing depends on it before.
-fn decided(store: &mut Store, name: &str, step: &TrainingStep) -> Result<(), PipelineError> {
+pub(super) fn decided(store: &mut Store, name: &str, step: &TrainingStep) -> Result<(), PipelineError> {
     match store.decision(name) {
         Some(_) => Ok(()),
         None => store.decide(name, step.steps),

@@ -97,6 +97,22 @@ pub enum PipelineError {
         /// Its block in the model.
         block: usize,
     },
+    /// The blocks to keep are none of the model's.
+    #[error("{kept:?} are not blocks of a model with {depth}, in ascending order; name some of them")]
+    Blocks {
+        /// The blocks to keep.
+        kept: Vec<usize>,
+        /// The model's number of blocks.
+        depth: usize,
+    },
+    /// The configuration of a model cannot be changed.
+    #[error("{} cannot be given another number of blocks: {reason}; pass the folder of a BERT or a GPT-2", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A layer of the plan is in no block of the model.
     #[error("the layer {layer}, which the plan replaces, is in no block of the model; keep it dense")]
     Unreachable {

@@ -13,11 +13,12 @@
 //!
 //! The disk has to have room for the output and once more for what is compressed.
 //!
-//! [`to_dense`] goes the way back, and [`verify`](fn@verify) checks an output against its report and the dense checkpoint.
+//! [`drop_blocks`] leaves blocks out, the baseline. [`to_dense`] goes the way back, and [`verify`](fn@verify) checks an output against its report and the dense checkpoint.
 
 mod assemble;
 mod blockwise;
 mod companions;
+mod drop;
 mod error;
 mod event;
 mod layerwise;
@@ -28,6 +29,7 @@ mod to_dense;
 mod verify;
 
 pub use blockwise::{BlockFormat, BlockTensors, BlockwiseConfig, Texts, compress_model};
+pub use drop::{Dropped, drop_blocks};
 pub use error::PipelineError;
 pub use event::{Event, Observer};
 pub use layerwise::{LayerwiseConfig, compress_checkpoint};

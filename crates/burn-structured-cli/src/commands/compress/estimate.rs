@@ -1,5 +1,7 @@
 //! How much longer a run takes.
 
+use burn_structured_compress::Budget;
+
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -18,6 +20,15 @@ pub enum Length {
     Seconds(f64),
     /// So many steps, whose time is measured. A step of the whole model is one of each of its blocks.
     Steps(usize),
+}
+
+impl From<Budget> for Length {
+    fn from(budget: Budget) -> Self {
+        match budget {
+            Budget::Steps(steps) => Self::Steps(steps),
+            Budget::Seconds(seconds) => Self::Seconds(seconds),
+        }
+    }
 }
 
 /// The time left, from the means of the phases that are over and how far the current one is.

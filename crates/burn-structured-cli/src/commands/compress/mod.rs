@@ -8,16 +8,18 @@ mod events;
 use super::Answer;
 use crate::arguments::{DeviceArgument, TextArguments};
 use crate::context::Context;
+use crate::distillation::{DistillArguments, minutes};
 use crate::failure::Failure;
 use crate::text::at_least_one;
 use burn_structured_checkpoint::Checkpoint;
+use burn_structured_compress::Budget;
 use burn_structured_compress::calibrate::Calibrator;
-use burn_structured_compress::distill::DistillConfig;
 use burn_structured_compress::pipeline::{Event, LayerwiseConfig, Output, compress_checkpoint};
 use burn_structured_compress::plan::Plan;
 use burn_structured_compress::sequential::SequentialConfig;
 use burn_structured_train::device;
 use clap::{Args, ValueHint};
+pub use estimate::Length;
 pub use events::Events;
 use std::path::PathBuf;
 
@@ -63,6 +65,8 @@ pub struct Arguments {
     text: TextArguments,
     #[command(flatten)]
     training: TrainingArguments,
+    #[command(flatten)]
+    distillation: DistillArguments,
     /// Seed of everything that is drawn
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     seed: u64,
@@ -73,7 +77,7 @@ pub struct Arguments {
     device: DeviceArgument,
 }
 
-/// Training on raw text.
+/// Fitting and training of the blocks.
 #[derive(Args, Debug)]
 struct TrainingArguments {
     /// Train the blocks, one after the other, for so many minutes in all
@@ -82,18 +86,6 @@ struct TrainingArguments {
     /// Train each block for so many steps: the same result on every machine that computes alike
     #[arg(long, value_name = "STEPS", requires = "text", conflicts_with = "refine", value_parser = at_least_one)]
     refine_steps: Option<usize>,
-    /// Train the whole model at the end for so many minutes
-    #[arg(long, value_name = "MINUTES", requires = "text", value_parser = minutes)]
-    distill: Option<f64>,
-    /// Train the whole model at the end for so many steps
-    #[arg(long, value_name = "STEPS", requires = "text", conflicts_with = "distill", value_parser = at_least_one)]
-    distill_steps: Option<usize>,
-    /// Samples of the text for --distill [default: 24,000 lines, or 512 windows]
-    #[arg(long, value_name = "NUMBER", requires = "text", value_parser = at_least_one)]
-    distill_samples: Option<usize>,
-    /// The highest learning rate of --distill
-    #[arg(long, value_name = "RATE", requires = "text", value_parser = rate, default_value_t = DistillConfig::new().learning_rate)]
-    distill_rate: f64,
     /// Shares of the dense model's inputs in what a layer is fitted to, separated by commas: each block takes the best, and a single
     /// one is used as it is
     #[arg(
@@ -107,19 +99,11 @@ struct TrainingArguments {
     alphas: Vec<f64>,
 }
 
-/// A time above 0.
-fn minutes(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(minutes) if minutes > 0.0 && minutes < 1e6 => Ok(minutes),
-        _ => Err("give a number of minutes above 0".into()),
-    }
-}
-
-/// A learning rate.
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= 1.0 => Ok(rate),
-        _ => Err("give a number above 0 and up to 1, such as 1e-4".into()),
+impl TrainingArguments {
+    /// How long each of `depth` blocks is trained, if it is.
+    fn refinement(&self, depth: usize) -> Option<Budget> {
+        let seconds = self.refine.map(|minutes| Budget::Seconds(60.0 * minutes / depth.max(1) as f64));
+        self.refine_steps.map(Budget::Steps).or(seconds)
     }
 }
 
