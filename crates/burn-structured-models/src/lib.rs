@@ -6,6 +6,7 @@
 
 pub mod bert;
 pub mod gpt2;
+mod residual;
 #[cfg(test)]
 mod testing;
 pub mod text;

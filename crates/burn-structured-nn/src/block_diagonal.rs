@@ -2,6 +2,7 @@
 
 use crate::approximation::{Approximation, parameter, read_weight};
 use crate::blocks::divisors;
+use crate::dense::own_bias;
 use crate::display::layer_display;
 use crate::error::check_dimensions;
 use crate::initializer::{TargetDistribution, dense_default};
@@ -10,6 +11,7 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
+use burn_structured_ops::Epilogue;
 use burn_structured_ops::block_diagonal::{Orders, block_diagonal_linear, block_diagonal_to_dense};
 use burn_structured_ops::pixelfly::pixelfly_blocks;
 
@@ -134,10 +136,18 @@ impl BlockDiagonalLinear {
     ///
     /// Panics if the last axis of `input` is not `d_input`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.forward_then(input, Epilogue::new())
+    }
+
+    /// [`forward`](Self::forward), and what follows the layer; the bias is the layer's own, whatever the epilogue says.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward), or if a gate or residual does not have the output's shape.
+    pub fn forward_then<const D: usize>(&self, input: Tensor<D>, epilogue: Epilogue<D>) -> Tensor<D> {
         let d_input = self.d_input();
         assert_shape!(input, [.., d_input]);
-        let bias = self.bias.as_ref().map(|bias| bias.val());
-        block_diagonal_linear(input, self.w.val(), bias, Orders::default())
+        block_diagonal_linear(input, self.w.val(), own_bias(epilogue, &self.bias), Orders::default())
     }
 
     /// The dense weight `[d_output, d_input]` that this layer multiplies by.

@@ -1,6 +1,7 @@
 //! The low-rank layer: the plainest structure, and the baseline of the papers.
 
 use crate::approximation::{Approximation, parameter, read_weight};
+use crate::dense::own_bias;
 use crate::display::layer_display;
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, dense_default};
@@ -11,6 +12,7 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
+use burn_structured_ops::Epilogue;
 use burn_structured_ops::low_rank::{low_rank_linear, low_rank_to_dense};
 
 /// Configuration to create a [`LowRankLinear`] layer using the [init function](LowRankLinearConfig::init).
@@ -125,9 +127,18 @@ impl LowRankLinear {
     ///
     /// Panics if the last axis of `input` is not `d_input`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.forward_then(input, Epilogue::new())
+    }
+
+    /// [`forward`](Self::forward), and what follows the layer; the bias is the layer's own, whatever the epilogue says.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward), or if a gate or residual does not have the output's shape.
+    pub fn forward_then<const D: usize>(&self, input: Tensor<D>, epilogue: Epilogue<D>) -> Tensor<D> {
         let [d_input, _] = self.v.shape().dims();
         assert_shape!(input, [.., d_input]);
-        low_rank_linear(input, self.v.val(), self.ut.val(), self.bias.as_ref().map(|bias| bias.val()))
+        low_rank_linear(input, self.v.val(), self.ut.val(), own_bias(epilogue, &self.bias))
     }
 
     /// The dense weight `[d_output, d_input]` that this layer multiplies by.

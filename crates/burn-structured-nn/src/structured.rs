@@ -17,6 +17,7 @@ use burn::config::Config;
 use burn::module::{Module, Param, ParamId};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+use burn_structured_ops::Epilogue;
 
 /// Configuration to create a [`StructuredLinear`] layer using the [init function](StructuredLinearConfig::init).
 #[derive(Config, Debug)]
@@ -241,8 +242,32 @@ impl StructuredLinear {
     ///
     /// [`observe_inputs`](crate::observe_inputs) sees the input.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.forward_then(input, Epilogue::new())
+    }
+
+    /// [`forward`](Self::forward), and what follows the layer, such as the activation of an MLP or the residual of its last layer; the
+    /// bias is the layer's own, whatever the epilogue says.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward), or if a gate or residual does not have the output's shape.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_structured_nn::{Activation, Epilogue, StructuredLinearConfig};
+    ///
+    /// let device = Device::flex();
+    /// let layer = StructuredLinearConfig::new(8, 32, "low-rank:r=2".parse()?).init(&device);
+    /// let x = Tensor::<2>::ones([3, 8], &device);
+    /// let hidden = layer.forward_then(x, Epilogue::new().with_activation(Activation::Gelu));
+    /// assert_eq!(hidden.dims(), [3, 32]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn forward_then<const D: usize>(&self, input: Tensor<D>, epilogue: Epilogue<D>) -> Tensor<D> {
         observed(|| self.id(), &input);
-        each!(self, layer => layer.forward(input), dense: dense::forward(layer, input))
+        each!(self, layer => layer.forward_then(input, epilogue), dense: dense::forward_then(layer, input, epilogue))
     }
 
     /// What tells this layer from others of its model.

@@ -39,10 +39,18 @@ macro_rules! two_factor_layer {
             ///
             /// Panics if the last axis of `input` is not `d_input`.
             pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+                self.forward_then(input, burn_structured_ops::Epilogue::new())
+            }
+
+            /// [`forward`](Self::forward), and what follows the layer; the bias is the layer's own, whatever the epilogue says.
+            ///
+            /// # Panics
+            ///
+            /// As [`forward`](Self::forward), or if a gate or residual does not have the output's shape.
+            pub fn forward_then<const D: usize>(&self, input: Tensor<D>, epilogue: burn_structured_ops::Epilogue<D>) -> Tensor<D> {
                 let d_input = self.d_input();
                 assert_shape!(input, [.., d_input]);
-                let bias = self.bias.as_ref().map(|bias| bias.val());
-                monarch_linear(input, self.right.val(), self.left.val(), bias, $order)
+                        monarch_linear(input, self.right.val(), self.left.val(), crate::dense::own_bias(epilogue, &self.bias), $order)
             }
 
             /// The dense weight `[d_output, d_input]` that this layer multiplies by.

@@ -4,7 +4,7 @@ use super::layer::structured;
 use super::{BertConfig, BertError};
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
-use burn_structured_nn::StructuredLinear;
+use burn_structured_nn::{Epilogue, StructuredLinear};
 use burn_structured_ops::attention::{AttentionMask, attention};
 
 /// Self-attention: `softmax(Q Kᵀ / √d_head) V` for each head, over the tokens that are not padding.
@@ -48,12 +48,22 @@ impl Attention {
     /// - padding: `[batch, length]`, true where a token is padding; `None` if there is none
     /// - output: `[batch, length, d_model]`
     pub fn forward(&self, x: Tensor<3>, padding: impl Into<Option<Tensor<2, Bool>>>) -> Tensor<3> {
+        self.forward_then(x, padding, Epilogue::new())
+    }
+
+    /// [`forward`](Self::forward), and what follows its output projection.
+    pub fn forward_then(
+        &self,
+        x: Tensor<3>,
+        padding: impl Into<Option<Tensor<2, Bool>>>,
+        epilogue: Epilogue<3>,
+    ) -> Tensor<3> {
         let [batch, length, d_model] = x.dims();
         let heads = |projection: &StructuredLinear| {
             projection.forward(x.clone()).reshape([batch, length, self.heads, d_model / self.heads])
         };
         let [query, key, value] = [&self.query, &self.key, &self.value].map(heads);
         let mixed = attention(query, key, value, AttentionMask::default().with_padding(padding.into()));
-        self.output.forward(mixed.reshape([batch, length, d_model]))
+        self.output.forward_then(mixed.reshape([batch, length, d_model]), epilogue)
     }
 }

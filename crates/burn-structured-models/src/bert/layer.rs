@@ -2,9 +2,9 @@
 
 use super::{Attention, BertConfig, BertError};
 use burn::module::Module;
-use burn::nn::{Gelu, LayerNorm, LayerNormConfig};
+use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Bool, Device, Tensor};
-use burn_structured_nn::{Structure, StructuredLinear, StructuredLinearConfig};
+use burn_structured_nn::{Activation, Epilogue, Structure, StructuredLinear, StructuredLinearConfig};
 
 /// `x = norm(x + attention(x))`, then `norm(x + output(gelu(intermediate(x))))`.
 ///
@@ -17,8 +17,6 @@ pub struct Layer {
     pub attention_norm: LayerNorm,
     /// The first linear layer after the attention.
     pub intermediate: StructuredLinear,
-    /// The activation between the two, with the exact error function.
-    pub activation: Gelu,
     /// The second linear layer after the attention.
     pub output: StructuredLinear,
     /// The last norm.
@@ -33,7 +31,6 @@ impl Layer {
             attention: Attention::try_new(config, device)?,
             attention_norm: norm.init(device),
             intermediate: structured("intermediate", d_model, d_hidden, config.intermediate, device)?,
-            activation: Gelu::new(),
             output: structured("output", d_hidden, d_model, config.output, device)?,
             output_norm: norm.init(device),
         })
@@ -47,9 +44,11 @@ impl Layer {
     /// - padding: `[batch, length]`, true where a token is padding
     /// - output: `[batch, length, d_model]`
     pub fn forward(&self, x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
-        let x = self.attention_norm.forward(self.attention.forward(x.clone(), padding) + x);
-        let hidden = self.activation.forward(self.intermediate.forward(x.clone()));
-        self.output_norm.forward(self.output.forward(hidden) + x)
+        let added = |residual: Tensor<3>| Epilogue::new().with_residual(residual);
+        let x = self.attention_norm.forward(self.attention.forward_then(x.clone(), padding, added(x)));
+        // With the exact error function.
+        let hidden = self.intermediate.forward_then(x.clone(), Epilogue::new().with_activation(Activation::Gelu));
+        self.output_norm.forward(self.output.forward_then(hidden, added(x)))
     }
 
     /// The six linear layers: query, key, value, attention output, intermediate and output.

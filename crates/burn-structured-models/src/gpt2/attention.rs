@@ -2,6 +2,7 @@
 
 use super::Gpt2Config;
 use super::cache::{LayerCache, Slots};
+use crate::residual::forward_added;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Tensor;
@@ -29,15 +30,26 @@ impl Attention {
 
     /// `[batch, length, d_model]` to the same shape; no token sees a later one.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.output(self_attention(self.project(x), AttentionMask::causal()))
+        self.forward_added(x, None)
     }
 
-    /// [`forward`](Self::forward) of tokens that also see those in the cache, to which they are added.
-    pub(super) fn forward_cached(&self, x: Tensor<3>, cache: &mut LayerCache, slots: &Slots) -> Tensor<3> {
+    /// [`forward`](Self::forward), added to a residual if there is one.
+    pub(super) fn forward_added(&self, x: Tensor<3>, residual: impl Into<Option<Tensor<3>>>) -> Tensor<3> {
+        self.output(self_attention(self.project(x), AttentionMask::causal()), residual.into())
+    }
+
+    /// [`forward_added`](Self::forward_added) of tokens that also see those in the cache, to which they are added.
+    pub(super) fn forward_cached(
+        &self,
+        x: Tensor<3>,
+        residual: Tensor<3>,
+        cache: &mut LayerCache,
+        slots: &Slots,
+    ) -> Tensor<3> {
         let qkv = self.project(x);
         let [query, key, value] = [0, 1, 2].map(|part| qkv.clone().narrow(2, part * self.heads, self.heads));
         let [key, value] = cache.append(key, value, slots);
-        self.output(attention(query, key, value, AttentionMask::causal().with_padding(slots.padding())))
+        self.output(attention(query, key, value, AttentionMask::causal().with_padding(slots.padding())), Some(residual))
     }
 
     /// The number of heads.
@@ -52,9 +64,9 @@ impl Attention {
     }
 
     /// The output projection of `[batch, length, heads, d_head]`.
-    fn output(&self, mixed: Tensor<4>) -> Tensor<3> {
+    fn output(&self, mixed: Tensor<4>, residual: Option<Tensor<3>>) -> Tensor<3> {
         let [batch, length, heads, d_head] = mixed.dims();
-        self.dropout.forward(self.proj.forward(mixed.reshape([batch, length, heads * d_head])))
+        forward_added(&self.proj, mixed.reshape([batch, length, heads * d_head]), &self.dropout, residual)
     }
 }
 

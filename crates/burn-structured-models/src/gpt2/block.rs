@@ -1,12 +1,12 @@
 //! One transformer block: attention and MLP, each a residual branch after its norm.
 
-use super::activation::gelu;
 use super::cache::{LayerCache, Slots};
 use super::{Attention, Gpt2Config, Gpt2Error};
+use crate::residual::forward_added;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{StructuredLinear, StructuredLinearConfig};
+use burn_structured_nn::{Activation, Epilogue, StructuredLinear, StructuredLinearConfig};
 
 /// `x + attention(norm(x))`, then `x + fc2(gelu(fc1(norm(x))))` with GELU by its tanh approximation.
 ///
@@ -61,19 +61,20 @@ impl Block {
 
     /// `[batch, length, d_model]` to the same shape; no token sees a later one.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = self.attention.forward(self.norm1.forward(x.clone())) + x;
+        let x = self.attention.forward_added(self.norm1.forward(x.clone()), x);
         self.mlp(x)
     }
 
     /// [`forward`](Self::forward) of tokens that also see those in the cache, to which they are added.
     pub(super) fn forward_cached(&self, x: Tensor<3>, cache: &mut LayerCache, slots: &Slots) -> Tensor<3> {
-        let x = self.attention.forward_cached(self.norm1.forward(x.clone()), cache, slots) + x;
+        let x = self.attention.forward_cached(self.norm1.forward(x.clone()), x, cache, slots);
         self.mlp(x)
     }
 
     fn mlp(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = gelu(self.fc1.forward(self.norm2.forward(x.clone())));
-        self.dropout.forward(self.fc2.forward(hidden)) + x
+        let activated = Epilogue::new().with_activation(Activation::GeluTanh);
+        let hidden = self.fc1.forward_then(self.norm2.forward(x.clone()), activated);
+        forward_added(&self.fc2, hidden, &self.dropout, Some(x))
     }
 
     /// The four linear layers: query, key and value, attention output, and the two of the MLP.

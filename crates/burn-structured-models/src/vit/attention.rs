@@ -2,6 +2,7 @@
 
 use super::ViTError;
 use super::block::structured;
+use crate::residual::forward_added;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
@@ -63,10 +64,15 @@ impl AttentionConfig {
 impl Attention {
     /// Every token's features after looking at all others: `[batch, tokens, d_model]` to the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.forward_added(x, None)
+    }
+
+    /// [`forward`](Self::forward), added to a residual if there is one.
+    pub(super) fn forward_added(&self, x: Tensor<3>, residual: Option<Tensor<3>>) -> Tensor<3> {
         let [batch, tokens, d_model] = x.dims();
         let qkv = self.qkv.forward(x).reshape([batch, tokens, 3 * self.heads, d_model / self.heads]);
         let mixed = self_attention(qkv, AttentionMask::default()).reshape([batch, tokens, d_model]);
-        self.dropout.forward(self.proj.forward(mixed))
+        forward_added(&self.proj, mixed, &self.dropout, residual)
     }
 
     /// FLOPs of `Q Kᵀ` and of its product with `V` for one image.

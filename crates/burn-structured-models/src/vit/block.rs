@@ -1,11 +1,12 @@
 //! One transformer block: attention and MLP, each a residual branch after its norm.
 
 use super::{Attention, AttentionConfig, DropPath, DropPathConfig, ViTError};
+use crate::residual::forward_added;
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Gelu, LayerNorm, LayerNormConfig};
+use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{Cost, Factor, Structure, StructuredLinear, StructuredLinearConfig};
+use burn_structured_nn::{Activation, Cost, Epilogue, Factor, Structure, StructuredLinear, StructuredLinearConfig};
 
 /// Configuration to create a [`Block`] using the [init function](BlockConfig::try_init).
 #[derive(Config, Debug)]
@@ -50,8 +51,6 @@ pub struct Block {
     pub norm2: LayerNorm,
     /// The first MLP layer.
     pub fc1: StructuredLinear,
-    /// The MLP's activation.
-    pub activation: Gelu,
     /// The second MLP layer.
     pub fc2: StructuredLinear,
     /// Dropout in the MLP.
@@ -78,7 +77,6 @@ impl BlockConfig {
             attention: attention.try_init(device)?,
             norm2: LayerNormConfig::new(d_model).init(device),
             fc1: structured("fc1", d_model, d_hidden, self.fc1, device)?,
-            activation: Gelu::new(),
             fc2: structured("fc2", d_hidden, d_model, self.fc2, device)?,
             dropout: DropoutConfig::new(self.dropout).init(),
             drop_path: DropPathConfig::new(self.drop_path).init(),
@@ -89,11 +87,18 @@ impl BlockConfig {
 impl Block {
     /// `[batch, tokens, d_model]` to the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let attended = self.attention.forward(self.norm1.forward(x.clone()));
-        let x = x + self.drop_path.forward(attended);
-        let hidden = self.activation.forward(self.fc1.forward(self.norm2.forward(x.clone())));
-        let mlp = self.dropout.forward(self.fc2.forward(self.dropout.forward(hidden)));
-        x + self.drop_path.forward(mlp)
+        // Where no branch is dropped, its sum with the residual is an epilogue of its last product.
+        let whole = self.drop_path.is_identity(&x.device());
+        let finish = |x: Tensor<3>, branch: &dyn Fn(Tensor<3>, Option<Tensor<3>>) -> Tensor<3>| match whole {
+            true => branch(x.clone(), Some(x)),
+            false => x.clone() + self.drop_path.forward(branch(x, None)),
+        };
+        let x = finish(x, &|x, residual| self.attention.forward_added(self.norm1.forward(x), residual));
+        finish(x, &|x, residual| {
+            let activated = Epilogue::new().with_activation(Activation::Gelu);
+            let hidden = self.dropout.forward(self.fc1.forward_then(self.norm2.forward(x), activated));
+            forward_added(&self.fc2, hidden, &self.dropout, residual)
+        })
     }
 
     /// The factors of the four linear layers.

@@ -36,10 +36,15 @@ impl DropPathConfig {
 }
 
 impl DropPath {
+    /// Whether branches on this device stay as they are.
+    pub(super) fn is_identity(&self, device: &Device) -> bool {
+        self.probability == 0.0 || !self.training.is_enabled() || !device.is_autodiff()
+    }
+
     /// The branch `[batch, tokens, d_model]`, or zero for some of its images.
     pub fn forward(&self, branch: Tensor<3>) -> Tensor<3> {
         let device: Device = branch.device();
-        if self.probability == 0.0 || !self.training.is_enabled() || !device.is_autodiff() {
+        if self.is_identity(&device) {
             return branch;
         }
         let keep = 1.0 - self.probability;

@@ -3,6 +3,7 @@
 mod factorization;
 
 use crate::approximation::{Approximation, parameter, read_weight};
+use crate::dense::own_bias;
 use crate::display::{grid, layer_display};
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, TargetDistribution, dense_default, orthogonal_blocks, signs};
@@ -13,7 +14,7 @@ use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::blast::blast_to_dense;
-use burn_structured_ops::{BlastStrategy, blast_linear_with};
+use burn_structured_ops::{BlastStrategy, Epilogue, blast_linear_with};
 
 /// Configuration to create a [`BlastLinear`] layer using the [init function](BlastLinearConfig::init).
 #[derive(Config, Debug)]
@@ -164,10 +165,22 @@ impl BlastLinear {
     ///
     /// Panics if the last axis of `input` is not `d_input`.
     pub fn forward_with<const D: usize>(&self, input: Tensor<D>, strategy: BlastStrategy) -> Tensor<D> {
+        self.product(input, Epilogue::new(), strategy)
+    }
+
+    /// [`forward`](Self::forward), and what follows the layer; the bias is the layer's own, whatever the epilogue says.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward), or if a gate or residual does not have the output's shape.
+    pub fn forward_then<const D: usize>(&self, input: Tensor<D>, epilogue: Epilogue<D>) -> Tensor<D> {
+        self.product(input, epilogue, BlastStrategy::Auto)
+    }
+
+    fn product<const D: usize>(&self, input: Tensor<D>, epilogue: Epilogue<D>, strategy: BlastStrategy) -> Tensor<D> {
         let d_input = self.d_input();
         assert_shape!(input, [.., d_input]);
-        let bias = self.bias.as_ref().map(|bias| bias.val());
-        blast_linear_with(input, self.u.val(), self.s.val(), self.v.val(), bias, strategy)
+        blast_linear_with(input, self.u.val(), self.s.val(), self.v.val(), own_bias(epilogue, &self.bias), strategy)
     }
 
     /// The dense weight `[d_output, d_input]` that this layer multiplies by.

@@ -5,6 +5,7 @@ mod windowed;
 pub use windowed::WindowedLinear;
 
 use crate::approximation::{Approximation, parameter};
+use crate::dense::own_bias;
 use crate::display::layer_display;
 use crate::initializer::{FactorInitializers, TargetDistribution, dense_default};
 use crate::{Cost, Factor, LowRankLinear, LowRankLinearConfig, Rank, Structure, StructureError};
@@ -12,6 +13,7 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{DType, Device, Tensor, TensorData, assert_shape};
+use burn_structured_ops::Epilogue;
 use burn_structured_ops::gaudi::{gaudi_basis, gaudi_mask, window_mask};
 use burn_structured_ops::low_rank::low_rank_linear;
 
@@ -205,10 +207,19 @@ impl GaudiLinear {
     ///
     /// Panics if the last axis of `input` is not `d_input`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.forward_then(input, Epilogue::new())
+    }
+
+    /// [`forward`](Self::forward), and what follows the layer; the bias is the layer's own, whatever the epilogue says.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward), or if a gate or residual does not have the output's shape.
+    pub fn forward_then<const D: usize>(&self, input: Tensor<D>, epilogue: Epilogue<D>) -> Tensor<D> {
         let d_input = self.d_input();
         assert_shape!(input, [.., d_input]);
         let (v, ut) = self.masked();
-        low_rank_linear(input, v, ut, self.bias.as_ref().map(|bias| bias.val()))
+        low_rank_linear(input, v, ut, own_bias(epilogue, &self.bias))
     }
 
     /// The dense weight `[d_output, d_input]` that this layer multiplies by.

@@ -2,10 +2,12 @@
 
 use super::GaudiLinear;
 use crate::approximation::parameter;
+use crate::dense::own_bias;
 use crate::display::layer_display;
 use crate::{Cost, Factor};
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, assert_shape};
+use burn_structured_ops::Epilogue;
 use burn_structured_ops::gaudi::window_mask;
 use std::ops::Range;
 
@@ -130,17 +132,22 @@ impl WindowedLinear {
     ///
     /// Panics if the last axis of `input` is not `d_input`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.forward_then(input, Epilogue::new())
+    }
+
+    /// [`forward`](Self::forward), and what follows the layer; the bias is the layer's own, whatever the epilogue says.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward), or if a gate or residual does not have the output's shape.
+    pub fn forward_then<const D: usize>(&self, input: Tensor<D>, epilogue: Epilogue<D>) -> Tensor<D> {
         let d_input = self.d_input;
         assert_shape!(input, [.., d_input]);
         let mut shape = input.shape();
         let tokens = shape.num_elements() / d_input;
         shape[D - 1] = self.d_output();
         let y = self.product(input.reshape([tokens, d_input]));
-        let y = match &self.bias {
-            Some(bias) => y + bias.val().unsqueeze(),
-            None => y,
-        };
-        y.reshape(shape)
+        own_bias(epilogue, &self.bias).apply(y.reshape(shape))
     }
 
     fn product(&self, x: Tensor<2>) -> Tensor<2> {

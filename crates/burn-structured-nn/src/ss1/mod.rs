@@ -8,6 +8,7 @@ mod tests;
 pub use function::Ss1Hash;
 
 use crate::approximation::{Approximation, parameter, read_weight};
+use crate::dense::own_bias;
 use crate::display::layer_display;
 use crate::initializer::dense_default;
 use crate::{Cost, Factor, Structure, StructureError};
@@ -15,6 +16,7 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
+use burn_structured_ops::Epilogue;
 use burn_structured_ops::ss1::{Fold, Ss1Strategy, ss1_from_dense, ss1_linear_with, ss1_to_dense};
 use function::{DEFAULT_BLOCK_N, Function, rotate};
 use saved::SavedFunction;
@@ -191,9 +193,22 @@ impl Ss1Linear {
     ///
     /// Panics if the last axis of `input` is not `d_input`.
     pub fn forward_with<const D: usize>(&self, input: Tensor<D>, strategy: Ss1Strategy) -> Tensor<D> {
+        self.product(input, Epilogue::new(), strategy)
+    }
+
+    /// [`forward`](Self::forward), and what follows the layer; the bias is the layer's own, whatever the epilogue says.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward), or if a gate or residual does not have the output's shape.
+    pub fn forward_then<const D: usize>(&self, input: Tensor<D>, epilogue: Epilogue<D>) -> Tensor<D> {
+        self.product(input, epilogue, Ss1Strategy::Auto)
+    }
+
+    fn product<const D: usize>(&self, input: Tensor<D>, epilogue: Epilogue<D>, strategy: Ss1Strategy) -> Tensor<D> {
         let d_input = self.d_input();
         assert_shape!(input, [.., d_input]);
-        ss1_linear_with(input, self.z.val(), self.bias.as_ref().map(|bias| bias.val()), self.fold(), strategy)
+        ss1_linear_with(input, self.z.val(), own_bias(epilogue, &self.bias), self.fold(), strategy)
     }
 
     /// The dense weight `[d_output, d_input]` that this layer multiplies by.
