@@ -4,6 +4,7 @@
 //! A test of its own process, as it counts what all threads allocate.
 
 use burn::tensor::{Device, Distribution, Tensor};
+use burn_structured_ops::attention::{AttentionMask, self_attention};
 use burn_structured_ops::block_diagonal::{Order, Orders, block_diagonal_linear};
 use burn_structured_ops::ss1::{Fold, Rotations, ss1_linear};
 use burn_structured_ops::{blast_linear, low_rank::low_rank_linear};
@@ -76,11 +77,14 @@ fn products_allocate_their_output_and_next_to_nothing_else() {
     let dealt = Orders { input: Order::Strided, output: Order::Strided };
     for tokens in [1, 5, 8, 64, 512] {
         let x = matrix(tokens, n);
+        let qkv = normal([tokens, 18, 64]).unsqueeze::<4>();
         // What is handed from one stage to the next as a tensor of its own.
         let [sketch, between] = [fold.width(), 64].map(|width| tokens * width * size_of::<f32>());
         // Few tokens are left to Burn's own product, which does as it likes.
         let dense = |between: usize| (tokens >= 6).then_some(between);
-        let products: [(&str, Option<usize>, Product<'_>); 5] = [
+        let attend = || self_attention(qkv.clone(), AttentionMask::causal()).reshape([tokens, n]);
+        let products: [(&str, Option<usize>, Product<'_>); 6] = [
+            ("attention", Some(0), &attend),
             ("BLAST", Some(0), &|| blast_linear(x.clone(), u.clone(), s.clone(), v.clone(), None)),
             ("low rank", dense(between), &|| low_rank_linear(x.clone(), narrow.clone(), wide.clone(), None)),
             ("SS1", dense(sketch), &|| ss1_linear(x.clone(), z.clone(), None, fold)),

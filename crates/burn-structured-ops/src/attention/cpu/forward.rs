@@ -11,6 +11,7 @@ use super::exp::Exponential;
 use super::few;
 use super::for_each_task;
 use super::heads::{Head, Heads, rows};
+use super::pack::pack_transposed;
 use super::softmax::{SoftmaxRows, Sums};
 use crate::attention::shapes::Sizes;
 use crate::cpu::gemm::{
@@ -178,16 +179,14 @@ fn attend<E: Exponential>(heads: &Heads<'_, E>, head: Head<'_, E>, range: Range<
     let tile = tile.min(count);
     E::with_buffer(Workspace::Task, |buffer| {
         let padded = [block, d_value].map(|cols| cols.next_multiple_of(nr));
-        let lengths = [padded[0] * d_head, padded[1] * block, tile * stride, count, count, tile, block];
-        let [key_panels, value_panels, scores, largest, sum, factors, hidden] = split_aligned(buffer, lengths);
+        let lengths = [padded[0] * d_head, padded[1] * block, tile * stride, count, count, tile, block, lanes * d_head];
+        let [key_panels, value_panels, scores, largest, sum, factors, hidden, filled] = split_aligned(buffer, lengths);
         largest.fill(E::MIN);
         sum.fill(E::ZERO);
         for start in (0..keys.max(1)).step_by(block) {
             let in_block = block.min(keys - start);
-            pack_panels(
-                head.key.rows(start, in_block).transposed(),
-                &mut key_panels[..in_block.next_multiple_of(nr) * d_head],
-            );
+            let key_panels = &mut key_panels[..in_block.next_multiple_of(nr) * d_head];
+            pack_transposed(head.key.rows(start, in_block), key_panels, filled);
             let value_panels = &mut value_panels[..padded[1] * in_block];
             pack_panels(head.value.rows(start, in_block), value_panels);
             let hidden = hide(&head, start, in_block, hidden);

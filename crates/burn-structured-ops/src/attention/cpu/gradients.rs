@@ -13,6 +13,7 @@
 use super::exp::Exponential;
 use super::for_each_task;
 use super::heads::{Head, Heads, rows};
+use super::pack::pack_transposed;
 use super::softmax::GradientRows;
 use crate::attention::shapes::Sizes;
 use crate::cpu::gemm::{
@@ -173,9 +174,21 @@ fn head_gradients<E: Exponential>(
             query_block * transposed_stride::<E>(key_block),
             query_block,
             query_block,
+            lanes * d_head.max(d_value),
         ];
-        let [query_t, grad_t, query_panels, grad_panels, key_panels, scores, score_grads, transposed, sums, shift] =
-            split_aligned(buffer, lengths);
+        let [
+            query_t,
+            grad_t,
+            query_panels,
+            grad_panels,
+            key_panels,
+            scores,
+            score_grads,
+            transposed,
+            sums,
+            shift,
+            filled,
+        ] = split_aligned(buffer, lengths);
         for start in (0..queries).step_by(query_block) {
             let count = query_block.min(queries - start);
             let seen = head.seen_by(start + count - 1);
@@ -189,8 +202,8 @@ fn head_gradients<E: Exponential>(
             let grad_t = &mut grad_t[..padded(count) * d_value];
             let query_panels = &mut query_panels[..padded(d_head) * count];
             let grad_panels = &mut grad_panels[..padded(d_value) * count];
-            pack_panels(query.transposed(), query_t);
-            pack_panels(output_grad.transposed(), grad_t);
+            pack_transposed(query, query_t, filled);
+            pack_transposed(output_grad, grad_t, filled);
             pack_panels(query, query_panels);
             pack_panels(output_grad, grad_panels);
             let cols = count.next_multiple_of(lanes);

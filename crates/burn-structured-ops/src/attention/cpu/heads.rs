@@ -71,7 +71,8 @@ impl<'a, E: Exponential> Heads<'a, E> {
     /// Multiplications of both products of the forward pass.
     pub fn multiplications(&self) -> usize {
         let Sizes { batch, heads, queries, keys, d_head, d_value } = self.sizes;
-        batch * heads * queries * keys * (d_head + d_value) / if self.mask.causal { 2 } else { 1 }
+        let hidden = if self.mask.causal { queries.min(keys) * (queries.min(keys) - 1) / 2 } else { 0 };
+        batch * heads * (queries * keys - hidden) * (d_head + d_value)
     }
 
     /// Head `index` of all heads of all batch elements.

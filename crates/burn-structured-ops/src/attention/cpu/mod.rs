@@ -1,6 +1,7 @@
 //! Attention on Flex: blocks of keys through both products while they are in cache, from operands in place.
 //!
 //! ```text
+//! pack.rs       tokens transposed into panels
 //! heads.rs      one head's matrices, and the keys that its queries see
 //! forward.rs    queries in tiles, blocks of keys packed once
 //! few.rs        up to a few queries: keys and values read once, in place
@@ -14,6 +15,7 @@ mod few;
 mod forward;
 mod gradients;
 mod heads;
+mod pack;
 mod softmax;
 
 use super::reference::{computed, parts};
@@ -96,7 +98,7 @@ fn gradients(
     let log_sum_exp = log_sum_exp.to_contiguous();
     let gradients = with_native!(query.dtype(), E => {
         let heads = Heads::<E>::new(sizes, [&query, &key, &value], Mask::new(padding, causal, sizes));
-        let gradients = run(5 * heads.multiplications() / 2, |team| {
+        let gradients = run(5 * heads.multiplications() / 2, sizes.batch * sizes.queries, |team| {
             gradients::gradients(team, &heads, [&output, &log_sum_exp, &output_grad], packed)
         });
         gradients.into_iter().map(|(values, shape)| contiguous(values, shape)).collect::<Vec<_>>()
@@ -117,18 +119,20 @@ fn forward(
     let [query, key, value] = operands.map(|tensor| with_contiguous_features(to_native(tensor)));
     let (output, log_sum_exp) = with_native!(query.dtype(), E => {
         let heads = Heads::<E>::new(sizes, [&query, &key, &value], Mask::new(padding, causal, sizes));
-        let (output, log_sum_exp) = run(heads.multiplications(), |team| forward::forward(team, &heads, saved));
+        let (output, log_sum_exp) = run(heads.multiplications(), sizes.batch * sizes.queries, |team| {
+            forward::forward(team, &heads, saved)
+        });
         (contiguous(output, sizes.output()), log_sum_exp.map(|values| contiguous(values, sizes.log_sum_exp())))
     });
     (from_native(output, dtype), log_sum_exp)
 }
 
-/// Runs something of so many multiplications, with a thread team if that is worth it.
-fn run<R: Send>(multiplications: usize, body: impl FnOnce(Option<&ThreadTeam>) -> R + Send) -> R {
+/// Runs something of so many multiplications for so many tokens, with a thread team if that is worth it.
+fn run<R: Send>(multiplications: usize, tokens: usize, body: impl FnOnce(Option<&ThreadTeam>) -> R + Send) -> R {
     if multiplications < MIN_SHARED {
         return body(None);
     }
-    on_pool(usize::MAX, || body(Some(&ThreadTeam::default())))
+    on_pool(tokens, || body(Some(&ThreadTeam::default())))
 }
 
 /// Runs `task` for `0 .. tasks`, on the threads of a team if there is one.

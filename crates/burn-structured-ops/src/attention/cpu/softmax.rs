@@ -7,20 +7,15 @@ use pulp::Simd;
 /// Elements of the widest register.
 const MAX_LANES: usize = 16;
 
-/// The first lanes of `then`, so many of them, and `otherwise` in the rest.
+/// The index of each lane.
 #[inline(always)]
-fn first_lanes<S: Simd, E: Exponential>(
-    simd: S,
-    count: usize,
-    then: E::Vector<S>,
-    otherwise: E::Vector<S>,
-) -> E::Vector<S> {
-    let mut indices = [E::ZERO; MAX_LANES];
-    for (index, lane) in indices.iter_mut().enumerate() {
-        *lane = E::from_elem(index as f32);
+fn lane_indices<S: Simd, E: Exponential>() -> E::Vector<S> {
+    let (mut indices, mut index) = ([E::ZERO; MAX_LANES], E::ZERO);
+    for lane in &mut indices {
+        *lane = index;
+        index += E::ONE;
     }
-    let count = E::splat(simd, E::from_elem(count as f32));
-    E::select_less(simd, load::<S, E>(&indices), count, then, otherwise)
+    load::<S, E>(&indices)
 }
 
 /// Of each query of a tile, the largest score so far and the sum of the exponentials of its distance to all scores so far.
@@ -63,7 +58,7 @@ impl<E: Exponential, F: Fn(usize) -> usize> SoftmaxRows<'_, E, F> {
         let lanes = E::lanes::<S>();
         assert!(!HIDDEN || hidden.len() >= cols, "every key hidden or not");
         let (unseen, zero) = (E::splat(simd, E::NEG_INFINITY), E::splat(simd, E::ZERO));
-        let scale_lanes = E::splat(simd, scale);
+        let (scale_lanes, indices) = (E::splat(simd, scale), lane_indices::<S, E>());
         let states = sums.largest.iter_mut().zip(sums.sum).zip(factors);
         for (row, (scores, ((largest, sum), factor))) in scores.chunks_mut(stride).zip(states).enumerate() {
             let scores = &mut scores[..cols];
@@ -75,7 +70,7 @@ impl<E: Exponential, F: Fn(usize) -> usize> SoftmaxRows<'_, E, F> {
             }
             if tail > 0 {
                 let last = seen_scores::<S, E, HIDDEN>(simd, &scores[full..], hidden, full);
-                let last = first_lanes::<S, E>(simd, tail, last, unseen);
+                let last = E::select_less(simd, indices, E::splat(simd, E::from_elem(tail as f32)), last, unseen);
                 store::<S, E>(&mut scores[full..], last);
                 most = E::larger(simd, last, most);
             }
@@ -139,7 +134,7 @@ impl<E: Exponential, F: Fn(usize) -> Option<usize>> pulp::WithSimd for GradientR
         let Self { scores, gradients, stride, rows, cols, scale, first_query, log_sum_exp, shift } = self;
         let lanes = E::lanes::<S>();
         let (minus, zero) = (E::splat(simd, E::ZERO - E::ONE), E::splat(simd, E::ZERO));
-        let scale = E::splat(simd, scale);
+        let (scale, indices) = (E::splat(simd, scale), lane_indices::<S, E>());
         let (log_sum_exp, shift) = (&log_sum_exp[..cols], &shift[..cols]);
         let matrices = scores.chunks_mut(stride).zip(gradients.chunks_mut(stride)).take(rows);
         for (row, (scores, gradients)) in matrices.enumerate() {
@@ -158,8 +153,9 @@ impl<E: Exponential, F: Fn(usize) -> Option<usize>> pulp::WithSimd for GradientR
                 let difference = E::fused(simd, shift, minus, load::<S, E>(gradients));
                 let mut gradient = E::times(simd, E::times(simd, probability, difference), scale);
                 if hidden > 0 {
-                    probability = first_lanes::<S, E>(simd, hidden, zero, probability);
-                    gradient = first_lanes::<S, E>(simd, hidden, zero, gradient);
+                    let first = E::splat(simd, E::from_elem(hidden as f32));
+                    probability = E::select_less(simd, indices, first, zero, probability);
+                    gradient = E::select_less(simd, indices, first, zero, gradient);
                     hidden = 0;
                 }
                 store::<S, E>(scores, probability);

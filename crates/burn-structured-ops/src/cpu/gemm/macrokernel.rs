@@ -100,7 +100,8 @@ fn row_tiles<S: Simd, E: Scalar>(
     let mut row = 0;
     macro_rules! tiles {
         ($rows:literal) => {
-            while rows.count - row >= $rows {
+            // Two tiles of 8, or of 8 and 6, instead of one of 12 and one too small to fill the arithmetic units.
+            while rows.count - row >= $rows && ($rows < 12 || !matches!(rows.count - row, 14 | 16)) {
                 row_tile::<S, E, $rows>(simd, rows.range(row, $rows), panels, target.rows_from(row), cursor);
                 row += $rows;
             }
