@@ -17,19 +17,16 @@ use burn_structured::checkpoint::Checkpoint;
 use burn_structured::compress::Budget;
 use burn_structured::compress::calibrate::Calibrator;
 use burn_structured::compress::distill::DistillConfig;
-use burn_structured::compress::pipeline::{
-    BlockFormat, BlockTensors, BlockwiseConfig, Event, Output, Texts, compress_model,
-};
+use burn_structured::compress::pipeline::{BlockFormat, BlockwiseConfig, Event, Output, Texts, compress_model};
 use burn_structured::compress::plan::{PlanConfig, propose};
 use burn_structured::compress::refine::RefineConfig;
 use burn_structured::models::bert::{Bert, SentenceEncoder, batches_of_one_length};
-use burn_structured::nn::{Structure, StructuredLinear, layer_paths};
+use burn_structured::nn::Structure;
 use burn_structured::train::device;
 use burn_structured::train::similarity::SentencePairs;
 use clap::Parser;
 use mimalloc::MiMalloc;
 use progress::progress;
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
@@ -105,20 +102,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let bar = progress(calibration.len(), "batches")?;
     let mut moments = Calibrator::new();
     for batch in &calibration {
-        moments.record(model, || model.forward(batch.tokens.clone(), batch.mask.clone()))?;
+        moments.record_blocks(model, batch)?;
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let paths = layer_paths(model);
-    let dense = model.linears().filter_map(|(name, layer)| match layer {
-        StructuredLinear::Dense(linear) => Some((paths.get(&linear.weight.id)?.clone(), name)),
-        _ => None,
-    });
-    let names: BTreeMap<String, String> = dense.collect();
-    let moments = moments.renamed(|path| names.get(path).cloned());
 
     // Plan: a structure and a rank for each layer.
-    let bar = progress(names.len(), "layers planned")?;
+    let bar = progress(model.linears().count(), "layers planned")?;
     let config = PlanConfig::new(args.target).with_structures(args.structure.clone());
     let proposal = propose(&source, &config, Some(&moments), &device, &mut |step| {
         bar.set_position(step.done as u64);
@@ -134,10 +124,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             (args.distill_steps > 0).then(|| DistillConfig::new().with_budget(Budget::Steps(args.distill_steps))),
         );
     let format = BlockFormat {
-        save: &|model: &Bert, block| {
-            let weights = model.block_weights(block, &source)?;
-            Ok(BlockTensors { tensors: weights.tensors, layers: weights.layers })
-        },
+        save: &|model: &Bert, block| Ok(model.block_weights(block, &source)?),
         load: &|model: &mut Bert, block, file| Ok(model.load_block(block, file)?),
     };
     let texts = Texts {

@@ -60,6 +60,7 @@ mod layers;
 mod manifest;
 mod names;
 mod source;
+mod state_dict;
 mod unique;
 mod values;
 mod write;
@@ -71,4 +72,5 @@ pub use layers::{dense_layer, dense_tensor, layer, layer_entry, layer_tensors, t
 pub use manifest::{FORMAT, LayerEntry, MANIFEST_KEY, Manifest};
 pub use names::{BlockName, Family, LinearInfo, Orientation, family, linears};
 pub use safetensors::Dtype;
+pub use state_dict::StateDict;
 pub use write::{TensorData, write};

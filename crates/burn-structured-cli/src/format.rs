@@ -38,6 +38,11 @@ pub fn seconds(value: f64) -> String {
     }
 }
 
+/// An error: four digits behind the point, or an exponent where that leaves too few.
+pub fn error(value: f64) -> String {
+    if value == 0.0 || value >= 0.01 { format!("{value:.4}") } else { format!("{value:.1e}") }
+}
+
 /// A shape: `384×1536`; `scalar` without dimensions.
 pub fn shape(dims: &[usize]) -> String {
     let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
@@ -57,6 +62,7 @@ mod tests {
             [seconds(0.346), seconds(59.0), seconds(185.0), seconds(7801.0)],
             ["0.35 s", "59 s", "3 min 05 s", "2 h 10 min"]
         );
+        assert_eq!([error(0.53456), error(0.00012), error(0.0)], ["0.5346", "1.2e-4", "0.0000"]);
         assert_eq!([shape(&[384, 1536]), shape(&[])], ["384×1536", "scalar"]);
     }
 }

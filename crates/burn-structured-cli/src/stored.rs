@@ -2,9 +2,8 @@
 
 use crate::statistics::Samples;
 use burn::tensor::{Int, Tensor};
-use burn_structured_checkpoint::Checkpoint;
+use burn_structured_checkpoint::{Checkpoint, StateDict};
 use burn_structured_compress::distill::DistillConfig;
-use burn_structured_compress::pipeline::BlockTensors;
 use burn_structured_models::bert::{Bert, TokenBatch};
 use burn_structured_models::gpt2::Gpt2;
 use burn_structured_nn::BlockModel;
@@ -27,7 +26,7 @@ pub trait Stored: BlockModel {
     /// # Errors
     ///
     /// If a layer has no place in a checkpoint.
-    fn save(&self, block: usize, dense: &Checkpoint) -> Result<BlockTensors, Box<dyn Error + Send + Sync>>;
+    fn save(&self, block: usize, dense: &Checkpoint) -> Result<StateDict<'static>, Box<dyn Error + Send + Sync>>;
 
     /// Replaces a block by the one in a checkpoint.
     ///
@@ -52,9 +51,8 @@ impl Stored for Bert {
         model
     }
 
-    fn save(&self, block: usize, dense: &Checkpoint) -> Result<BlockTensors, Box<dyn Error + Send + Sync>> {
-        let weights = self.block_weights(block, dense)?;
-        Ok(BlockTensors { tensors: weights.tensors, layers: weights.layers })
+    fn save(&self, block: usize, dense: &Checkpoint) -> Result<StateDict<'static>, Box<dyn Error + Send + Sync>> {
+        Ok(self.block_weights(block, dense)?)
     }
 
     fn load(&mut self, block: usize, shard: &Checkpoint) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -67,9 +65,9 @@ impl Stored for Gpt2 {
         batch.clone()
     }
 
-    /// Its output has a row for each token, whose similarities say nothing.
+    /// What counts are the distributions of the next token. Its output has a row for each token, whose similarities say nothing.
     fn distillation() -> DistillConfig {
-        DistillConfig::new().with_similarity(0.0)
+        DistillConfig::new().with_output(0.0).with_similarity(0.0).with_logits(1.0)
     }
 
     fn with_blocks(&self, blocks: &[usize]) -> Self {
@@ -78,9 +76,8 @@ impl Stored for Gpt2 {
         model
     }
 
-    fn save(&self, block: usize, dense: &Checkpoint) -> Result<BlockTensors, Box<dyn Error + Send + Sync>> {
-        let weights = self.block_weights(block, dense)?;
-        Ok(BlockTensors { tensors: weights.tensors, layers: weights.layers })
+    fn save(&self, block: usize, dense: &Checkpoint) -> Result<StateDict<'static>, Box<dyn Error + Send + Sync>> {
+        Ok(self.block_weights(block, dense)?)
     }
 
     fn load(&mut self, block: usize, shard: &Checkpoint) -> Result<(), Box<dyn Error + Send + Sync>> {

@@ -13,4 +13,4 @@ pub mod text;
 pub mod vit;
 mod weights;
 
-pub use weights::{Weights, WeightsError};
+pub use weights::WeightsError;

@@ -46,6 +46,13 @@ pub trait BlockModel: Module {
     /// normed features of each token, `[batch · tokens, d_model]`.
     fn output(&self, features: Tensor<3>, batch: &Self::Batch) -> Tensor<2>;
 
+    /// The logits `[rows, vocabulary]` of the next token that the rows of an [`output`](Self::output) stand for; `None`, as provided,
+    /// for models that predict none.
+    fn logits(&self, output: Tensor<2>) -> Option<Tensor<2>> {
+        let _ = output;
+        None
+    }
+
     /// The linear layers of a block with their names in the model's checkpoints.
     fn linears(&self, block: usize) -> Vec<(String, &StructuredLinear)>;
 

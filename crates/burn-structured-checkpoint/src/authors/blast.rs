@@ -1,8 +1,7 @@
 //! BLAST layers as the authors' model and factorizer save them.
 
-use crate::{Checkpoint, CheckpointError, LayerEntry, Orientation, TensorData, TensorInfo};
+use crate::{Checkpoint, CheckpointError, LayerEntry, Orientation, StateDict, TensorData, TensorInfo};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 /// The order of the axes of the couplings `D`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,15 +10,6 @@ pub enum CouplingOrder {
     BlocksFirst,
     /// `[r, b1, b2]`, as their factorizer saves them.
     RankFirst,
-}
-
-/// A checkpoint in this project's layout, to be [written](fn@crate::write) with a manifest of these layers.
-#[derive(Clone, Debug)]
-pub struct Import<'a> {
-    /// All tensors: factors under this project's names, the others unchanged.
-    pub tensors: Vec<TensorData<'a>>,
-    /// The layers that were found, for [`Manifest::layers`](crate::Manifest::layers).
-    pub layers: BTreeMap<String, LayerEntry>,
 }
 
 /// The BLAST layers of a checkpoint in the authors' layout, converted:
@@ -34,8 +24,8 @@ pub struct Import<'a> {
 /// # Errors
 ///
 /// If the shapes of a layer do not fit each other, or leave the order open.
-pub fn blast(checkpoint: &Checkpoint, order: Option<CouplingOrder>) -> Result<Import<'_>, CheckpointError> {
-    let mut import = Import { tensors: Vec::new(), layers: BTreeMap::new() };
+pub fn blast(checkpoint: &Checkpoint, order: Option<CouplingOrder>) -> Result<StateDict<'_>, CheckpointError> {
+    let mut import = StateDict::default();
     for tensor in checkpoint.tensors() {
         let layer = tensor.name.rsplit_once('.').filter(|(_, factor)| matches!(*factor, "B" | "C" | "D"));
         let factors = layer.and_then(|(layer, _)| Factors::find(checkpoint, layer));
@@ -161,6 +151,7 @@ fn permute(bytes: &[u8], size: usize, shape: [usize; 3], axes: [usize; 3]) -> Ve
 mod tests {
     use super::*;
     use crate::{Dtype, Manifest, write};
+    use std::collections::BTreeMap;
 
     fn tensor(name: &str, shape: &[usize]) -> TensorData<'static> {
         let count: usize = shape.iter().product();
@@ -184,7 +175,7 @@ mod tests {
         };
         for (shape, at) in [([2, 3, 4], [1usize, 2, 3]), ([4, 2, 3], [3, 1, 2])] {
             let file = with_d(&shape);
-            let Import { tensors, layers } = blast(&file, None).unwrap();
+            let StateDict { tensors, layers } = blast(&file, None).unwrap();
             let entry = &layers["fc"];
             assert_eq!((entry.structure.as_str(), entry.d_input, entry.d_output), ("blast:b=2x3,r=4", 21, 10));
             let names: Vec<(&str, &[usize])> = tensors.iter().map(|t| (t.name.as_str(), &*t.shape)).collect();

@@ -8,6 +8,6 @@ mod blast;
 #[cfg(feature = "burn")]
 mod ss1;
 
-pub use blast::{CouplingOrder, Import, blast};
+pub use blast::{CouplingOrder, blast};
 #[cfg(feature = "burn")]
 pub use ss1::ss1;

@@ -6,7 +6,7 @@ use crate::arguments::{DeviceArgument, TextArguments};
 use crate::context::Context;
 use crate::distillation::DistillArguments;
 use crate::failure::Failure;
-use crate::format::{bytes, count, percent, seconds};
+use crate::format::{bytes, count, error, percent, seconds};
 use crate::model::{Model, cannot_run};
 use crate::statistics::Samples;
 use crate::stored::{Stored, fingerprint};
@@ -15,6 +15,7 @@ use burn::tensor::Device;
 use burn_structured_checkpoint::Checkpoint;
 use burn_structured_compress::drop::blocks_to_keep;
 use burn_structured_compress::pipeline::{BlockFormat, Dropped, Event, Output, Texts, drop_blocks};
+use burn_structured_compress::report::DistillResult;
 use burn_structured_train::device;
 use clap::{Args, ValueHint};
 use serde::Serialize;
@@ -73,7 +74,18 @@ struct Report {
 #[derive(Serialize)]
 struct Distillation {
     steps: usize,
-    output_error: f64,
+    /// What the training was to lower on held-out text: `output_error`, or `divergence` of the next token.
+    measure: &'static str,
+    before: f64,
+    after: f64,
+}
+
+impl From<DistillResult> for Distillation {
+    fn from(result: DistillResult) -> Self {
+        let [before, after] = result.lowered();
+        let measure = result.divergence.map_or("output_error", |_| "divergence");
+        Self { steps: result.steps, measure, before, after }
+    }
 }
 
 #[derive(Serialize)]
@@ -120,10 +132,8 @@ impl Job<'_> {
         let Self { arguments, checkpoint, device, context } = self;
         let depth = model.blocks().len();
         if arguments.keep >= depth {
-            let path = checkpoint.path().display();
-            let message =
-                format!("{path} has {depth} blocks, of which {} cannot stay with others left", arguments.keep);
-            return Err(Failure::usage(format!("{message} out; give --keep a number from 1 to {}", depth.max(2) - 1)));
+            let (path, most) = (checkpoint.path().display(), depth.max(2) - 1);
+            return Err(Failure::usage(format!("{path} has {depth} blocks; give --keep a number from 1 to {most}")));
         }
         let kept = self.kept(model, samples)?;
         let texts = Texts {
@@ -150,8 +160,7 @@ impl Job<'_> {
             kept,
             blocks: depth,
             output_error,
-            distillation: distillation
-                .map(|trained| Distillation { steps: trained.steps, output_error: trained.after.min(trained.before) }),
+            distillation: distillation.map(Distillation::from),
             before: size(checkpoint),
             after,
             seconds,
@@ -180,9 +189,11 @@ fn size(checkpoint: &Checkpoint) -> Size {
 fn printed(report: &Report) -> String {
     let Report { output, kept, blocks, output_error, before, after, .. } = report;
     let kept: Vec<String> = kept.iter().map(usize::to_string).collect();
-    let mut text = format!("blocks {} of 0 to {} stay: output error {output_error:.4}", kept.join(", "), blocks - 1);
-    if let Some(Distillation { steps, output_error }) = &report.distillation {
-        text += &format!(" → {output_error:.4} in {steps} steps");
+    let mut text =
+        format!("blocks {} of 0 to {} stay: output error {}", kept.join(", "), blocks - 1, error(*output_error));
+    if let Some(Distillation { steps, measure, before, after }) = &report.distillation {
+        let measure = measure.replace('_', " ");
+        text += &format!("\ndistilled in {steps} steps: {measure} {} → {}", error(*before), error(*after));
     }
     text += &format!(
         "\nparameters of the file: {} → {}, {}\nbytes of the file: {} → {}, {}\n",

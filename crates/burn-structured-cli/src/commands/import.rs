@@ -3,8 +3,8 @@
 use super::Answer;
 use crate::failure::Failure;
 use crate::format::bytes;
-use burn_structured_checkpoint::authors::{CouplingOrder, Import, blast};
-use burn_structured_checkpoint::{Checkpoint, Manifest, write};
+use burn_structured_checkpoint::authors::{CouplingOrder, blast};
+use burn_structured_checkpoint::{Checkpoint, Manifest, StateDict, write};
 use clap::{Args, ValueEnum, ValueHint};
 use serde_json::json;
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         Order::BlocksFirst => CouplingOrder::BlocksFirst,
         Order::RankFirst => CouplingOrder::RankFirst,
     });
-    let Import { tensors, layers } = blast(&checkpoint, order).map_err(|error| open_order(error, order))?;
+    let StateDict { tensors, layers } = blast(&checkpoint, order).map_err(|error| open_order(error, order))?;
     if layers.is_empty() {
         let message = format!("{path} has no layer with the three tensors B, C and D");
         return Err(Failure::new(message + "; pass a checkpoint of the BLAST paper's code"));

@@ -5,7 +5,7 @@ use crate::CompressError;
 use crate::names::is_suffix;
 use burn::module::{Module, ParamId};
 use burn::tensor::Tensor;
-use burn_structured_nn::{layer_paths, observe_inputs};
+use burn_structured_nn::{BlockModel, layer_paths, observe_inputs};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -60,6 +60,29 @@ impl Calibrator {
             Some((layer, reason)) => Err(of_layer(&name(layer).unwrap_or_default(), reason)),
             None => Ok(result),
         }
+    }
+
+    /// Runs the blocks of a `model` on a batch, and adds the inputs of their linear layers under the names that these have in the model's
+    /// checkpoints, as plans and pipelines take them.
+    ///
+    /// # Errors
+    ///
+    /// As [`record`](Self::record).
+    pub fn record_blocks<M: BlockModel>(&mut self, model: &M, batch: &M::Batch) -> Result<(), CompressError> {
+        let mut found = Self::new();
+        found.record(model, || {
+            model.blocks().iter().fold(model.embed(batch), |x, block| M::forward_block(block, x, batch))
+        })?;
+        let paths = layer_paths(model);
+        for block in 0..model.blocks().len() {
+            for (name, layer) in model.linears(block) {
+                // Any parameter of a layer has the layer's path.
+                let path = layer_paths(layer).into_keys().find_map(|parameter| paths.get(&parameter));
+                let Some(moment) = path.and_then(|path| found.moments.remove(path)) else { continue };
+                self.add_moment(&name, moment).map_err(|source| of_layer(&name, source))?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds inputs `[.., n]` of the layer `name`, for models that hold other layers.
@@ -173,6 +196,7 @@ fn of_layer(name: &str, source: CompressError) -> CompressError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::toy::{Decoder, batches};
     use burn::tensor::{Device, Distribution};
     use burn_structured_nn::{StructuredLinear, StructuredLinearConfig};
 
@@ -218,6 +242,21 @@ mod tests {
         // What is not watched is not seen.
         model.forward(Tensor::zeros([1, 1, 6], &device));
         assert_eq!(calibrator.moment("output").unwrap().tokens(), 25);
+    }
+
+    #[test]
+    fn record_blocks_takes_the_names_of_checkpoints() {
+        let model = Decoder::new(2, true, 3);
+        let (mut found, mut expected) = (Calibrator::new(), Calibrator::new());
+        for batch in batches(2, 5) {
+            found.record_blocks(&model, &batch).unwrap();
+            let run =
+                || model.blocks.iter().fold(model.embed(&batch), |x, block| Decoder::forward_block(block, x, &batch));
+            expected.record(&model, run).unwrap();
+        }
+        let expected = expected.renamed(|path| Some(path.replace("blocks.", "h.")));
+        assert_eq!(found.moments().count(), 8);
+        assert_eq!(found, expected);
     }
 
     #[test]

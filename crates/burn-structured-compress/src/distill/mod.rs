@@ -1,10 +1,12 @@
 //! Distillation without labels: all blocks of a compressed model are trained together to imitate the dense one on raw text.
 //!
-//! The loss is `hidden · H + output · O + similarity · S`, of a batch, with
+//! The loss is `hidden · H + output · O + similarity · S + logits · L`, of a batch, with
 //!
 //! - `H`, the mean over the blocks of `‖h - h_dense‖² / ‖h_dense‖²` for the features `h` behind each;
 //! - `O = ‖y - y_dense‖² / ‖y_dense‖²` for the model's output `y`, one row for each sentence (or token);
-//! - `S`, the mean of `(cos(y_i, y_j) - cos(y_i, y_j)_dense)²` over all pairs of different rows of the output.
+//! - `S`, the mean of `(cos(y_i, y_j) - cos(y_i, y_j)_dense)²` over all pairs of different rows of the output;
+//! - `L = KL(p_dense ‖ p)`, the mean over the tokens, for the model's distributions `p` of the next token (Hinton, Vinyals, Dean,
+//!   *Distilling the Knowledge in a Neural Network*, 2015). The logits of a few hundred tokens at a time are in memory.
 //!
 //! The parameters of the blocks are trained; embeddings and heads stay as they are.
 
@@ -12,11 +14,11 @@ mod loss;
 
 use crate::CompressError;
 use crate::error::check_not_negative;
-use crate::optimize::{Budget, Settings, TrainingStep, train};
+use crate::optimize::{Budget, Settings, TrainingStep, train, with_tape};
 use burn::config::Config;
 use burn::tensor::Tensor;
 use burn_structured_nn::BlockModel;
-use loss::{relative_error, similarity_error};
+use loss::{divergence, divergence_loss, relative_error, similarity_error};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -34,6 +36,9 @@ pub struct DistillConfig {
     /// output has a row for each token.
     #[config(default = 20.0)]
     pub similarity: f64,
+    /// Weight of the distributions of the next token, for models that have [logits](BlockModel::logits).
+    #[config(default = 0.0)]
+    pub logits: f64,
     /// Which of the teacher's blocks every block of the student imitates, from 0; `None` if both have the same number.
     #[config(default = "None")]
     pub blocks: Option<Vec<usize>>,
@@ -64,10 +69,21 @@ pub struct DistillReport {
     pub steps: usize,
     /// `‖y - y_dense‖ / ‖y_dense‖` of the outputs on the held-out batches before.
     pub before: f64,
-    /// The same afterwards. If it is not lower, the model is as it was.
+    /// The same afterwards.
     pub after: f64,
+    /// The mean divergence of the distributions of the next token on the held-out batches before and afterwards, if the loss has it.
+    pub divergence: Option<[f64; 2]>,
     /// The time it took.
     pub seconds: f64,
+}
+
+impl DistillReport {
+    /// Whether the training lowered what it was to lower on the held-out batches: the divergence if the loss has it, or else the error
+    /// of the output. If not, the model is as it was.
+    pub fn improved(&self) -> bool {
+        let [before, after] = self.divergence.unwrap_or([self.before, self.after]);
+        after < before
+    }
 }
 
 /// A distilled model.
@@ -79,12 +95,12 @@ pub struct Distilled<M> {
     pub report: DistillReport,
 }
 
-/// Trains the blocks of `student` to imitate the `teacher` on `batches`. The parameters whose output has the lower error on `held_out`
-/// are kept, those before or those after.
+/// Trains the blocks of `student` to imitate the `teacher` on `batches`. The parameters that are better on `held_out` are kept, those
+/// before or those after; see [`DistillReport::improved`].
 ///
 /// # Errors
 ///
-/// If a setting is out of range, the blocks do not match, there are no batches, the training diverges, or the observer breaks.
+/// If a setting is out of range, the model has no logits that it is to be trained on, the blocks do not match, there are no batches, the training diverges, or the observer breaks.
 pub fn distill<M: BlockModel>(
     student: M,
     teacher: &M,
@@ -101,6 +117,9 @@ pub fn distill<M: BlockModel>(
     let teacher = teacher.valid();
     let pairs = matched(&student, &teacher, config)?;
     let before = output_error(&student, &teacher, held_out);
+    let divergence = |student: &M| held_out_divergence(student, &teacher, held_out, config);
+    let divergence_before = divergence(&student)?;
+    let frozen = with_tape(student.clone());
     let settings = Settings {
         budget: config.budget,
         learning_rate: config.learning_rate,
@@ -135,7 +154,9 @@ pub fn distill<M: BlockModel>(
                 expected_states = states(teacher.blocks(), teacher.embed(batch));
                 let last = expected_states[expected_states.len() - 1].clone();
                 let output = teacher.output(last, batch);
-                outputs[at] = Some(output.clone());
+                if config.hidden == 0.0 {
+                    outputs[at] = Some(output.clone());
+                }
                 output
             }
         };
@@ -153,7 +174,12 @@ pub fn distill<M: BlockModel>(
             terms.push(relative_error(output.clone(), expected.clone().autodiff()) * config.output);
         }
         if config.similarity > 0.0 && output.dims()[0] > 1 {
-            terms.push(similarity_error(output.clone(), expected.autodiff()) * config.similarity);
+            terms.push(similarity_error(output.clone(), expected.clone().autodiff()) * config.similarity);
+        }
+        if config.logits > 0.0 {
+            let loss =
+                divergence_loss(output.clone(), expected, |rows| frozen.logits(rows), |rows| teacher.logits(rows));
+            terms.extend(loss.map(|loss| loss * config.logits));
         }
         // A batch of one sentence has no pairs.
         terms.into_iter().reduce(|sum, term| sum + term).unwrap_or_else(|| output.sum() * 0.0)
@@ -162,11 +188,46 @@ pub fn distill<M: BlockModel>(
     let start = student.blocks().to_vec();
     student.blocks_mut().clone_from_slice(&trained.module);
     let after = output_error(&student, &teacher, held_out);
-    if after >= before {
+    let divergence = divergence_before.zip(divergence(&student)?).map(<[f64; 2]>::from);
+    let seconds = began.elapsed().as_secs_f64();
+    let report = DistillReport { steps: trained.steps, before, after, divergence, seconds };
+    if !report.improved() {
         student.blocks_mut().clone_from_slice(&start);
     }
-    let seconds = began.elapsed().as_secs_f64();
-    Ok(Distilled { model: student, report: DistillReport { steps: trained.steps, before, after, seconds } })
+    Ok(Distilled { model: student, report })
+}
+
+/// The mean divergence of the student's distributions of the next token from the teacher's, if the loss has it.
+///
+/// # Errors
+///
+/// If the model has no logits.
+fn held_out_divergence<M: BlockModel>(
+    student: &M,
+    teacher: &M,
+    batches: &[M::Batch],
+    config: &DistillConfig,
+) -> Result<Option<f64>, CompressError> {
+    if config.logits == 0.0 {
+        return Ok(None);
+    }
+    let (mut sum, mut rows) = (0.0, 0);
+    for batch in batches {
+        let [found, expected] = [student, teacher].map(|model| output_of(model, batch));
+        let [count, _] = found.dims();
+        let mean = divergence(found, expected, |rows| student.logits(rows), |rows| teacher.logits(rows));
+        let range = "the model has no logits; use 0";
+        let mean = mean.ok_or(CompressError::Setting { name: "logits", value: config.logits, range })?;
+        sum += mean.into_scalar::<f64>() * count as f64;
+        rows += count;
+    }
+    Ok(Some(sum / rows.max(1) as f64))
+}
+
+/// The output of a model.
+fn output_of<M: BlockModel>(model: &M, batch: &M::Batch) -> Tensor<2> {
+    let features = model.blocks().iter().fold(model.embed(batch), |x, block| M::forward_block(block, x, batch));
+    model.output(features, batch)
 }
 
 /// `‖y - y_dense‖ / ‖y_dense‖` of the outputs of two models.
@@ -175,15 +236,11 @@ pub fn distill<M: BlockModel>(
 ///
 /// If the outputs differ in shape.
 pub fn output_error<M: BlockModel>(student: &M, teacher: &M, batches: &[M::Batch]) -> f64 {
-    let output = |model: &M, batch: &M::Batch| {
-        let features = model.blocks().iter().fold(model.embed(batch), |x, block| M::forward_block(block, x, batch));
-        model.output(features, batch)
-    };
     let square = |output: Tensor<2>| output.square().sum().into_scalar::<f64>();
     let (mut error, mut norm) = (0.0, 0.0);
     for batch in batches {
-        let expected = output(teacher, batch);
-        error += square(output(student, batch) - expected.clone());
+        let expected = output_of(teacher, batch);
+        error += square(output_of(student, batch) - expected.clone());
         norm += square(expected);
     }
     if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
@@ -191,10 +248,15 @@ pub fn output_error<M: BlockModel>(student: &M, teacher: &M, batches: &[M::Batch
 
 /// Blocks of the student with those of the teacher that they imitate.
 fn matched<M: BlockModel>(student: &M, teacher: &M, config: &DistillConfig) -> Result<Vec<[usize; 2]>, CompressError> {
-    for (name, weight) in [("hidden", config.hidden), ("output", config.output), ("similarity", config.similarity)] {
+    for (name, weight) in [
+        ("hidden", config.hidden),
+        ("output", config.output),
+        ("similarity", config.similarity),
+        ("logits", config.logits),
+    ] {
         check_not_negative(name, weight)?;
     }
-    if config.hidden + config.output + config.similarity == 0.0 {
+    if config.hidden + config.output + config.similarity + config.logits == 0.0 {
         let range = "give at least one of the losses a weight";
         return Err(CompressError::Setting { name: "hidden", value: 0.0, range });
     }

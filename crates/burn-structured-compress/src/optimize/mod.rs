@@ -11,6 +11,7 @@ mod schedule;
 mod train;
 
 pub use budget::Budget;
+pub(crate) use lift::with_tape;
 pub(crate) use train::{Settings, train};
 
 /// What an observer receives after every step.

@@ -15,7 +15,7 @@ use crate::report::{BlockResult, DistillResult, RefineResult};
 use crate::sequential::{Prefix, SequentialConfig};
 use burn::config::Config;
 use burn::tensor::Device;
-use burn_structured_checkpoint::{Checkpoint, LayerEntry, TensorData};
+use burn_structured_checkpoint::{Checkpoint, LayerEntry, StateDict, TensorData};
 use burn_structured_nn::{BlockModel, Structure};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,21 +54,13 @@ pub struct Texts<'a, B> {
     pub fingerprint: String,
 }
 
-/// The tensors of a block under the names that they have in the dense checkpoint.
-#[derive(Clone, Debug)]
-pub struct BlockTensors {
-    /// All tensors: those of compressed layers, those of dense ones, and the others, such as norms.
-    pub tensors: Vec<TensorData<'static>>,
-    /// The compressed layers, by name.
-    pub layers: BTreeMap<String, LayerEntry>,
-}
-
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// How the blocks of a model go to checkpoints, and come from them: for `burn-structured-models`, `block_weights` and `load_block`.
 pub struct BlockFormat<'a, M> {
-    /// The tensors of a block.
-    pub save: &'a dyn Fn(&M, usize) -> Result<BlockTensors, Failure>,
+    /// The tensors of a block under the names that they have in the dense checkpoint: those of compressed layers, those of dense
+    /// ones, and the others, such as norms.
+    pub save: &'a dyn Fn(&M, usize) -> Result<StateDict<'static>, Failure>,
     /// Replaces a block by the one in a checkpoint, which need not have any other.
     pub load: &'a dyn Fn(&mut M, usize, &Checkpoint) -> Result<(), Failure>,
 }
@@ -287,8 +279,7 @@ impl<M: BlockModel> Run<'_, '_, M> {
             return Err(error.into());
         }
         let distilled = distilled?;
-        let found = distilled.report;
-        let result = DistillResult { steps: found.steps, before: found.before, after: found.after };
+        let result = DistillResult::from(distilled.report);
         let report = UnitReport { distillation: Some(result), ..UnitReport::default() };
         let blocks: Vec<usize> = (0..depth).collect();
         let mut student = distilled.model;

@@ -136,8 +136,7 @@ fn train<M: BlockModel>(
         return Err(error.into());
     }
     let distilled = distilled?;
-    let found = distilled.report;
-    let result = DistillResult { steps: found.steps, before: found.before, after: found.after };
+    let result = DistillResult::from(distilled.report);
     let mut tensors = Vec::new();
     for block in 0..distilled.model.blocks().len() {
         let saved = (format.save)(&distilled.model, block).map_err(|source| PipelineError::Block { block, source })?;

@@ -28,7 +28,7 @@ mod tensors;
 mod to_dense;
 mod verify;
 
-pub use blockwise::{BlockFormat, BlockTensors, BlockwiseConfig, Texts, compress_model};
+pub use blockwise::{BlockFormat, BlockwiseConfig, Texts, compress_model};
 pub use drop::{Dropped, drop_blocks};
 pub use error::PipelineError;
 pub use event::{Event, Observer};

@@ -162,8 +162,9 @@ fn blocks(report: &Report) -> String {
         table += &row(&[block.block.to_string(), alpha, number(block.output_error), refined, steps]);
     }
     let distilled = report.distillation.map(|found| {
-        let (before, after) = (number(found.before), number(found.after.min(found.before)));
-        format!("<p>Distillation, {} steps: relative error of the model's output {before} before, {after} afterwards.</p>\n", found.steps)
+        let [before, after] = found.lowered().map(number);
+        let what = found.divergence.map_or("relative error of the model's output", |_| "divergence of the next token");
+        format!("<p>Distillation, {} steps: {what} {before} before, {after} afterwards.</p>\n", found.steps)
     });
     let note =
         "<p>Relative errors of the blocks' outputs on held-out text, behind the compressed blocks before them.</p>\n";

@@ -1,6 +1,7 @@
 //! What became of every layer: the same for the same run, whenever and wherever it is repeated.
 
 use super::run::read_json;
+use crate::distill::DistillReport;
 use crate::pipeline::PipelineError;
 use crate::plan::{Change, Size};
 use burn_structured_checkpoint::{Orientation, files};
@@ -111,6 +112,25 @@ pub struct DistillResult {
     pub before: f64,
     /// The same afterwards.
     pub after: f64,
+    /// The mean divergence of the distributions of the next token from the dense model's before and afterwards, for language models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<[f64; 2]>,
+}
+
+impl DistillResult {
+    /// What was to be lowered, before and in the end: the divergence if there is one, or else the error of the output. A training that
+    /// did not lower it was undone.
+    pub fn lowered(&self) -> [f64; 2] {
+        let [before, after] = self.divergence.unwrap_or([self.before, self.after]);
+        [before, after.min(before)]
+    }
+}
+
+impl From<DistillReport> for DistillResult {
+    fn from(report: DistillReport) -> Self {
+        let DistillReport { steps, before, after, divergence, .. } = report;
+        Self { steps, before, after, divergence }
+    }
 }
 
 /// A file of an output.

@@ -36,7 +36,7 @@ pub(super) fn report() -> Report {
             output_error: 0.2,
             refinement: Some(RefineResult { steps: 7, before: 0.2, after: 0.1 }),
         }],
-        distillation: Some(DistillResult { steps: 9, before: 0.1, after: 0.05 }),
+        distillation: Some(DistillResult { steps: 9, before: 0.1, after: 0.05, divergence: None }),
         linear: Change { before: size(512), after: size(384) },
         file: Change { before: size(1512), after: size(1384) },
         changed: vec!["norm".into()],

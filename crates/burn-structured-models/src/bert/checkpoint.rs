@@ -1,9 +1,9 @@
 //! Weights from and to checkpoints of Hugging Face's layout.
 
 use super::{Bert, BertConfig, BertError};
-use crate::weights::{self, Weights, WeightsError, all_weights, block_weights};
+use crate::weights::{self, WeightsError, all_weights, block_weights, write_folder};
 use burn::tensor::Device;
-use burn_structured_checkpoint::Checkpoint;
+use burn_structured_checkpoint::{Checkpoint, StateDict};
 use std::fs;
 use std::path::Path;
 
@@ -59,7 +59,7 @@ impl Bert {
     pub fn save_folder(&self, folder: impl AsRef<Path>) -> Result<(), BertError> {
         let (folder, weights) = (folder.as_ref(), all_weights(self)?);
         fs::create_dir_all(folder).map_err(|error| WeightsError::write(folder, error))?;
-        Ok(weights.write_folder(folder, &self.sizes().to_hugging_face())?)
+        Ok(write_folder(weights, folder, &self.sizes().to_hugging_face())?)
     }
 
     /// The tensors of one layer under the names that `dense` gives them, the checkpoint of the model before it was compressed:
@@ -68,7 +68,7 @@ impl Bert {
     /// # Errors
     ///
     /// If a linear layer has no place in a checkpoint, as in [`save_folder`](Self::save_folder).
-    pub fn block_weights(&self, block: usize, dense: &Checkpoint) -> Result<Weights, BertError> {
+    pub fn block_weights(&self, block: usize, dense: &Checkpoint) -> Result<StateDict<'static>, BertError> {
         Ok(block_weights(self, block, dense)?)
     }
 

@@ -41,6 +41,10 @@ impl BlockModel for Gpt2 {
         self.norm.forward(features).flatten(0, 1)
     }
 
+    fn logits(&self, output: Tensor<2>) -> Option<Tensor<2>> {
+        Some(self.logits(output.unsqueeze_dim(0)).squeeze_dim(0))
+    }
+
     fn linears(&self, block: usize) -> Vec<(String, &StructuredLinear)> {
         linear_names(block).into_iter().zip(self.blocks[block].linears()).collect()
     }

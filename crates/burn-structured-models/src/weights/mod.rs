@@ -10,11 +10,9 @@ mod names;
 mod save;
 
 pub use error::WeightsError;
-pub use save::Weights;
-
 pub(crate) use load::load;
 pub(crate) use names::Names;
-pub(crate) use save::{all_weights, block_weights, structure_of};
+pub(crate) use save::{all_weights, block_weights, structure_of, write_folder};
 
 use burn_store::ModuleSnapshot;
 use burn_structured_checkpoint::Orientation;

@@ -5,7 +5,8 @@ use super::{CheckpointModel, WeightsError};
 use burn::tensor::DType;
 use burn_store::burn_pack::Tensor;
 use burn_structured_checkpoint::{
-    self as checkpoint, Checkpoint, CheckpointError, Dtype, LayerEntry, Manifest, Orientation, TensorData, files,
+    self as checkpoint, Checkpoint, CheckpointError, Dtype, LayerEntry, Manifest, Orientation, StateDict, TensorData,
+    files,
 };
 use burn_structured_nn::{Structure, StructuredLinear};
 use serde_json::Value;
@@ -22,42 +23,31 @@ const WEIGHTS: &str = "model.safetensors";
 /// The weights until they take the place of earlier ones.
 const SCRATCH: &str = ".model.safetensors.new";
 
-/// Tensors of a model under a checkpoint's names, and what its manifest says of them.
-#[derive(Clone, Debug)]
-pub struct Weights {
-    /// The tensors, in the layout of the checkpoint.
-    pub tensors: Vec<TensorData<'static>>,
-    /// The layers that are not dense, by name.
-    pub layers: BTreeMap<String, LayerEntry>,
-}
-
-impl Weights {
-    /// Writes `config` to `config.json`, and the tensors with their manifest to `model.safetensors`.
-    ///
-    /// Each file is complete or absent. If `config.json` changes, the earlier one is removed before the weights are replaced, so
-    /// that a folder never holds the configuration of one model and the weights of another.
-    ///
-    /// # Errors
-    ///
-    /// If a file cannot be written.
-    pub(crate) fn write_folder(self, folder: &Path, config: &Value) -> Result<(), WeightsError> {
-        // What `transformers` wants to see before it takes the tensors for PyTorch's.
-        let mut metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
-        if !self.layers.is_empty() {
-            let tool = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
-            Manifest { layers: self.layers, ..Manifest::new(tool, 0) }.insert_into(&mut metadata);
-        }
-        let (config_path, weights_path) = (folder.join(CONFIG), folder.join(WEIGHTS));
-        let config = format!("{config:#}\n");
-        let scratch = Scratch(folder.join(SCRATCH));
-        checkpoint::write(&scratch.0, &self.tensors, &metadata).map_err(|error| match error {
-            CheckpointError::Write { source, .. } => CheckpointError::Write { path: weights_path.clone(), source },
-            other => other,
-        })?;
-        remove_unless(&config_path, &config).map_err(|error| WeightsError::write(&config_path, error))?;
-        fs::rename(&scratch.0, &weights_path).map_err(|error| WeightsError::write(&weights_path, error))?;
-        files::replace(&config_path, config.as_bytes()).map_err(|error| WeightsError::write(&config_path, error))
+/// Writes `config` to `config.json`, and the tensors with their manifest to `model.safetensors`.
+///
+/// Each file is complete or absent. If `config.json` changes, the earlier one is removed before the weights are replaced, so
+/// that a folder never holds the configuration of one model and the weights of another.
+///
+/// # Errors
+///
+/// If a file cannot be written.
+pub(crate) fn write_folder(weights: StateDict<'_>, folder: &Path, config: &Value) -> Result<(), WeightsError> {
+    // What `transformers` wants to see before it takes the tensors for PyTorch's.
+    let mut metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
+    if !weights.layers.is_empty() {
+        let tool = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+        Manifest { layers: weights.layers, ..Manifest::new(tool, 0) }.insert_into(&mut metadata);
     }
+    let (config_path, weights_path) = (folder.join(CONFIG), folder.join(WEIGHTS));
+    let config = format!("{config:#}\n");
+    let scratch = Scratch(folder.join(SCRATCH));
+    checkpoint::write(&scratch.0, &weights.tensors, &metadata).map_err(|error| match error {
+        CheckpointError::Write { source, .. } => CheckpointError::Write { path: weights_path.clone(), source },
+        other => other,
+    })?;
+    remove_unless(&config_path, &config).map_err(|error| WeightsError::write(&config_path, error))?;
+    fs::rename(&scratch.0, &weights_path).map_err(|error| WeightsError::write(&weights_path, error))?;
+    files::replace(&config_path, config.as_bytes()).map_err(|error| WeightsError::write(&config_path, error))
 }
 
 /// All tensors of a model under a checkpoint's names.
@@ -65,7 +55,7 @@ impl Weights {
 /// # Errors
 ///
 /// If a layer has no place in a checkpoint.
-pub(crate) fn all_weights<M: CheckpointModel + 'static>(model: &M) -> Result<Weights, WeightsError> {
+pub(crate) fn all_weights<M: CheckpointModel + 'static>(model: &M) -> Result<StateDict<'static>, WeightsError> {
     let name = |path: &str| M::NAMES.with_prefix(&M::NAMES.name(path), M::SAVED_PREFIX);
     weights(model, None, name, |_| None)
 }
@@ -79,7 +69,7 @@ pub(crate) fn block_weights<M: CheckpointModel + 'static>(
     model: &M,
     block: usize,
     dense: &Checkpoint,
-) -> Result<Weights, WeightsError> {
+) -> Result<StateDict<'static>, WeightsError> {
     let known: BTreeMap<String, &str> = dense
         .tensors()
         .filter_map(|tensor| Some((M::NAMES.module_path(&tensor.name)?, tensor.name.as_str())))
@@ -100,7 +90,7 @@ fn weights<M: CheckpointModel + 'static>(
     block: Option<usize>,
     name: impl Fn(&str) -> String,
     dense_dtype: impl Fn(&str) -> Option<Dtype>,
-) -> Result<Weights, WeightsError> {
+) -> Result<StateDict<'static>, WeightsError> {
     let within = block.map(|block| M::NAMES.block_path(block)).unwrap_or_default();
     let tensors = model.collect(None, Some(Box::new(ToCheckpoint::<M>(PhantomData))), true);
     let tensors: Vec<Tensor> = tensors.into_iter().filter(|tensor| tensor.name.starts_with(&within)).collect();
@@ -123,7 +113,7 @@ fn weights<M: CheckpointModel + 'static>(
     }
     let tensors =
         tensors.into_iter().map(|tensor| tensor_data(name(&tensor.name), tensor)).collect::<Result<_, _>>()?;
-    Ok(Weights { tensors, layers })
+    Ok(StateDict { tensors, layers })
 }
 
 /// The structure of a layer that a checkpoint can describe.

@@ -2,7 +2,7 @@
 
 use super::Answer;
 use crate::failure::Failure;
-use crate::format::{bytes, count, percent, seconds};
+use crate::format::{bytes, count, error, percent, seconds};
 use crate::table::Table;
 use burn_structured_compress::pipeline::Finished;
 use burn_structured_compress::report::Report;
@@ -55,15 +55,17 @@ fn blocks(report: &Report) -> String {
         table.row([
             block.block.to_string(),
             block.alpha.map_or_else(|| "-".to_string(), |alpha| alpha.to_string()),
-            format!("{:.4}", block.output_error),
+            error(block.output_error),
             refined.map_or_else(|| "-".to_string(), |refined| format!("{} steps", refined.steps)),
-            refined.map_or_else(|| "-".to_string(), |refined| format!("{:.4}", refined.after.min(refined.before))),
+            refined.map_or_else(|| "-".to_string(), |refined| error(refined.after.min(refined.before))),
         ]);
     }
     let mut text = table.to_string();
     if let Some(distilled) = &report.distillation {
-        let (before, after) = (distilled.before, distilled.after.min(distilled.before));
-        text += &format!("distilled in {} steps: the model's output error {before:.4} → {after:.4}\n", distilled.steps);
+        let [before, after] = distilled.lowered();
+        let what = distilled.divergence.map_or("the model's output error", |_| "divergence of the next token");
+        let (before, after) = (error(before), error(after));
+        text += &format!("distilled in {} steps: {what} {before} → {after}\n", distilled.steps);
     }
     text
 }

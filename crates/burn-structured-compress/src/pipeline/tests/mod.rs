@@ -11,7 +11,9 @@ use crate::CompressError;
 use crate::plan::Plan;
 use crate::toy::Toy;
 use burn::tensor::Device;
-use burn_structured_checkpoint::{self as checkpoint, Checkpoint, Dtype, LayerEntry, Orientation, TensorData};
+use burn_structured_checkpoint::{
+    self as checkpoint, Checkpoint, Dtype, LayerEntry, Orientation, StateDict, TensorData,
+};
 use burn_structured_nn::{BlockModel, StructuredLinear};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -97,7 +99,7 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-fn save(model: &Toy, block: usize) -> BlockTensors {
+fn save(model: &Toy, block: usize) -> StateDict<'static> {
     let (mut tensors, mut layers) = (Vec::new(), BTreeMap::new());
     for (name, layer) in model.linears(block) {
         tensors.extend(checkpoint::layer_tensors(&name, layer));
@@ -106,7 +108,7 @@ fn save(model: &Toy, block: usize) -> BlockTensors {
             layers.insert(name, entry);
         }
     }
-    BlockTensors { tensors, layers }
+    StateDict { tensors, layers }
 }
 
 fn load(model: &mut Toy, block: usize, shard: &Checkpoint) -> Result<(), checkpoint::CheckpointError> {

@@ -3,8 +3,8 @@
 use super::names::HEAD;
 use crate::gpt2::{Gpt2, Gpt2Config, Gpt2Error, LayerRules};
 use crate::text::Tokenizer;
-use crate::weights::{Weights, WeightsError, all_weights, block_weights, structure_of};
-use burn_structured_checkpoint::Checkpoint;
+use crate::weights::{WeightsError, all_weights, block_weights, structure_of, write_folder};
+use burn_structured_checkpoint::{Checkpoint, StateDict};
 use burn_structured_nn::Structure;
 use std::fs;
 use std::path::Path;
@@ -54,7 +54,7 @@ impl Gpt2 {
         if let Some(tokenizer) = tokenizer {
             tokenizer.save(folder)?;
         }
-        Ok(weights.write_folder(folder, &config)?)
+        Ok(write_folder(weights, folder, &config)?)
     }
 
     /// The tensors of one block under the names that `dense` gives them, the checkpoint of the model before it was compressed:
@@ -63,7 +63,7 @@ impl Gpt2 {
     /// # Errors
     ///
     /// If a layer has no place in a checkpoint, as in [`save_folder`](Self::save_folder).
-    pub fn block_weights(&self, block: usize, dense: &Checkpoint) -> Result<Weights, Gpt2Error> {
+    pub fn block_weights(&self, block: usize, dense: &Checkpoint) -> Result<StateDict<'static>, Gpt2Error> {
         Ok(block_weights(self, block, dense)?)
     }
 }
