@@ -42,6 +42,12 @@ pub enum CheckpointError {
         /// Where the header ends.
         needed: u64,
     },
+    /// What a clone without Git LFS has in place of a large file.
+    #[error("{} is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`", path.display())]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
     /// A header or an index of a size that no checkpoint has.
     #[error(
         "{}: a header of {length} bytes is above the limit of {limit}; the file is damaged or no safetensors file",

@@ -18,6 +18,8 @@ use std::path::Path;
 pub(crate) const MAX_HEADER: u64 = 100_000_000;
 /// The bytes of the header's length.
 pub(crate) const LENGTH_BYTES: usize = size_of::<u64>();
+/// How a file begins that only points to one in Git LFS, whatever its version.
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
 /// The entry of the header that is no tensor.
 pub(crate) const METADATA: &str = "__metadata__";
 
@@ -45,6 +47,9 @@ impl Header {
             |needed| CheckpointError::Truncated { path: path.to_owned(), length: bytes.len() as u64, needed };
         let (length, rest) = bytes.split_first_chunk().ok_or_else(|| truncated(LENGTH_BYTES as u64))?;
         let length = u64::from_le_bytes(*length);
+        if bytes.starts_with(LFS_POINTER) {
+            return Err(CheckpointError::LfsPointer { path: path.to_owned() });
+        }
         if length > MAX_HEADER {
             return Err(CheckpointError::HeaderTooLarge { path: path.to_owned(), length, limit: MAX_HEADER });
         }

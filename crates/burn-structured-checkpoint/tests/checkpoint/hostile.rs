@@ -40,6 +40,12 @@ fn header_length_is_checked_before_anything_is_read() {
 }
 
 #[test]
+fn pointer_of_git_lfs_is_not_the_file() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:53aa\nsize 90868376\n";
+    assert_contains(&message(pointer.into()), "is a pointer of Git LFS, not the file itself");
+}
+
+#[test]
 fn header_must_be_json_of_tensors() {
     for (header, expected) in [
         ("", "EOF while parsing"),
