@@ -3,6 +3,9 @@
 //! `½ ‖W − A‖²` is quadratic in each of `U`, `s` and `V`. The rows of `U_i` share the Hessian `V̄_iᵀ V̄_i` with
 //! `V̄_i = [V_j diag(s_ij)]_j`; `V` is the same of the transposed matrices; `s_ij` has `(U_iᵀ U_i) ∘ (V_jᵀ V_j)` (Lee et al.,
 //! NeurIPS 2024, §3). Gradients are products of the residual with the held factors: no autodiff graph is kept.
+//!
+//! The BLAST layer's `from_dense` solves the same three problems of one matrix on the host, without a metric. Here a rule decides what
+//! becomes of gradient and Hessian, so that gradient descent and over-relaxation share these updates, and matrices come in batches.
 
 use super::chunks::{Chunk, batch, gram, stack_scaled};
 use super::metric::Metric;

@@ -3,6 +3,10 @@
 //! Two structures that BLAST contains exactly have closed-form optima, low rank and blocks of low rank; the nearer of the
 //! two is then improved by alternating least squares: with two of `u`, `s`, `v` held, the third is a linear problem. The
 //! error never rises, and the result is a local optimum.
+//!
+//! `burn-structured-compress` has the same method for batches of matrices on a device, over-relaxed and in the metric of the inputs. This
+//! one solves for the factors themselves, in f64 whatever the device: what BLAST contains exactly is found to rounding, with any
+//! backend.
 
 use crate::StructureError;
 use crate::block_low_rank::BlockLowRank;
@@ -157,37 +161,47 @@ impl Problem<'_> {
 
     /// Fits `u`, then `v`, then `s`.
     fn sweep(&self, factors: &mut Factors) -> Result<(), StructureError> {
-        let [b1, b2] = self.grid;
-        let grams: Vec<Mat<f64>> = factors.v.iter().map(|v| v.transpose() * v).collect();
-        for i in 0..b1 {
-            let couplings = |j: usize| &factors.s[i * b2 + j];
-            let gram = sum((0..b2).map(|j| coupled(&grams[j], couplings(j))));
-            let target = sum((0..b2).map(|j| self.block(i, j) * scaled(&factors.v[j], couplings(j))));
-            factors.u[i] = fit(gram, target, &factors.u[i])?;
-        }
-        let grams: Vec<Mat<f64>> = factors.u.iter().map(|u| u.transpose() * u).collect();
-        for j in 0..b2 {
-            let couplings = |i: usize| &factors.s[i * b2 + j];
-            let gram = sum((0..b1).map(|i| coupled(&grams[i], couplings(i))));
-            let target = sum((0..b1).map(|i| self.block(i, j).transpose() * scaled(&factors.u[i], couplings(i))));
-            factors.v[j] = fit(gram, target, &factors.v[j])?;
-        }
-        let rank = factors.u[0].ncols();
-        for j in 0..b2 {
-            let gram_v = factors.v[j].transpose() * &factors.v[j];
-            for (i, gram_u) in grams.iter().enumerate() {
-                let gram = Mat::from_fn(rank, rank, |a, b| gram_u[(a, b)] * gram_v[(a, b)]);
-                let projected = self.block(i, j) * &factors.v[j];
-                let u = &factors.u[i];
-                let target = Mat::from_fn(1, rank, |_, k| u.col(k).transpose() * projected.col(k));
-                let s = &mut factors.s[i * b2 + j];
-                let before = Mat::from_fn(1, rank, |_, k| s[k]);
-                let fitted = fit(gram, target, &before)?;
-                s.iter_mut().enumerate().for_each(|(k, s)| *s = fitted[(0, k)]);
-            }
+        let b2 = self.grid[1];
+        let Factors { u, s, v } = factors;
+        fit_side(u, v, |i, j| (self.block(i, j), s[i * b2 + j].as_slice()))?;
+        fit_side(v, u, |j, i| (self.block(i, j).transpose(), s[i * b2 + j].as_slice()))?;
+        let (grams_u, grams_v) = (grams(u), grams(v));
+        for (index, s) in s.iter_mut().enumerate() {
+            let (i, j) = (index / b2, index % b2);
+            let projected = self.block(i, j) * &v[j];
+            let gram = Mat::from_fn(s.len(), s.len(), |a, b| grams_u[i][(a, b)] * grams_v[j][(a, b)]);
+            let target = Mat::from_fn(1, s.len(), |_, k| u[i].col(k).transpose() * projected.col(k));
+            let fitted = fit(gram, target, &Mat::from_fn(1, s.len(), |_, k| s[k]))?;
+            s.iter_mut().enumerate().for_each(|(k, s)| *s = fitted[(0, k)]);
         }
         Ok(())
     }
+}
+
+/// Fits the factors of one side of the grid, with those of the other and the couplings held. `block(i, j)` is the block of
+/// factor `i` and the other side's factor `j`, with its couplings: about `factor_i · diag(s) · other_jᵀ`.
+fn fit_side<'a>(
+    factors: &mut [Mat<f64>],
+    others: &[Mat<f64>],
+    block: impl Fn(usize, usize) -> (MatRef<'a, f64>, &'a [f64]),
+) -> Result<(), StructureError> {
+    let grams = grams(others);
+    for (i, factor) in factors.iter_mut().enumerate() {
+        let (rows, rank) = (factor.nrows(), factor.ncols());
+        let (mut gram, mut target) = (Mat::zeros(rank, rank), Mat::zeros(rows, rank));
+        for (j, other) in others.iter().enumerate() {
+            let (block, s) = block(i, j);
+            gram += coupled(&grams[j], s);
+            target += block * scaled(other, s);
+        }
+        *factor = fit(gram, target, factor)?;
+    }
+    Ok(())
+}
+
+/// `FᵀF` of each factor.
+fn grams(factors: &[Mat<f64>]) -> Vec<Mat<f64>> {
+    factors.iter().map(|factor| factor.transpose() * factor).collect()
 }
 
 /// `matrix · diag(scales)`.
@@ -198,11 +212,6 @@ fn scaled(matrix: &Mat<f64>, scales: &[f64]) -> Mat<f64> {
 /// `diag(s) · gram · diag(s)`.
 fn coupled(gram: &Mat<f64>, s: &[f64]) -> Mat<f64> {
     Mat::from_fn(gram.nrows(), gram.ncols(), |a, b| gram[(a, b)] * s[a] * s[b])
-}
-
-fn sum(mut terms: impl Iterator<Item = Mat<f64>>) -> Mat<f64> {
-    let first = terms.next().unwrap_or_else(Mat::new);
-    terms.fold(first, |total, term| total + term)
 }
 
 /// The `factor` with `factor · gram = target`, damped towards the one `before`.
