@@ -15,10 +15,10 @@ pub struct Approximation<L> {
 
 impl<L> Approximation<L> {
     /// The layer with its distance, measured on the dense weight that it multiplies by.
-    pub(crate) fn measured(layer: L, dense: Tensor<2>, weight: Tensor<2>) -> Self {
+    pub(crate) fn measured(layer: L, to_dense: impl Fn(&L) -> Tensor<2>, weight: Tensor<2>) -> Self {
         // In f64 on the host: squares of half-precision differences vanish, and their sums overflow.
         let read = |matrix: Tensor<2>| matrix.into_data().iter::<f64>().collect::<Vec<_>>();
-        let (dense, weight) = (read(dense), read(weight));
+        let (dense, weight) = (read(to_dense(&layer)), read(weight));
         let error: f64 = dense.iter().zip(&weight).map(|(dense, weight)| (dense - weight).powi(2)).sum();
         let norm: f64 = weight.iter().map(|weight| weight.powi(2)).sum();
         let relative_error = if error == 0.0 { 0.0 } else { (error / norm).sqrt() };

@@ -5,7 +5,7 @@ use crate::blocks::divisors;
 use crate::dense::own_bias;
 use crate::display::layer_display;
 use crate::error::check_dimensions;
-use crate::initializer::{TargetDistribution, dense_default};
+use crate::initializer::{TargetDistribution, dense_bias, dense_default};
 use crate::{Blocks, Cost, Factor, StructureError};
 use burn::config::Config;
 use burn::module::{Module, Param};
@@ -77,7 +77,7 @@ impl BlockDiagonalLinearConfig {
         let entries = TargetDistribution::of(&self.initializer, d_input, d_output)?.sparse(blocks as f64);
         Ok(BlockDiagonalLinear {
             w: entries.init([blocks, d_output / blocks, d_input / blocks], device),
-            bias: self.bias.then(|| self.initializer.init_with([d_output], Some(d_input), Some(d_output), device)),
+            bias: dense_bias(self.bias, &self.initializer, [d_input, d_output], device),
         })
     }
 
@@ -96,8 +96,7 @@ impl BlockDiagonalLinearConfig {
         read_weight(&weight, bias.as_ref(), self.d_input, self.d_output)?;
         let w = parameter(pixelfly_blocks(weight.clone(), blocks, 1));
         let layer = BlockDiagonalLinear { w, bias: bias.map(parameter) };
-        let dense = layer.to_dense();
-        Ok(Approximation::measured(layer, dense, weight))
+        Ok(Approximation::measured(layer, BlockDiagonalLinear::to_dense, weight))
     }
 
     /// The number of blocks that the configuration comes to.

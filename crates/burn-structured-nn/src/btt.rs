@@ -3,7 +3,7 @@
 use crate::approximation::{Approximation, parameter, read_weight};
 use crate::block_low_rank::{self, BlockLowRank};
 use crate::error::check_dimensions;
-use crate::initializer::{FactorInitializers, TargetDistribution, dense_default};
+use crate::initializer::{FactorInitializers, TargetDistribution, dense_bias, dense_default};
 use crate::two_factor::two_factor_layer;
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
@@ -79,11 +79,11 @@ impl BttLinearConfig {
         let ([b1, b2], rank) = self.resolve()?;
         let (right, left) = ([b2, rank * b1, d_input / b2], [b1, d_output / b1, rank * b2]);
         let factors = self.factor_initializers(right, left, rank)?;
-        let bias = self.initializer.clone().unwrap_or_else(dense_default);
+        let initializer = self.initializer.clone().unwrap_or_else(dense_default);
         Ok(BttLinear {
             right: factors.v.init(right, device),
             left: factors.u.init(left, device),
-            bias: self.bias.then(|| bias.init_with([d_output], Some(d_input), Some(d_output), device)),
+            bias: dense_bias(self.bias, &initializer, [d_input, d_output], device),
         })
     }
 

@@ -149,6 +149,16 @@ pub(crate) fn dense_default() -> Initializer {
     Initializer::KaimingUniform { gain: 1.0 / 3.0f64.sqrt(), fan_out_only: false }
 }
 
+/// The bias `[d_output]` of a dense layer, if there is to be one.
+pub(crate) fn dense_bias(
+    wanted: bool,
+    initializer: &Initializer,
+    [d_input, d_output]: [usize; 2],
+    device: &Device,
+) -> Option<Param<Tensor<1>>> {
+    wanted.then(|| initializer.init_with([d_output], Some(d_input), Some(d_output), device))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

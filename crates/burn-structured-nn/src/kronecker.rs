@@ -4,7 +4,7 @@ use crate::approximation::{Approximation, parameter, read_weight};
 use crate::dense::own_bias;
 use crate::display::{grid, layer_display};
 use crate::error::check_dimensions;
-use crate::initializer::{FactorInitializers, dense_default};
+use crate::initializer::{FactorInitializers, dense_bias, dense_default};
 use crate::rank::RankBudget;
 use crate::svd::{self, Balanced};
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
@@ -78,7 +78,7 @@ impl KroneckerLinearConfig {
         Ok(KroneckerLinear {
             a: factors.u.init([terms, m1, n1], device),
             b: factors.v.init([terms, d_output / m1, d_input / n1], device),
-            bias: self.bias.then(|| self.initializer.init_with([d_output], Some(d_input), Some(d_output), device)),
+            bias: dense_bias(self.bias, &self.initializer, [d_input, d_output], device),
         })
     }
 
@@ -109,8 +109,7 @@ impl KroneckerLinearConfig {
         };
         let (a, b) = (factor(&left, [m1, n1]), factor(&right, [m2, n2]));
         let layer = KroneckerLinear { a, b, bias: bias.map(parameter) };
-        let dense = layer.to_dense();
-        Ok(Approximation::measured(layer, dense, weight))
+        Ok(Approximation::measured(layer, KroneckerLinear::to_dense, weight))
     }
 
     /// The block grid `[m₁, n₁]` and the number of terms that the configuration comes to.

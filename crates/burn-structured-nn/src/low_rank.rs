@@ -4,7 +4,7 @@ use crate::approximation::{Approximation, parameter, read_weight};
 use crate::dense::own_bias;
 use crate::display::layer_display;
 use crate::error::check_dimensions;
-use crate::initializer::{FactorInitializers, dense_default};
+use crate::initializer::{FactorInitializers, dense_bias, dense_default};
 use crate::rank::RankBudget;
 use crate::svd;
 use crate::{Cost, Factor, Rank, StructureError};
@@ -73,7 +73,7 @@ impl LowRankLinearConfig {
         Ok(LowRankLinear {
             v: factors.v.init([d_input, rank], device),
             ut: factors.u.init([rank, d_output], device),
-            bias: self.bias.then(|| self.initializer.init_with([d_output], Some(d_input), Some(d_output), device)),
+            bias: dense_bias(self.bias, &self.initializer, [d_input, d_output], device),
         })
     }
 
@@ -93,8 +93,7 @@ impl LowRankLinearConfig {
         let nearest = svd::balanced(svd::matrix(&values, d_output, d_input), rank)?;
         let [v, ut] = nearest.to_tensors(&weight.device(), weight.dtype());
         let layer = LowRankLinear { v: parameter(v), ut: parameter(ut), bias: bias.map(parameter) };
-        let dense = layer.to_dense();
-        Ok(Approximation::measured(layer, dense, weight))
+        Ok(Approximation::measured(layer, LowRankLinear::to_dense, weight))
     }
 
     /// The rank that the configuration comes to.

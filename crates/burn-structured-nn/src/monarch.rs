@@ -3,7 +3,7 @@
 use crate::approximation::{Approximation, parameter, read_weight};
 use crate::block_low_rank::{self, BlockLowRank};
 use crate::error::check_dimensions;
-use crate::initializer::{FactorInitializers, dense_default};
+use crate::initializer::{FactorInitializers, dense_bias, dense_default};
 use crate::two_factor::two_factor_layer;
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
@@ -76,7 +76,7 @@ impl MonarchLinearConfig {
         Ok(MonarchLinear {
             right: factors.v.init([b2, rank * b1, d_input / b2], device),
             left: factors.u.init([b1, d_output / b1, rank * b2], device),
-            bias: self.bias.then(|| self.initializer.init_with([d_output], Some(d_input), Some(d_output), device)),
+            bias: dense_bias(self.bias, &self.initializer, [d_input, d_output], device),
         })
     }
 

@@ -4,7 +4,7 @@ use crate::approximation::{Approximation, parameter, read_weight};
 use crate::dense::own_bias;
 use crate::display::layer_display;
 use crate::error::check_dimensions;
-use crate::initializer::{FactorInitializers, TargetDistribution, dense_default};
+use crate::initializer::{FactorInitializers, TargetDistribution, dense_bias, dense_default};
 use crate::rank::RankBudget;
 use crate::svd::{self, Balanced};
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
@@ -100,7 +100,7 @@ impl PixelflyLinearConfig {
             w: w.init([blocks, d_output / blocks, levels * d_input / blocks], device),
             v: factors.v.init([d_input, rank], device),
             ut: factors.u.init([rank, d_output], device),
-            bias: self.bias.then(|| self.initializer.init_with([d_output], Some(d_input), Some(d_output), device)),
+            bias: dense_bias(self.bias, &self.initializer, [d_input, d_output], device),
         })
     }
 
@@ -159,8 +159,7 @@ impl PixelflyLinearConfig {
             ut: parameter(ut),
             bias: bias.map(parameter),
         };
-        let approximation = layer.to_dense();
-        Ok(Approximation::measured(layer, approximation, weight))
+        Ok(Approximation::measured(layer, PixelflyLinear::to_dense, weight))
     }
 
     /// The blocks of a row, `1 + log₂ stride`, and the rank that the configuration comes to.

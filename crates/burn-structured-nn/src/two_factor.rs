@@ -22,8 +22,7 @@ macro_rules! two_factor_layer {
                 let nearest = BlockLowRank::nearest(&values, [d_output, d_input], grid, rank, $order)?;
                 let [right, left] = nearest.factors([d_output, d_input], &weight.device(), weight.dtype());
                 let layer = $Layer { right: parameter(right), left: parameter(left), bias: bias.map(parameter) };
-                let dense = layer.to_dense();
-                Ok(Approximation::measured(layer, dense, weight))
+                Ok(Approximation::measured(layer, $Layer::to_dense, weight))
             }
         }
 

@@ -6,7 +6,7 @@ use crate::approximation::{Approximation, parameter, read_weight};
 use crate::dense::own_bias;
 use crate::display::{grid, layer_display};
 use crate::error::check_dimensions;
-use crate::initializer::{FactorInitializers, TargetDistribution, dense_default, orthogonal_blocks, signs};
+use crate::initializer::{FactorInitializers, TargetDistribution, dense_bias, dense_default, orthogonal_blocks, signs};
 use crate::rank::RankBudget;
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
@@ -89,12 +89,7 @@ impl BlastLinearConfig {
                 (factors.u.init(u, device), factors.s.init(s, device), factors.v.init(v, device))
             }
         };
-        Ok(BlastLinear {
-            u,
-            s,
-            v,
-            bias: self.bias.then(|| self.initializer.init_with([d_output], Some(d_input), Some(d_output), device)),
-        })
+        Ok(BlastLinear { u, s, v, bias: dense_bias(self.bias, &self.initializer, [d_input, d_output], device) })
     }
 
     /// A layer near a dense `weight [d_output, d_input]`, with `bias` as it is.
@@ -118,8 +113,7 @@ impl BlastLinearConfig {
         let factors = factorization::factorize(&values, [d_output, d_input], grid, rank)?;
         let [u, s, v] = factors.into_tensors(&weight.device(), weight.dtype());
         let layer = BlastLinear { u: parameter(u), s: parameter(s), v: parameter(v), bias: bias.map(parameter) };
-        let dense = layer.to_dense();
-        Ok(Approximation::measured(layer, dense, weight))
+        Ok(Approximation::measured(layer, BlastLinear::to_dense, weight))
     }
 
     /// The block grid `[b1, b2]` and the rank that the configuration comes to.

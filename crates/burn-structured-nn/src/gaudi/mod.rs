@@ -7,7 +7,7 @@ pub use windowed::WindowedLinear;
 use crate::approximation::{Approximation, parameter};
 use crate::dense::own_bias;
 use crate::display::layer_display;
-use crate::initializer::{FactorInitializers, TargetDistribution, dense_default};
+use crate::initializer::{FactorInitializers, TargetDistribution, dense_bias, dense_default};
 use crate::{Cost, Factor, LowRankLinear, LowRankLinearConfig, Rank, Structure, StructureError};
 use burn::config::Config;
 use burn::module::{Module, Param};
@@ -111,7 +111,7 @@ impl GaudiLinearConfig {
         };
         let v = factors.v.init([d_input, rank], device);
         let ut = factors.u.init([rank, d_output], device);
-        let bias = self.bias.then(|| self.initializer.init_with([d_output], Some(d_input), Some(d_output), device));
+        let bias = dense_bias(self.bias, &self.initializer, [d_input, d_output], device);
         // Input windows are paired with windows all over the output: a stride coprime to the rank orders the latter.
         let spread = |step: usize| (0..rank).map(move |k| (k * step % rank) as f64 / rank as f64);
         let stride = (1..=rank).filter(|step| gcd(*step, rank) == 1).min_by_key(|step| step.abs_diff(rank.isqrt()));

@@ -10,7 +10,7 @@ pub use function::Ss1Hash;
 use crate::approximation::{Approximation, parameter, read_weight};
 use crate::dense::own_bias;
 use crate::display::layer_display;
-use crate::initializer::dense_default;
+use crate::initializer::{dense_bias, dense_default};
 use crate::{Cost, Factor, Structure, StructureError};
 use burn::config::Config;
 use burn::module::{Module, Param};
@@ -92,7 +92,7 @@ impl Ss1LinearConfig {
         let width = function.fold(self.d_output).width();
         let init = &self.initializer;
         let z = init.init_with([width, self.d_output], Some(self.d_input), Some(self.d_output), device);
-        let bias = self.bias.then(|| init.init_with([self.d_output], Some(self.d_input), Some(self.d_output), device));
+        let bias = dense_bias(self.bias, init, [self.d_input, self.d_output], device);
         Ok(Self::layer(function, z, bias, device))
     }
 
@@ -111,8 +111,7 @@ impl Ss1LinearConfig {
         read_weight(&weight, bias.as_ref(), self.d_input, self.d_output)?;
         let z = ss1_from_dense(weight.clone(), function.fold(self.d_output));
         let layer = Self::layer(function, parameter(z), bias.map(parameter), &weight.device());
-        let dense = layer.to_dense();
-        Ok(Approximation::measured(layer, dense, weight))
+        Ok(Approximation::measured(layer, Ss1Linear::to_dense, weight))
     }
 
     /// The layer of stored weights `[d_output, w]` in the authors' layout, every group rotated for its block of rows, with
