@@ -193,4 +193,25 @@ mod tests {
         assert_eq!(choose(100, BlastStrategy::Staged), Strategy::Staged);
         assert_eq!(choose(100, BlastStrategy::Reference), Strategy::Reference);
     }
+
+    /// The streamed products beside packed ones, of few enough tokens for Miri.
+    #[test]
+    fn strategies_agree_on_two_threads() {
+        let [tokens, b1, b2, p, q, r] = [7, 2, 3, 3, 5, 5];
+        let tensor = |dims: &[usize]| {
+            // Whole numbers, so that no order of summation rounds.
+            let values = (0..dims.iter().product()).map(|at: usize| (at * 7 % 19) as f32 - 9.0).collect();
+            contiguous(values, Shape::from(dims.to_vec()))
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
+        let product = |strategy| {
+            let [x, u, s] = [&[tokens, b2 * q][..], &[b1, p, r], &[b1, b2, r]].map(tensor);
+            let (v, bias) = (tensor(&[b2, q, r]), Bias::Some(tensor(&[b1 * p])));
+            let (y, z) = pool.install(|| forward(x, u, s, v, bias, strategy, true));
+            [y, z.expect("projections")].map(|tensor| dense_slice::<f32>(&tensor.to_contiguous()).to_vec())
+        };
+        let staged = product(BlastStrategy::Staged);
+        assert_eq!(product(BlastStrategy::Decode), staged);
+        assert_eq!(product(BlastStrategy::Fused), staged);
+    }
 }

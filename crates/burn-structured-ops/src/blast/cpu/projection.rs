@@ -5,7 +5,7 @@ use crate::cpu::{Matrix, Scalar};
 use burn_flex::FlexTensor;
 
 /// Depth of a packed block at most: half of what one product alone takes, since `z` has to stay in the L2 cache as well.
-const KC: usize = 256;
+const KC: usize = if cfg!(miri) { 4 } else { 256 };
 
 /// Depth of a packed block of a factor of so much depth.
 pub(super) fn kc(depth: usize) -> usize {

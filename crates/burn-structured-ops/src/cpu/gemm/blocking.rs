@@ -8,18 +8,19 @@ use crate::cpu::Scalar;
 use gemm_common::cache::CACHE_INFO;
 use pulp::Simd;
 
-/// Depth of a packed block at most: `MR` rows of it take half of a 48 KiB L1 cache in f32.
-const KC: usize = 512;
+/// Depth of a packed block at most: `MR` rows of it take half of a 48 KiB L1 cache in f32. (Miri, for which every product has to be
+/// small, has small blocks, so that small products have several of them.)
+const KC: usize = if cfg!(miri) { 8 } else { 512 };
 /// Bytes of a packed block at the least and at the most, …
-const BLOCK_BYTES: [usize; 2] = [160 << 10, 512 << 10];
+const BLOCK_BYTES: [usize; 2] = if cfg!(miri) { [64, 256] } else { [160 << 10, 512 << 10] };
 /// … and in between the share of the L2 cache that it takes.
 const L2_SHARE: usize = 4;
 /// Tasks a thread should have, so that no thread waits long for the last one.
-const TASKS_PER_THREAD: usize = 8;
+const TASKS_PER_THREAD: usize = if cfg!(miri) { 2 } else { 8 };
 /// Ways of an L1 cache: so many rows that alias in it fit.
 const L1_WAYS: usize = 8;
 /// Bytes between addresses that alias to the same L1 set: 64 sets of 64 bytes.
-pub(crate) const L1_SET_STRIDE: usize = 4096;
+pub(crate) const L1_SET_STRIDE: usize = if cfg!(miri) { 128 } else { 4096 };
 
 /// The largest of as few chunks of `all` as there can be of at most `most`: as even as possible.
 pub(crate) fn balanced_chunk(all: usize, most: usize) -> usize {
