@@ -1,7 +1,7 @@
 //! Continues texts with a GPT-2, or measures how fast one with random weights does.
 //!
 //! ```text
-//! cargo run --release --example gpt2_generate -- --model runs/gpt2_text --prompt "A structured matrix"
+//! cargo run --release --example gpt2_generate -- --model runs/gpt2_text --prompt "A structured matrix" --slide
 //! cargo run --release --example gpt2_generate -- --model gpt2 --compare gpt2-blast --prompt "Once upon a time" --top-k 40
 //! cargo run --release --example gpt2_generate -- --random small --structure dense,blast:b=6,ratio=0.5 --prefill 512
 //! ```

@@ -211,7 +211,10 @@ fn finish(session: &Session, out: &Path, sampling: Option<Sampling>) -> Result<(
         println!("sample: {}\n", sampling.of(&model)?);
     }
     println!("model, tokenizer, losses and result: {}", out.display());
-    println!("continue a text with it: cargo run --release --example gpt2_generate -- --model {}", out.display());
+    println!(
+        "continue a text with it: cargo run --release --example gpt2_generate -- --model {} --prompt 'The' --slide",
+        out.display()
+    );
     Ok(())
 }
 
