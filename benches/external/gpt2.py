@@ -32,11 +32,20 @@ class Block(nn.Module):
         self.qkv, self.proj = nn.Linear(features, 3 * features), nn.Linear(features, features)
         self.fc1, self.fc2 = nn.Linear(features, 4 * features), nn.Linear(4 * features, features)
 
-    def forward(self, x, cache=None):
+    def project(self, x):
+        """Query, key and value, `[batch, heads, length, features / heads]` each."""
         batch, length, features = x.shape
-        heads = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, features // self.heads).permute(2, 0, 3, 1, 4)
-        query, key, value = heads
-        past = 0
+        heads = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, features // self.heads)
+        return heads.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def finish(self, x, mixed):
+        """What follows the attention."""
+        x = x + self.proj(mixed.transpose(1, 2).reshape(x.shape))
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x)), approximate="tanh"))
+
+    def forward(self, x, cache=None):
+        query, key, value = self.project(x)
+        past, length = 0, x.shape[1]
         if cache is not None:
             past = cache["length"]
             for name, new in ("key", key), ("value", value):
@@ -44,9 +53,26 @@ class Block(nn.Module):
             key, value = (cache[name][:, :, : past + length] for name in ("key", "value"))
             cache["length"] = past + length
         # With a cache, queries are either the whole sequence or its last token.
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=length > 1 and past == 0)
-        x = x + self.proj(mixed.transpose(1, 2).reshape(batch, length, features))
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x)), approximate="tanh"))
+        return self.finish(x, F.scaled_dot_product_attention(query, key, value, is_causal=length > 1 and past == 0))
+
+    def prefill(self, x):
+        """The output of a whole sequence, its keys and its values."""
+        query, key, value = self.project(x)
+        return self.finish(x, F.scaled_dot_product_attention(query, key, value, is_causal=True)), key, value
+
+    def extend(self, x, keys, values):
+        """The output of the next token, all keys and all values."""
+        query, key, value = self.project(x)
+        keys, values = torch.cat([keys, key], 2), torch.cat([values, value], 2)
+        return self.finish(x, F.scaled_dot_product_attention(query, keys, values)), keys, values
+
+    def step(self, x, position, keys, values):
+        """The output of the token at `position`, whose key and value are written to buffers of a fixed length."""
+        query, key, value = self.project(x)
+        keys.index_copy_(2, position, key)
+        values.index_copy_(2, position, value)
+        mask = torch.arange(keys.shape[2]) <= position
+        return self.finish(x, F.scaled_dot_product_attention(query, keys, values, attn_mask=mask.view(1, 1, 1, -1)))
 
 
 class Gpt2(nn.Module):
@@ -71,6 +97,30 @@ class Gpt2(nn.Module):
 
     def logits(self, features):
         return F.linear(features, self.tokens.weight)
+
+    def prefill(self, tokens):
+        """The logits after the last token, then keys and values of each block."""
+        x, past = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]], []
+        for block in self.blocks:
+            x, key, value = block.prefill(x)
+            past += [key, value]
+        return self.logits(self.norm(x[:, -1:])), *past
+
+    def extend(self, token, past):
+        """`prefill` of one more token."""
+        start = past[0].shape[2]
+        x, grown = self.tokens(token) + self.positions.weight[start : start + 1], []
+        for block, keys, values in zip(self.blocks, past[::2], past[1::2]):
+            x, keys, values = block.extend(x, keys, values)
+            grown += [keys, values]
+        return self.logits(self.norm(x)), *grown
+
+    def step(self, token, position, past):
+        """The logits after the token at `position`, a tensor of one number; `past` are buffers as in `Block.step`."""
+        x = self.tokens(token) + self.positions(position)
+        for block, keys, values in zip(self.blocks, past[::2], past[1::2]):
+            x = block.step(x, position, keys, values)
+        return self.logits(self.norm(x))
 
     def caches(self, capacity):
         heads, features = self.blocks[0].heads, self.tokens.weight.shape[1]

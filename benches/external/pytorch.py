@@ -14,26 +14,21 @@ Needs PyTorch; torch.compile on a processor needs a C++ compiler as well, and is
 import argparse
 import json
 import math
-import os
-import platform
-import random
 import re
-import shlex
 import shutil
-import subprocess
 import sys
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from common import check_recordable, commit, measure, origin, write
+
 FORMAT = 1
 CATALOGUE = Path(__file__).parent.parent / "layers" / "catalogue.json"
 DTYPES = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16}
 PASSES = ("forward", "forward-backward")
-WARM_UP = 2
 
 
 def cases(args):
@@ -134,30 +129,6 @@ def runner(product, factors, inputs, backward, sync, calls):
     return run
 
 
-def measure(runs, seconds, fewest, calls):
-    """Every run once a round, in changing order; the median round and the quartiles, in milliseconds of a call."""
-    for _ in range(WARM_UP):
-        begin = time.perf_counter()
-        for run in runs:
-            run()
-        elapsed = time.perf_counter() - begin
-    rounds = min(400, max(fewest, int(seconds * len(runs) / elapsed)))
-    times, order = [[] for _ in runs], list(range(len(runs)))
-    for _ in range(rounds):
-        random.shuffle(order)
-        for index in order:
-            begin = time.perf_counter()
-            runs[index]()
-            times[index].append(1e3 * (time.perf_counter() - begin) / calls)
-
-    def summary(values):
-        values.sort()
-        at = lambda share: values[round((len(values) - 1) * share)]
-        return {"median_ms": at(0.5), "lower_quartile_ms": at(0.25), "upper_quartile_ms": at(0.75), "rounds": rounds}
-
-    return [summary(values) for values in times]
-
-
 def peak(device, dtype_name, dtype, sync):
     """A large product and a large copy or sum, as in benches/layers/roofline.rs."""
 
@@ -250,33 +221,6 @@ def measure_case(case, structures, args, dtype, sync, compiles):
     return rows
 
 
-def commit():
-    """The commit of this script and whether the tree has changes, as benches/harness/provenance.rs says it; None without git."""
-
-    def git(*args):
-        call = ["git", "-C", str(Path(__file__).parent.parent.parent), *args]
-        return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benches/results")
-        return git("rev-parse", "--short", "HEAD") + ("-dirty" if changes else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def vectors():
-    capability = torch.backends.cpu.get_cpu_capability().lower()
-    return capability if capability in ("avx512", "avx2") else "scalar"
-
-
-def processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown processor"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
@@ -305,25 +249,13 @@ def main():
     if not compiles:
         print("eager only", file=sys.stderr)
     at = commit()
-    recorded = CATALOGUE.parent.parent / "results"
-    if recorded.resolve() in args.out.resolve().parents and (not at or at.endswith("-dirty")):
-        sys.exit("error: only figures of a clean commit are recorded in benches/results; commit first, or write elsewhere")
+    check_recordable(args.out, at)
     sync = torch.cuda.synchronize if args.device.startswith("cuda") else lambda: None
     dtype = DTYPES[args.dtype]
     torch.manual_seed(0)
-    threads = torch.get_num_threads()
     results = {
         "format": FORMAT,
-        "program": f"pytorch {torch.__version__}" + (f" ({at})" if at else ""),
-        "command": "python benches/external/pytorch.py " + shlex.join(sys.argv[1:]),
-        "measured": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
-        "machine": {
-            "processor": processor(),
-            "threads": threads,
-            "vectors": vectors(),
-            "system": f"{platform.system().lower()} {platform.machine()}",
-        },
-        "seconds": args.seconds,
+        **origin(f"pytorch {torch.__version__}", "pytorch.py", at, args.seconds, torch.get_num_threads()),
         "rotation_mib": args.rotation,
         "peaks": [{**peak(args.device, args.dtype, dtype, sync), "calls": args.calls}],
         "not_run": [],
@@ -342,10 +274,7 @@ def main():
                 flush=True,
             )
         results["rows"] += rows
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        partial = args.out.with_suffix(".part")
-        partial.write_text(json.dumps(results, indent=2) + "\n")
-        os.replace(partial, args.out)
+        write(args.out, results)
 
 
 if __name__ == "__main__":
