@@ -99,12 +99,12 @@ class Gpt2(nn.Module):
         return F.linear(features, self.tokens.weight)
 
     def prefill(self, tokens):
-        """The logits after the last token, then keys and values of each block."""
+        """The features of the last token, then keys and values of each block."""
         x, past = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]], []
         for block in self.blocks:
             x, key, value = block.prefill(x)
             past += [key, value]
-        return self.logits(self.norm(x[:, -1:])), *past
+        return self.norm(x[:, -1:]), *past
 
     def extend(self, token, past):
         """`prefill` of one more token."""
@@ -113,7 +113,7 @@ class Gpt2(nn.Module):
         for block, keys, values in zip(self.blocks, past[::2], past[1::2]):
             x, keys, values = block.extend(x, keys, values)
             grown += [keys, values]
-        return self.logits(self.norm(x)), *grown
+        return self.norm(x), *grown
 
     def step(self, token, position, past):
         """The logits after the token at `position`, a tensor of one number; `past` are buffers as in `Block.step`."""

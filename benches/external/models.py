@@ -219,8 +219,13 @@ class Bench:
         sizes, prompt_tokens, new_tokens = ((64, 32, 16, 1, 2), 8, 4) if self.args.tiny else GPT2
         model = Gpt2(*sizes).eval()
         prompt = torch.randint(sizes[0], (1, prompt_tokens))
+
+        def prefilled(tokens):
+            features, *past = model.prefill(tokens)
+            return model.logits(features), *past
+
         with torch.inference_mode():
-            logits, *past = model.prefill(prompt)
+            logits, *past = prefilled(prompt)
         first, past = logits.argmax(-1).clone(), [one.clone() for one in past]
 
         def timed(next_token, token):
@@ -283,7 +288,7 @@ class Bench:
 
         found = []
         if self.wants("prefill"):
-            found += self.pytorch("gpt2", "prefill", model.prefill, prefill)
+            found += self.pytorch("gpt2", "prefill", prefilled, prefill)
             export = lambda: Exported(Prefilled(model), (prompt,), self.folder, "gpt2-prefill")
             found += self.onnx("gpt2", ["prefill"], export, lambda _, call: lambda: call(prompt)[0].numpy().argmax(-1))
         if self.wants("decode"):
@@ -294,21 +299,27 @@ class Bench:
 
 
 class Prefilled(torch.nn.Module):
-    """`Gpt2.prefill` as a module, to be exported."""
+    """A prompt to logits, keys and values, to be exported.
+
+    The head has a matrix of its own: one that is also the embedding would be transposed, or dequantized, in every call.
+    """
 
     def __init__(self, model):
         super().__init__()
         self.model = model
+        self.register_buffer("head", model.tokens.weight.detach().T.contiguous())
 
     def forward(self, tokens):
-        return self.model.prefill(tokens)
+        features, *past = self.model.prefill(tokens)
+        return features @ self.head, *past
 
 
 class Extended(Prefilled):
-    """`Gpt2.extend` as a module."""
+    """One more token and the keys and values before it to logits and all keys and values."""
 
     def forward(self, token, past):
-        return self.model.extend(token, past)
+        features, *past = self.model.extend(token, past)
+        return features @ self.head, *past
 
 
 def parameters(model):

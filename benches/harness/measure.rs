@@ -48,14 +48,24 @@ pub struct Effort {
 
 /// What a candidate does in a turn, up to the point where the device has finished it.
 pub struct Work<'a> {
-    turn: Box<dyn FnMut() + Send + 'a>,
+    /// Returns the time that counts, where that is not all of the turn.
+    turn: Box<dyn FnMut() -> Option<Duration> + Send + 'a>,
     one_thread: bool,
 }
 
 impl<'a> Work<'a> {
     /// Work on as many threads as it uses by itself.
-    pub fn new(turn: impl FnMut() + Send + 'a) -> Self {
+    pub fn new(mut turn: impl FnMut() + Send + 'a) -> Self {
+        let turn = move || {
+            turn();
+            None
+        };
         Self { turn: Box::new(turn), one_thread: false }
+    }
+
+    /// Work that measures itself, since a part of the turn only prepares the rest.
+    pub fn self_timed(mut turn: impl FnMut() -> Duration + Send + 'a) -> Self {
+        Self { turn: Box::new(move || Some(turn())), one_thread: false }
     }
 
     /// The same in a Rayon pool of one thread, so that a library divides nothing and waits for nobody.
@@ -63,10 +73,16 @@ impl<'a> Work<'a> {
         Self { one_thread: true, ..self }
     }
 
-    /// The same several times a turn.
+    /// The same several times a turn, all of which count.
     pub fn repeated(self, calls: usize) -> Self {
         let Self { mut turn, one_thread } = self;
-        Self { turn: Box::new(move || (0..calls).for_each(|_| turn())), one_thread }
+        let turn = move || {
+            for _ in 0..calls {
+                turn();
+            }
+            None
+        };
+        Self { turn: Box::new(turn), one_thread }
     }
 
     /// Runs a turn and returns what it took. The hand-over to the pool of one thread is not counted.
@@ -74,8 +90,8 @@ impl<'a> Work<'a> {
         let turn = &mut self.turn;
         let mut timed = || {
             let start = Instant::now();
-            turn();
-            start.elapsed()
+            let counted = turn();
+            counted.unwrap_or_else(|| start.elapsed())
         };
         if self.one_thread { one_thread().install(timed) } else { timed() }
     }

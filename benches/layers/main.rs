@@ -19,6 +19,7 @@ mod candidates;
 mod catalogue;
 mod compare;
 mod plot;
+mod plot_models;
 mod record;
 mod reference;
 mod report;

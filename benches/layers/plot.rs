@@ -20,11 +20,11 @@ pub const SPEED_UP: &str = "speed-up-against-parameters.svg";
 const PANEL: (u32, u32) = (560, 400);
 const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 6;
-const MOST_SERIES: usize = 6;
-const FONT: (&str, i32) = ("sans-serif", 12);
+pub(crate) const MOST_SERIES: usize = 6;
+pub(crate) const FONT: (&str, i32) = ("sans-serif", 12);
 const DENSE: &str = "dense (best)";
 /// Okabe and Ito's, without the yellow, which is too light for points on white; black is dense.
-const COLOURS: [RGBColor; MOST_SERIES] = [
+pub(crate) const COLOURS: [RGBColor; MOST_SERIES] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -272,7 +272,7 @@ fn draw_panel<B: DrawingBackend>(
 }
 
 /// Two digits, without zeros behind the point.
-fn value(value: f64) -> String {
+pub(crate) fn value(value: f64) -> String {
     let decimals = (1 - value.abs().max(1e-9).log10().floor() as i32).clamp(0, 4) as usize;
     let text = format!("{value:.decimals$}");
     if decimals > 0 { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }

@@ -2,10 +2,13 @@
 
 use super::arguments::{Arguments, Pass};
 use super::compare::compare;
+use super::harness::machine::Machine;
 use super::harness::measure::Time;
 use super::harness::provenance::{Tree, may_record};
+use super::plot_models::{PLOT, write_models};
 use super::record::{Candidate, OWN_DENSE, Results, Role, Row, Work};
-use super::summary;
+use super::summary::files::Recorded;
+use super::summary::{self, models};
 use clap::Parser;
 use std::path::Path;
 
@@ -17,10 +20,11 @@ type Check = fn() -> Result<(), String>;
 ///
 /// Of the first check that fails.
 pub fn run() -> Result<(), String> {
-    let checks: [(&str, Check); 4] = [
+    let checks: [(&str, Check); 5] = [
         ("layers_are_measured_and_written", layers),
         ("rows_beyond_the_ratio_are_marked", flags),
         ("results_take_clean_commits_only", records),
+        ("models_are_compared_with_the_best_of_others", models),
         ("the_page_is_what_the_files_say", page),
     ];
     for (name, check) in checks {
@@ -114,6 +118,57 @@ fn records() -> Result<(), String> {
     match allowed {
         [true, false, false, true] => Ok(()),
         other => Err(format!("allowed {other:?}")),
+    }
+}
+
+/// Every structure stands beside the fastest of PyTorch's variants and beside ONNX Runtime's, in the newest of files that have the model.
+fn models() -> Result<(), String> {
+    let row = |variant: &str, structure: &str, median_ms: f64| models::recorded::Row {
+        workload: "minilm".into(),
+        pass: "batch-32".into(),
+        device: if variant.is_empty() { "flex" } else { "cpu" }.into(),
+        variant: variant.into(),
+        structure: structure.into(),
+        params: 1,
+        flops_ratio: 1.0,
+        items: 100,
+        unit: "sentences".into(),
+        time: Time { median_ms, lower_quartile_ms: median_ms, upper_quartile_ms: median_ms, rounds: 3 },
+        peak_bytes: (variant == "pytorch eager").then_some(7 << 20),
+    };
+    let file = |name: &str, rows| Recorded {
+        path: format!("machine/{name}.json"),
+        results: models::recorded::Results {
+            format: models::recorded::FORMAT,
+            program: name.into(),
+            command: String::new(),
+            measured: String::new(),
+            machine: Machine::here(),
+            seconds: 1.0,
+            not_run: Vec::new(),
+            rows,
+        },
+    };
+    let own = [
+        file("older", vec![row("", "dense", 900.0)]),
+        file("newer", vec![row("", "dense", 2.0), row("", "blast:b=6,ratio=0.5", 1.0)]),
+    ];
+    let variants =
+        [("onnxruntime int8", 1.5), ("pytorch compiled", 3.0), ("onnxruntime f32", 2.0), ("pytorch eager", 2.5)];
+    let others = [file("others", variants.map(|(variant, ms)| row(variant, "dense", ms)).to_vec())];
+    let text = models::section(&own, &others);
+    let expected = "| minilm, sentences | batch-32 | 40000; 7 MiB | 50000 | 66667 | 50000 (1.25, 1.00, 0.75) | 100000 (2.50, 2.00, 1.50) |";
+    if !text.contains(expected) || text.contains("older.json") || !text.contains("others.json") {
+        return Err(format!("the table is\n{text}"));
+    }
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    write_models(&models::passes(&own, &others), folder.path())?;
+    let svg = std::fs::read_to_string(folder.path().join(PLOT)).map_err(|error| error.to_string())?;
+    let names =
+        ["minilm, batch-32", "ONNX Runtime, int8", "burn-structured, dense", "burn-structured, blast ratio=0.5"];
+    match names.iter().find(|name| !svg.contains(**name)) {
+        None => Ok(()),
+        Some(name) => Err(format!("{PLOT} does not name {name}")),
     }
 }
 

@@ -1,14 +1,13 @@
 //! The figures of whole models as a table.
 
-use crate::harness::measure::Time;
 use crate::record::{Results, Row};
 
 /// The machine and the names of the columns.
 pub fn head(results: &Results) -> String {
     format!(
         "{}; {} s for each figure\n\n\
-         | device | model | structure | parameters | FLOPs of the replaced layers | inference a second | spread | faster | \
-         training a second | spread | faster | memory of a step |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+         | device | model | pass | structure | parameters | FLOPs of the replaced layers | a second | spread | faster | peak memory |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
         results.machine.line(),
         results.seconds
     )
@@ -16,24 +15,18 @@ pub fn head(results: &Results) -> String {
 
 /// One line of the table; `first` is what the row is compared to.
 pub fn line(row: &Row, first: &Row) -> String {
-    let speed = |time: &Time, other: &Time| {
-        format!(
-            "{:.1} {} | ±{:.0} % | {:.2}x",
-            row.per_second(time),
-            row.unit,
-            100.0 * time.spread(),
-            other.median_ms / time.median_ms
-        )
-    };
     format!(
-        "| {} | {} | {} | {:.2} M | {:.0} % | {} | {} | {:.1} MiB |\n",
+        "| {} | {} | {} | {} | {:.2} M | {:.0} % | {:.1} {} | ±{:.0} % | {:.2}x | {} |\n",
         row.device,
         row.workload,
+        row.pass,
         row.structure,
         row.params as f64 / 1e6,
         100.0 * row.flops_ratio,
-        speed(&row.inference, &first.inference),
-        speed(&row.training, &first.training),
-        row.step_bytes as f64 / f64::from(1 << 20)
+        row.per_second(),
+        row.unit,
+        100.0 * row.time.spread(),
+        first.time.median_ms / row.time.median_ms,
+        row.peak_bytes.map_or_else(String::new, |bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)))
     )
 }

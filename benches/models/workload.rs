@@ -1,144 +1,152 @@
-//! The models that are timed: what one pass and one training step of each does.
+//! The models that are timed, their structures and passes.
 
-use crate::gpt2::{D_MODEL, Gpt2Block};
-use crate::harness::measure::{Rotation, Work};
-use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Distribution, Tensor};
-use burn_structured::models::vit::{ViT, ViTConfig};
+use crate::harness::measure::Work;
+use crate::images::Images;
+use crate::language::{Block, Language};
+use crate::sentences::Sentences;
+use burn::tensor::Device;
+use burn_structured::models::vit::ViTConfig;
 use burn_structured::nn::{Cost, Structure};
 use clap::ValueEnum;
+use std::path::PathBuf;
 
 const CLASSES: usize = 10;
-const LEARNING_RATE: f64 = 1e-3;
-/// Inputs that take turns.
-const INPUTS: usize = 4;
 
 /// A model on inputs of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Workload {
+    /// The sentence encoder all-MiniLM-L6-v2: 384 features, 6 layers; 128 sentences, tokenizing included
+    Minilm,
     /// The small vision transformer of the vit_cifar example: 128 features, 4 blocks, 64 images of 32x32
     VitSmall,
     /// The BLAST paper's ViT-S for CIFAR: 768 features, 8 blocks, 8 images of 32x32
     VitS,
-    /// ViT-B/16: 768 features, 12 blocks, one image of 224x224
+    /// ViT-S/16: 384 features, 12 blocks, 8 images of 224x224
+    #[value(name = "vit-s-224")]
+    VitS224,
+    /// ViT-B/16: 768 features, 12 blocks, 4 images of 224x224
     VitB,
+    /// GPT-2 small, batch 1: a prompt of 512 tokens, then 32 one by one over the KV cache
+    Gpt2,
     /// One block of GPT-2 small on 512 tokens
     Gpt2Block,
 }
 
-/// A model of one structure, ready to run.
-pub struct Prepared {
+/// What is timed of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pass {
+    /// The output
+    Inference,
+    /// Forward, backward and a step of AdamW on random data
+    Training,
+    /// Sentences one at a time
+    #[value(name = "batch-1")]
+    Batch1,
+    /// Sentences of similar lengths in batches of 8
+    #[value(name = "batch-8")]
+    Batch8,
+    /// Sentences of similar lengths in batches of 32
+    #[value(name = "batch-32")]
+    Batch32,
+    /// The prompt, up to the first new token
+    Prefill,
+    /// New tokens one by one
+    Decode,
+}
+
+/// Weights and inputs that are not random, and sizes.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The folder of the dense sentence encoder.
+    pub minilm: Option<PathBuf>,
+    /// Folders of the same encoder compressed.
+    pub compressed: Vec<PathBuf>,
+    /// A file of sentences.
+    pub sentences: Option<PathBuf>,
+    /// The smallest sizes, to see that the program works.
+    pub tiny: bool,
+}
+
+/// A model of one structure.
+pub trait Model {
     /// Parameters of the whole model.
-    pub params: usize,
+    fn params(&self) -> usize;
+
     /// The replaced linear layers, for one token.
-    pub cost: Cost,
-    /// One pass without gradients.
-    pub inference: Work<'static>,
-    /// Forward, backward and a step of AdamW.
-    pub training: Work<'static>,
+    fn cost(&self) -> Cost;
+
+    /// What goes through in one turn of `pass`.
+    fn items(&self, pass: Pass) -> usize;
+
+    /// `pass`, ready to run.
+    ///
+    /// # Errors
+    ///
+    /// If the model cannot be built on the device; the message says why.
+    fn work(&self, pass: Pass) -> Result<Work<'static>, String>;
 }
 
 impl Workload {
     /// Its name on the command line.
     pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+        name(&self)
     }
 
-    /// What goes through in one pass, and its unit.
-    pub fn items(self) -> (usize, &'static str) {
+    /// The passes, in groups that take turns; a model is in memory during the passes of its group.
+    pub fn passes(self) -> &'static [&'static [Pass]] {
         match self {
-            Self::VitSmall => (64, "images"),
-            Self::VitS => (8, "images"),
-            Self::VitB => (1, "images"),
-            Self::Gpt2Block => (512, "tokens"),
+            Self::Minilm => &[&[Pass::Batch1, Pass::Batch8, Pass::Batch32]],
+            Self::Gpt2 => &[&[Pass::Prefill, Pass::Decode]],
+            _ => &[&[Pass::Inference], &[Pass::Training]],
         }
     }
 
-    /// The model with all its linear layers of `structure`.
+    /// What is counted.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Minilm => "sentences",
+            Self::Gpt2 | Self::Gpt2Block => "tokens",
+            _ => "images",
+        }
+    }
+
+    /// The structures that are measured without flags: half of the weights, of the vision transformers a third as well.
+    pub fn structures(self) -> Vec<Structure> {
+        let names: &[&str] = match self {
+            Self::Minilm | Self::Gpt2 | Self::Gpt2Block => &["dense", "blast:b=6,ratio=0.5", "low-rank:ratio=0.5"],
+            _ => &["dense", "blast:b=4,ratio=0.5", "blast:b=4,ratio=0.33", "low-rank:ratio=0.5"],
+        };
+        names.iter().map(|text| text.parse().expect("a structure")).collect()
+    }
+
+    /// The model with all its linear layers of `structure`, under the name of its rows.
     ///
     /// # Errors
     ///
-    /// If the structure does not fit; the message says where.
-    pub fn prepare(self, structure: Structure, device: &Device) -> Result<Prepared, String> {
+    /// If the structure does not fit, or a file cannot be read; the message says which.
+    pub fn load(self, structure: Structure, options: &Options, device: &Device) -> Result<Box<dyn Model>, String> {
         device.seed(0);
-        let config = match self {
-            Self::Gpt2Block => return prepare_block(self.items().0, structure, device),
-            Self::VitSmall => ViTConfig::small(CLASSES),
-            Self::VitS => ViTConfig::cifar_vit_s(CLASSES),
-            Self::VitB => ViTConfig::vit_b(CLASSES),
+        let images = |config: ViTConfig, images| {
+            let config = match options.tiny {
+                true => config.with_image_size(8).with_patch_size(4).with_d_model(16).with_depth(1).with_heads(2),
+                false => config,
+            };
+            let images = if options.tiny { 2 } else { images };
+            Ok(Box::new(Images::try_new(config.with_structure(structure), images, device)?) as Box<dyn Model>)
         };
-        prepare_vit(config.with_structure(structure), self.items().0, device)
+        match self {
+            Self::Minilm => Ok(Box::new(Sentences::try_new(structure, options, device)?)),
+            Self::VitSmall => images(ViTConfig::small(CLASSES), 64),
+            Self::VitS => images(ViTConfig::cifar_vit_s(CLASSES), 8),
+            Self::VitS224 => images(ViTConfig::vit_b(CLASSES).with_d_model(384).with_heads(6), 8),
+            Self::VitB => images(ViTConfig::vit_b(CLASSES), 4),
+            Self::Gpt2 => Ok(Box::new(Language::try_new(structure, options.tiny, device)?)),
+            Self::Gpt2Block => Ok(Box::new(Block::try_new(structure, options.tiny, device)?)),
+        }
     }
 }
 
-fn prepare_vit(config: ViTConfig, images: usize, device: &Device) -> Result<Prepared, String> {
-    let shape = [images, config.channels, config.image_size, config.image_size];
-    let tracked = device.clone().autodiff();
-    let model = config.try_init(device).map_err(|error| error.to_string())?;
-    let trained = config.try_init(&tracked).map_err(|error| error.to_string())?;
-    let (params, cost) = (model.num_params(), model.cost().replaced);
-    let targets = Tensor::<2>::full([images, CLASSES], 1.0 / CLASSES as f64, &tracked);
-    let loss = move |model: &ViT, batch: Tensor<4>| {
-        (log_softmax(model.forward(batch), 1) * targets.clone()).sum() / -(images as f64)
-    };
-    Ok(Prepared {
-        params,
-        cost,
-        inference: inference(model, shape, device, |model: &ViT, images| model.forward(images)),
-        training: training(trained, shape, &tracked, loss),
-    })
-}
-
-fn prepare_block(tokens: usize, structure: Structure, device: &Device) -> Result<Prepared, String> {
-    let tracked = device.clone().autodiff();
-    let block = Gpt2Block::try_new(structure, device).map_err(|error| error.to_string())?;
-    let trained = Gpt2Block::try_new(structure, &tracked).map_err(|error| error.to_string())?;
-    let (params, cost, shape) = (block.num_params(), block.cost(), [1, tokens, D_MODEL]);
-    let future = Gpt2Block::future(tokens, device);
-    let tracked_future = Gpt2Block::future(tokens, &tracked);
-    Ok(Prepared {
-        params,
-        cost,
-        inference: inference(block, shape, device, move |block: &Gpt2Block, x| block.forward(x, future.clone())),
-        training: training(trained, shape, &tracked, move |block: &Gpt2Block, x| {
-            block.forward(x, tracked_future.clone()).powf_scalar(2.0).mean()
-        }),
-    })
-}
-
-fn inputs<const D: usize>(shape: [usize; D], device: &Device) -> Rotation<Tensor<D>> {
-    Rotation::filling(INPUTS, 1, |_| Tensor::random(shape, Distribution::Normal(0.0, 1.0), device))
-}
-
-fn inference<M: Send + 'static, const D: usize, const O: usize>(
-    model: M,
-    shape: [usize; D],
-    device: &Device,
-    forward: impl Fn(&M, Tensor<D>) -> Tensor<O> + Send + 'static,
-) -> Work<'static> {
-    let (mut inputs, device) = (inputs(shape, device), device.clone());
-    Work::new(move || {
-        let y = forward(&model, inputs.next().clone());
-        device.sync().expect("the device answers");
-        drop(std::hint::black_box(y));
-    })
-}
-
-fn training<M: Module + 'static, const D: usize>(
-    model: M,
-    shape: [usize; D],
-    device: &Device,
-    loss: impl Fn(&M, Tensor<D>) -> Tensor<1> + Send + 'static,
-) -> Work<'static> {
-    let (mut inputs, device) = (inputs(shape, device), device.clone());
-    let (mut model, mut optimizer) = (Some(model), AdamWConfig::new().init());
-    Work::new(move || {
-        let current = model.take().expect("put back by every step");
-        let gradients = loss(&current, inputs.next().clone()).backward();
-        let gradients = GradientsParams::from_grads(gradients, &current);
-        model = Some(optimizer.step(LEARNING_RATE, current, gradients));
-        device.sync().expect("the device answers");
-    })
+/// A value as it is on the command line.
+pub fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
 }

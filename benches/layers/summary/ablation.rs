@@ -1,11 +1,9 @@
 //! The table of the ablation: the engine without one of its mechanisms, beside the full one.
 
 use super::files::Recorded;
-use super::{source, table};
+use super::source;
 use crate::arguments::Pass;
-use crate::compare::geometric_mean;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// `ablation.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,30 +52,24 @@ pub struct Ratio {
     pub ratio: f64,
 }
 
-/// All that the page says of the ablation.
+/// All that the page says of the ablation; the ratios by tokens are in the file.
 pub fn section(file: &Recorded<Ablation>) -> String {
     let ablation = &file.results;
-    let rows = || ablation.variants.iter().flat_map(|variant| &variant.rows);
-    let tokens: BTreeSet<usize> = rows().map(|row| row.tokens).collect();
-    let mut head = vec!["mechanism".to_string(), "replaced by".to_string()];
-    head.extend(tokens.iter().map(|tokens| format!("{tokens} tokens")));
-    head.extend(["all".to_string(), "decision".to_string()]);
-    let line = |variant: &Variant| {
-        let mean = |tokens: &usize| {
-            let ratios = variant.rows.iter().filter(|row| row.tokens == *tokens).map(|row| row.ratio);
-            geometric_mean(ratios).map_or_else(String::new, |mean| format!("{mean:.3}"))
-        };
-        let all = format!("{:.3} ±{:.0} %", variant.geometric_mean, 100.0 * variant.spread);
-        let mut cells = vec![variant.name.clone(), variant.what.clone()];
-        cells.extend(tokens.iter().map(mean));
-        cells.extend([all, variant.decision.clone()]);
-        cells
+    let variant = |variant: &Variant| {
+        format!(
+            "{} {:.3} ±{:.0} % ({})",
+            variant.name,
+            variant.geometric_mean,
+            100.0 * variant.spread,
+            variant.decision
+        )
     };
-    let lines: Vec<Vec<String>> = ablation.variants.iter().map(line).collect();
+    let variants: Vec<String> = ablation.variants.iter().map(variant).collect();
     format!(
         "\n### Ablation of the engine\n\n\
-         The time of the full engine over that of the variant, geometric means over the rows: below 1 the mechanism gains.\n{}{}",
+         The time of the full engine over that without a mechanism, geometric means over layers and tokens: below 1 the mechanism gains.\n\
+         {}- {}.\n",
         source(file, &ablation.program, "", &ablation.command),
-        table(&head, &lines)
+        variants.join("; ")
     )
 }

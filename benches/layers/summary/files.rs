@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! layers*.json      cargo bench --bench layers
-//! models*.json      cargo bench --bench models
+//! models*.json      cargo bench --bench models, benches/external/models.py
 //! pytorch*.json     benches/external/pytorch.py
 //! ablation.json     variants of the engine beside the full one
 //! comparison.json   vision transformers of several structures trained alike
@@ -42,8 +42,10 @@ pub struct Folder {
     pub layers: Vec<Recorded<Results>>,
     /// Layers by others.
     pub external: Vec<Recorded<Results>>,
-    /// Whole models.
+    /// Whole models by this program.
     pub models: Vec<Recorded<models::Results>>,
+    /// Whole models by others.
+    pub external_models: Vec<Recorded<models::Results>>,
     /// What the mechanisms of the engine are worth.
     pub ablation: Option<Recorded<Ablation>>,
     /// Structures trained alike.
@@ -101,7 +103,9 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
                 ));
             }
             if published(&results.program) {
-                folder.models.push(Recorded { path: at, results });
+                let own = results.program.starts_with("burn-structured");
+                let files = if own { &mut folder.models } else { &mut folder.external_models };
+                files.push(Recorded { path: at, results });
             }
         } else if kind == "ablation.json" {
             let results: Ablation = parse(&file)?;
@@ -140,9 +144,17 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
             ));
         }
     }
+    // Whole models measure generation beside other programs.
+    if folder.models.iter().flat_map(|file| &file.results.rows).any(|row| row.pass == "decode")
+        && let Some(Recorded { path, .. }) = folder.generation.take()
+    {
+        folder.withheld.push(format!("[{path}]({path}) (measured with the whole models since)"));
+    }
     folder.layers.sort_by(|a, b| a.results.measured.cmp(&b.results.measured));
     folder.external.sort_by(|a, b| a.results.measured.cmp(&b.results.measured));
-    folder.models.sort_by(|a, b| a.results.measured.cmp(&b.results.measured));
+    for files in [&mut folder.models, &mut folder.external_models] {
+        files.sort_by(|a, b| a.results.measured.cmp(&b.results.measured));
+    }
     Ok(folder)
 }
 

@@ -4,14 +4,14 @@
 pub mod ablation;
 mod encoder;
 mod external;
-mod files;
+pub mod files;
 mod language;
 mod layers;
-mod models;
+pub mod models;
 mod training;
 
 use crate::harness::file::write;
-use crate::plot;
+use crate::{plot, plot_models};
 use files::{Folder, Recorded};
 use std::path::Path;
 
@@ -57,6 +57,10 @@ pub fn write_page(folder: &Path) -> Result<(), String> {
         if let Some(newest) = layers::newest(&machine.layers) {
             plot::write_both(&[newest], &folder.join(&machine.name))?;
         }
+        plot_models::write_models(
+            &models::passes(&machine.models, &machine.external_models),
+            &folder.join(&machine.name),
+        )?;
     }
     write(&folder.join("README.md"), &page(folder)?)
 }
@@ -68,14 +72,14 @@ fn section(folder: &Folder) -> Result<String, String> {
         parts.push(layers::section(folder, newest)?);
         parts.extend(folder.external.iter().map(|external| external::section(external, newest)));
     }
-    parts.extend(folder.models.last().map(models::section));
+    parts.push(models::section(&folder.models, &folder.external_models));
     parts.extend(folder.generation.as_ref().map(language::generation));
     parts.extend(folder.ablation.as_ref().map(ablation::section));
     parts.extend(folder.training.as_ref().map(training::section));
     parts.extend(folder.language.as_ref().map(language::comparison));
     parts.extend(folder.compression.as_ref().map(language::compression));
     parts.extend(folder.encoder.as_ref().map(encoder::section));
-    if parts.is_empty() {
+    if parts.iter().all(String::is_empty) {
         return Ok(String::new());
     }
     let machine = newest.map(|newest| newest.machine).or(folder.models.last().map(|last| last.results.machine.clone()));
