@@ -63,7 +63,7 @@ struct Arguments {
     /// The folder of all-MiniLM-L6-v2: config.json, model.safetensors, tokenizer.json [default: random weights, made-up words]
     #[arg(long, value_name = "DIR")]
     minilm: Option<PathBuf>,
-    /// The same encoder compressed, whose weights are used for the structure of the same cost instead of random ones; may be given
+    /// The same encoder compressed, which is measured in place of random weights of the same cost, or else by itself; may be given
     /// repeatedly
     #[arg(long, value_name = "DIR", requires = "minilm")]
     compressed: Vec<PathBuf>,
@@ -171,12 +171,10 @@ fn measure_models(
         tiny: arguments.tiny,
     };
     let (mut candidates, mut abouts) = (Vec::new(), Vec::new());
-    for structure in structures {
-        let failed = |error| format!("{}, {structure}: {error}", workload.name());
-        let model = workload.load(*structure, &options, &device).map_err(failed)?;
+    for (structure, model) in workload.load(structures, &options, &device)? {
         for pass in passes {
-            candidates.push(model.work(*pass).map_err(failed)?);
-            abouts.push((*pass, structure, model.params(), model.cost(), model.items(*pass)));
+            candidates.push(model.work(*pass).map_err(|error| format!("{}, {structure}: {error}", workload.name()))?);
+            abouts.push((*pass, structure.clone(), model.params(), model.cost(), model.items(*pass)));
         }
     }
     let times = measure(&mut candidates, effort);
@@ -188,7 +186,7 @@ fn measure_models(
             pass: name(pass),
             device: device_name.to_string(),
             variant: String::new(),
-            structure: structure.to_string(),
+            structure: structure.clone(),
             params: *params,
             flops_ratio: cost.flops_ratio(),
             items: *items,

@@ -22,13 +22,25 @@ pub struct Sentences {
 }
 
 impl Sentences {
-    /// The encoder of the folder that has this structure, or with random weights if there is none.
+    /// The encoder of the folder that has the cost of this structure, or with random weights if there is none.
     ///
     /// # Errors
     ///
     /// If the structure does not fit, or a file cannot be read; the message says which.
     pub fn try_new(structure: Structure, options: &Options, device: &Device) -> Result<Self, String> {
-        let encoder = encoder(structure, options, device)?;
+        Self::of(encoder(structure, options, device)?, options)
+    }
+
+    /// The encoder of a folder.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read; the message says which.
+    pub fn from_folder(folder: &Path, options: &Options, device: &Device) -> Result<Self, String> {
+        Self::of(read(folder, device)?, options)
+    }
+
+    fn of(encoder: SentenceEncoder, options: &Options) -> Result<Self, String> {
         let text = |path: &Path| std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
         let sentences = match &options.sentences {
             Some(path) => from_text(&text(path)?),
@@ -45,10 +57,11 @@ impl Sentences {
     }
 }
 
+fn read(folder: &Path, device: &Device) -> Result<SentenceEncoder, String> {
+    SentenceEncoder::from_folder(folder, device).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
 fn encoder(structure: Structure, options: &Options, device: &Device) -> Result<SentenceEncoder, String> {
-    let from_folder = |folder: &Path| {
-        SentenceEncoder::from_folder(folder, device).map_err(|error| format!("{}: {error}", folder.display()))
-    };
     let Some(folder) = &options.minilm else {
         let config = match options.tiny {
             true => BertConfig::new(64).with_d_model(16).with_depth(1).with_heads(2).with_d_hidden(32),
@@ -58,14 +71,14 @@ fn encoder(structure: Structure, options: &Options, device: &Device) -> Result<S
         let model = config.with_structure(structure).try_init(device).map_err(|error| error.to_string())?;
         return Ok(SentenceEncoder { model, tokenizer });
     };
-    let dense = from_folder(folder)?;
+    let dense = read(folder, device)?;
     if structure == Structure::Dense {
         return Ok(dense);
     }
     let config = BertConfig::from_file(folder.join("config.json")).map_err(|error| error.to_string())?;
     let model = config.with_structure(structure).try_init(device).map_err(|error| error.to_string())?;
     for folder in &options.compressed {
-        let compressed = from_folder(folder)?;
+        let compressed = read(folder, device)?;
         if compressed.model.cost() == model.cost() {
             return Ok(compressed);
         }

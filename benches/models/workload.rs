@@ -86,6 +86,9 @@ pub trait Model {
     fn work(&self, pass: Pass) -> Result<Work<'static>, String>;
 }
 
+/// A model and what its rows are called, its structure or its folder.
+pub type NamedModel = (String, Box<dyn Model>);
+
 impl Workload {
     /// Its name on the command line.
     pub fn name(self) -> String {
@@ -119,12 +122,33 @@ impl Workload {
         names.iter().map(|text| text.parse().expect("a structure")).collect()
     }
 
-    /// The model with all its linear layers of `structure`, under the name of its rows.
+    /// A model of each structure, and of each compressed encoder that has the cost of none of them, with the names of their rows.
     ///
     /// # Errors
     ///
-    /// If the structure does not fit, or a file cannot be read; the message says which.
-    pub fn load(self, structure: Structure, options: &Options, device: &Device) -> Result<Box<dyn Model>, String> {
+    /// If a structure does not fit, or a file cannot be read; the message says which.
+    pub fn load(self, structures: &[Structure], options: &Options, device: &Device) -> Result<Vec<NamedModel>, String> {
+        let mut models = Vec::new();
+        for structure in structures {
+            let model = self.of_structure(*structure, options, device);
+            models.push((
+                structure.to_string(),
+                model.map_err(|error| format!("{}, {structure}: {error}", self.name()))?,
+            ));
+        }
+        if self == Self::Minilm {
+            for folder in &options.compressed {
+                let model = Sentences::from_folder(folder, options, device)?;
+                if models.iter().all(|(_, other)| other.cost() != model.cost()) {
+                    let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+                    models.push((name, Box::new(model)));
+                }
+            }
+        }
+        Ok(models)
+    }
+
+    fn of_structure(self, structure: Structure, options: &Options, device: &Device) -> Result<Box<dyn Model>, String> {
         device.seed(0);
         let images = |config: ViTConfig, images| {
             let config = match options.tiny {
