@@ -5,7 +5,7 @@
 //! thread-local variable.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -45,6 +45,13 @@ pub fn observe_inputs<R>(observer: impl FnMut(ParamId, Tensor<2>) + 'static, run
     }
     let _restore = Restore(OBSERVER.replace(Some(Box::new(observer))));
     run()
+}
+
+/// Runs a whole pass where its products begin soonest, see [`burn_structured_ops::device::on_pool`]; on this thread, if an observer of
+/// [inputs](observe_inputs) waits here.
+pub fn on_pool<R: Send>(device: &Device, pass: impl FnOnce() -> R + Send) -> R {
+    let observed = OBSERVER.with_borrow(Option::is_some);
+    if observed { pass() } else { burn_structured_ops::device::on_pool(device, pass) }
 }
 
 /// Tells the observer of this thread, if any.

@@ -62,7 +62,7 @@ pub use cost::Cost;
 pub use error::StructureError;
 pub use factor::{Factor, learning_rate_groups};
 pub use gaudi::{GaudiLinear, GaudiLinearConfig, WindowedLinear};
-pub use inputs::{layer_paths, observe_inputs};
+pub use inputs::{layer_paths, observe_inputs, on_pool};
 pub use kronecker::{KroneckerLinear, KroneckerLinearConfig};
 pub use low_rank::{LowRankLinear, LowRankLinearConfig};
 pub use mlp::{MlpActivation, StructuredMlp, StructuredMlpConfig};

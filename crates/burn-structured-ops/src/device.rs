@@ -59,6 +59,23 @@ pub fn compiled() -> Vec<CompiledBackend> {
     ]
 }
 
+/// Runs a pass of several products where they begin soonest.
+///
+/// On Flex, products of more than a few tokens run on the threads of rayon's pool, and each waits for one of them to wake up, which takes
+/// as long as a small product. A pass that runs there as a whole waits once. On other devices, and where gradients are recorded (which
+/// Burn keeps by thread), it runs on the calling thread.
+pub fn on_pool<R: Send>(device: &Device, pass: impl FnOnce() -> R + Send) -> R {
+    #[cfg(feature = "flex")]
+    if !device.is_autodiff()
+        && matches!(device.as_dispatch(), burn::backend::DispatchDevice::Flex(_))
+        && rayon::current_num_threads() > 1
+    {
+        return rayon::scope(|_| pass());
+    }
+    let _ = device;
+    pass()
+}
+
 /// Device `index` of the Burn server with the Iroh endpoint id `server`, once it has answered.
 ///
 /// # Errors

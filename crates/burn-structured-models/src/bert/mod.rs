@@ -56,7 +56,7 @@ pub use tokenizer::SentenceTokenizer;
 
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor};
-use burn_structured_nn::{Cost, Factor, StructuredLinear};
+use burn_structured_nn::{Cost, Factor, StructuredLinear, on_pool};
 
 /// A BERT encoder.
 ///
@@ -88,9 +88,11 @@ impl Bert {
     ///
     /// If there are more tokens than positions, or a token is not in the vocabulary.
     pub fn forward(&self, tokens: Tensor<2, Int>, mask: Tensor<2, Bool>) -> Tensor<3> {
-        let padding = mask.bool_not();
-        let embedded = self.embeddings.forward(tokens);
-        self.layers.iter().fold(embedded, |x, layer| layer.forward(x, padding.clone()))
+        on_pool(&self.device(), || {
+            let padding = mask.bool_not();
+            let embedded = self.embeddings.forward(tokens);
+            self.layers.iter().fold(embedded, |x, layer| layer.forward(x, padding.clone()))
+        })
     }
 
     /// The embedding of every sentence: the mean of its tokens' features, scaled to length 1. The product of two embeddings
@@ -106,7 +108,7 @@ impl Bert {
     ///
     /// If there are more tokens than positions, or a token is not in the vocabulary.
     pub fn embed(&self, tokens: Tensor<2, Int>, mask: Tensor<2, Bool>) -> Tensor<2> {
-        Self::pool(self.forward(tokens, mask.clone()), mask)
+        on_pool(&self.device(), || Self::pool(self.forward(tokens, mask.clone()), mask))
     }
 
     /// The mean `[batch, d_model]` of the features `[batch, length, d_model]` of the tokens inside the mask, scaled to length 1.

@@ -8,6 +8,7 @@
 
 use super::{Gpt2, Gpt2Error};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
+use burn_structured_nn::on_pool;
 
 /// Slots by which the buffers grow: 2 % of a context of 1024 are copied again for a new token, and 3 % are unused.
 const STEP: usize = 64;
@@ -200,10 +201,11 @@ impl Gpt2 {
         assert_eq!(layers, depth, "KvCache: made for a model of {layers} blocks, used with one of {depth}");
         let dims @ [batch, new] = tokens.dims();
         let slots = cache.slots(dims, self)?;
-        let mut x = self.embed(tokens, cache.positions(dims, self));
-        for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
-            x = block.forward_cached(x, layer, &slots);
-        }
+        let x = on_pool(&self.device(), || {
+            let embedded = self.embed(tokens, cache.positions(dims, self));
+            let layers = self.blocks.iter().zip(&mut cache.layers);
+            layers.fold(embedded, |x, (block, layer)| block.forward_cached(x, layer, &slots))
+        });
         (cache.len, cache.batch) = (cache.len + new, Some(batch));
         Ok(x)
     }

@@ -50,7 +50,7 @@ use block::linear_names;
 use burn::module::Module;
 use burn::nn::{Dropout, Embedding, LayerNorm};
 use burn::tensor::{Device, Int, Tensor};
-use burn_structured_nn::{Factor, StructuredLinear};
+use burn_structured_nn::{Factor, StructuredLinear, on_pool};
 use burn_structured_ops::dense::dense_linear;
 
 /// A GPT-2.
@@ -100,8 +100,10 @@ impl Gpt2 {
     ///
     /// As [`forward`](Self::forward).
     pub fn features(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        let x = self.blocks.iter().fold(self.embed_from_start(tokens), |x, block| block.forward(x));
-        self.norm.forward(x)
+        on_pool(&self.device(), || {
+            let x = self.blocks.iter().fold(self.embed_from_start(tokens), |x, block| block.forward(x));
+            self.norm.forward(x)
+        })
     }
 
     /// The features on their way through the model: the embedded tokens, then the output of each block, of which the last is

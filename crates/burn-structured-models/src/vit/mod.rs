@@ -18,7 +18,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{Cost, Factor, Structure, StructureError};
+use burn_structured_nn::{Cost, Factor, Structure, StructureError, on_pool};
 use thiserror::Error;
 
 /// Why a [`ViT`] cannot be built.
@@ -271,14 +271,17 @@ impl ViT {
     ///
     /// If the images have another size or number of channels.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let mut x = self.dropout.forward(self.embedding.forward(images));
-        for block in &self.blocks {
-            x = block.forward(x);
-        }
-        let [batch, _, d_model] = x.dims();
-        // Only the class token reaches the head, so only it needs the norm.
-        let class = x.slice([0..batch, 0..1, 0..d_model]).reshape([batch, d_model]);
-        self.head.forward(self.norm.forward(class))
+        let device = images.device();
+        on_pool(&device, || {
+            let mut x = self.dropout.forward(self.embedding.forward(images));
+            for block in &self.blocks {
+                x = block.forward(x);
+            }
+            let [batch, _, d_model] = x.dims();
+            // Only the class token reaches the head, so only it needs the norm.
+            let class = x.slice([0..batch, 0..1, 0..d_model]).reshape([batch, d_model]);
+            self.head.forward(self.norm.forward(class))
+        })
     }
 
     /// The factors of all structured layers, for an optimizer that gives each its own learning rate.

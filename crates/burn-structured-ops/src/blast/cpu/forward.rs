@@ -206,7 +206,7 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
         let product = |strategy| {
             let [x, u, s] = [&[tokens, b2 * q][..], &[b1, p, r], &[b1, b2, r]].map(tensor);
-            let (v, bias) = (tensor(&[b2, q, r]), Bias::Some(tensor(&[b1 * p])));
+            let (v, bias) = (tensor(&[b2, q, r]), crate::OptionalTensor::Some(tensor(&[b1 * p])).into());
             let (y, z) = pool.install(|| forward(x, u, s, v, bias, strategy, true));
             [y, z.expect("projections")].map(|tensor| dense_slice::<f32>(&tensor.to_contiguous()).to_vec())
         };
