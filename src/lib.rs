@@ -38,6 +38,9 @@ mod documents {
     #[doc = include_str!("../book/src/first-layer.md")]
     struct FirstLayer;
 
+    #[doc = include_str!("../book/src/blocks.md")]
+    struct Blocks;
+
     #[doc = include_str!("../book/src/structures.md")]
     struct Structures;
 

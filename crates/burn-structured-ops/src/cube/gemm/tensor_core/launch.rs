@@ -230,13 +230,13 @@ mod tests {
     #[test]
     fn emulated_plane_matches_tiled_gemm() {
         let device = device("cpu");
-        let tiling = |depth| Tiling { planes_m: 1, planes_n: 1, rows: 2, cols: 4, depth };
+        let tiling = |depth| Tiling { planes_m: 1, planes_n: 1, rows: 4, cols: 8, depth };
         // Less depth than a step has, and more than the stages hold; rows and columns beyond the tile.
         for (depth, sizes, layout) in [
-            (32, [8, 40, 136], [false, false]),
-            (32, [8, 40, 136], [true, true]),
-            (64, [40, 24, 72], [false, true]),
-            (64, [40, 24, 72], [true, false]),
+            (32, [8, 72, 136], [false, false]),
+            (32, [8, 72, 136], [true, true]),
+            (64, [72, 40, 72], [false, true]),
+            (64, [72, 40, 72], [true, false]),
         ] {
             compare(&device, FloatDType::F32, sizes, layout, &[tiling(depth)], MmaBackend::Emulated);
         }
