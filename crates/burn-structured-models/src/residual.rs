@@ -2,7 +2,7 @@
 
 use burn::nn::Dropout;
 use burn::tensor::Tensor;
-use burn_structured_nn::{Epilogue, StructuredLinear};
+use burn_structured_nn::{Activation, Epilogue, StructuredLinear, feed_forward};
 
 /// `residual + dropout(layer(input))`; the sum is an epilogue of the product unless elements are dropped in between.
 pub(crate) fn forward_added(
@@ -11,12 +11,39 @@ pub(crate) fn forward_added(
     dropout: &Dropout,
     residual: Option<Tensor<3>>,
 ) -> Tensor<3> {
-    let drops = dropout.prob > 0.0 && dropout.training.is_enabled() && input.device().is_autodiff();
     match residual {
         None => dropout.forward(layer.forward(input)),
-        Some(residual) if drops => residual + dropout.forward(layer.forward(input)),
+        Some(residual) if drops(dropout, &input) => residual + dropout.forward(layer.forward(input)),
         Some(residual) => layer.forward_then(input, Epilogue::new().with_residual(residual)),
     }
+}
+
+/// `residual + dropout(down(hidden_dropout(f(up(input)))))`.
+pub(crate) fn mlp_added(
+    [up, down]: [&StructuredLinear; 2],
+    activation: Activation,
+    input: Tensor<3>,
+    [hidden_dropout, dropout]: [Option<&Dropout>; 2],
+    residual: Option<Tensor<3>>,
+) -> Tensor<3> {
+    let drop = |dropout: Option<&Dropout>, x: Tensor<3>| match dropout {
+        Some(dropout) => dropout.forward(x),
+        None => x,
+    };
+    if [hidden_dropout, dropout].into_iter().flatten().all(|dropout| !drops(dropout, &input)) {
+        return feed_forward(up, None, activation, down, input, residual);
+    }
+    let hidden = drop(hidden_dropout, up.forward_then(input, Epilogue::new().with_activation(activation)));
+    let y = drop(dropout, down.forward(hidden));
+    match residual {
+        Some(residual) => residual + y,
+        None => y,
+    }
+}
+
+/// Whether elements of a tensor like this one are dropped.
+fn drops(dropout: &Dropout, like: &Tensor<3>) -> bool {
+    dropout.prob > 0.0 && dropout.training.is_enabled() && like.device().is_autodiff()
 }
 
 #[cfg(test)]

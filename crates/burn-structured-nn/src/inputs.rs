@@ -50,8 +50,12 @@ pub fn observe_inputs<R>(observer: impl FnMut(ParamId, Tensor<2>) + 'static, run
 /// Runs a whole pass where its products begin soonest, see [`burn_structured_ops::device::on_pool`]; on this thread, if an observer of
 /// [inputs](observe_inputs) waits here.
 pub fn on_pool<R: Send>(device: &Device, pass: impl FnOnce() -> R + Send) -> R {
-    let observed = OBSERVER.with_borrow(Option::is_some);
-    if observed { pass() } else { burn_structured_ops::device::on_pool(device, pass) }
+    if is_observed() { pass() } else { burn_structured_ops::device::on_pool(device, pass) }
+}
+
+/// Whether an observer of inputs waits on this thread.
+pub(crate) fn is_observed() -> bool {
+    OBSERVER.with_borrow(Option::is_some)
 }
 
 /// Tells the observer of this thread, if any.

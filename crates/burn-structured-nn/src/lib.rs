@@ -65,7 +65,7 @@ pub use gaudi::{GaudiLinear, GaudiLinearConfig, WindowedLinear};
 pub use inputs::{layer_paths, observe_inputs, on_pool};
 pub use kronecker::{KroneckerLinear, KroneckerLinearConfig};
 pub use low_rank::{LowRankLinear, LowRankLinearConfig};
-pub use mlp::{MlpActivation, StructuredMlp, StructuredMlpConfig};
+pub use mlp::{MlpActivation, StructuredMlp, StructuredMlpConfig, feed_forward};
 pub use monarch::{MonarchLinear, MonarchLinearConfig};
 pub use pixelfly::{PixelflyLinear, PixelflyLinearConfig};
 pub use rank::Rank;

@@ -1,11 +1,16 @@
 //! The feed-forward network of a transformer block: two structured layers with an activation between them.
 
+use crate::inputs::is_observed;
 use crate::{Structure, StructureError, StructuredLinear, StructuredLinearConfig};
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_structured_ops::Epilogue;
 use burn_structured_ops::activation::Activation;
+use burn_structured_ops::device::is_flex;
+
+/// Tokens that go through both layers at a time: fewer would make the products less efficient, and more gain nothing.
+const CHUNK: usize = 512;
 
 /// Configuration to create a [`StructuredMlp`] layer using the [init function](StructuredMlpConfig::init).
 #[derive(Config, Debug)]
@@ -45,8 +50,8 @@ pub enum MlpActivation {
 
 /// `down(f(up(x)))`, or `down(silu(gate(x)) ∘ up(x))`.
 ///
-/// The activation, the gate and the residual are epilogues of the layers' products: where nothing is kept for a backward pass, the
-/// hidden features are written to memory once, as the second layer reads them.
+/// The activation, the gate and the residual are epilogues of the layers' products. Where nothing is kept for a backward pass, the hidden
+/// features are written once, as the second layer reads them, and on Flex no more than those of 512 tokens are in memory.
 ///
 /// Should be created with [`StructuredMlpConfig`].
 ///
@@ -119,7 +124,7 @@ impl StructuredMlp {
     ///
     /// Panics if the last axis of `input` is not `d_model`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        self.down.forward(self.hidden(input))
+        feed_forward(&self.up, self.gate.as_ref(), self.activation, &self.down, input, None)
     }
 
     /// `residual + mlp(input)`, the sum as an epilogue of the last layer.
@@ -128,22 +133,63 @@ impl StructuredMlp {
     ///
     /// As [`forward`](Self::forward), or if `residual` does not have the output's shape.
     pub fn forward_added<const D: usize>(&self, input: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
-        self.down.forward_then(self.hidden(input), Epilogue::new().with_residual(residual))
-    }
-
-    /// The hidden features `[.., d_hidden]`.
-    pub fn hidden<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        let activated = Epilogue::new().with_activation(self.activation);
-        match &self.gate {
-            None => self.up.forward_then(input, activated),
-            Some(gate) => gate.forward_then(input.clone(), activated.with_gate(self.up.forward(input))),
-        }
+        feed_forward(&self.up, self.gate.as_ref(), self.activation, &self.down, input, Some(residual))
     }
 
     /// The activation of the hidden features.
     pub fn activation(&self) -> Activation {
         self.activation
     }
+}
+
+/// `residual + down(f(up(input)))`, or with a gate `residual + down(f(gate(input)) ∘ up(input))`: what a [`StructuredMlp`] computes, for
+/// models that hold the layers themselves.
+///
+/// In inference on Flex, tokens go through the layers in chunks, so that no more than a chunk's hidden features are in memory.
+///
+/// # Panics
+///
+/// If the sizes of the layers, the input and the residual do not fit.
+pub fn feed_forward<const D: usize>(
+    up: &StructuredLinear,
+    gate: Option<&StructuredLinear>,
+    activation: Activation,
+    down: &StructuredLinear,
+    input: Tensor<D>,
+    residual: Option<Tensor<D>>,
+) -> Tensor<D> {
+    let (mut shape, device) = (input.shape(), input.device());
+    let d_input = shape[D - 1];
+    let tokens = shape.num_elements() / d_input.max(1);
+    if tokens <= CHUNK || device.is_autodiff() || !is_flex(&device) || is_observed() {
+        return through(up, gate, activation, down, input, residual);
+    }
+    let input = input.reshape([tokens, d_input]);
+    let residual = residual.map(|residual| residual.reshape([tokens, down.d_output()]));
+    let chunk = |start: usize| {
+        let part = |x: &Tensor<2>| x.clone().narrow(0, start, CHUNK.min(tokens - start));
+        through(up, gate, activation, down, part(&input), residual.as_ref().map(part))
+    };
+    let y = Tensor::cat((0..tokens).step_by(CHUNK).map(chunk).collect(), 0);
+    shape[D - 1] = down.d_output();
+    y.reshape(shape)
+}
+
+/// All tokens through one layer after the other.
+fn through<const D: usize>(
+    up: &StructuredLinear,
+    gate: Option<&StructuredLinear>,
+    activation: Activation,
+    down: &StructuredLinear,
+    input: Tensor<D>,
+    residual: Option<Tensor<D>>,
+) -> Tensor<D> {
+    let activated = Epilogue::new().with_activation(activation);
+    let hidden = match gate {
+        None => up.forward_then(input, activated),
+        Some(gate) => gate.forward_then(input.clone(), activated.with_gate(up.forward(input))),
+    };
+    down.forward_then(hidden, Epilogue { residual, ..Epilogue::new() })
 }
 
 #[cfg(test)]
@@ -183,6 +229,19 @@ mod tests {
                 close(mlp.forward_added(x.clone(), x.clone()), x + expected);
             }
         }
+    }
+
+    #[test]
+    fn tokens_in_chunks_are_those_of_one_pass() {
+        let device = Device::flex();
+        let config = StructuredMlpConfig::new(8, 24).with_up("low-rank:r=3".parse().unwrap());
+        let mlp = config.with_activation(MlpActivation::SwiGlu).init(&device);
+        let x = Tensor::<3>::random([3, 401, 8], Distribution::Normal(0.0, 1.0), &device);
+        let residual = x.clone() * 2.0;
+        let expected =
+            through(&mlp.up, mlp.gate.as_ref(), mlp.activation, &mlp.down, x.clone(), Some(residual.clone()));
+        let found = mlp.forward_added(x, residual).into_data();
+        found.assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-5));
     }
 
     #[test]

@@ -66,14 +66,22 @@ pub fn compiled() -> Vec<CompiledBackend> {
 /// Burn keeps by thread), it runs on the calling thread.
 pub fn on_pool<R: Send>(device: &Device, pass: impl FnOnce() -> R + Send) -> R {
     #[cfg(feature = "flex")]
-    if !device.is_autodiff()
-        && matches!(device.as_dispatch(), burn::backend::DispatchDevice::Flex(_))
-        && rayon::current_num_threads() > 1
-    {
+    if is_flex(device) && !device.is_autodiff() && rayon::current_num_threads() > 1 {
         return rayon::scope(|_| pass());
     }
     let _ = device;
     pass()
+}
+
+/// Whether this is Burn's backend for processors, on which this crate's own code runs on the caller's memory; with gradients or not.
+pub fn is_flex(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    return matches!(device.clone().without_autodiff().as_dispatch(), burn::backend::DispatchDevice::Flex(_));
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
 }
 
 /// Device `index` of the Burn server with the Iroh endpoint id `server`, once it has answered.

@@ -4,7 +4,7 @@ use super::{Attention, BertConfig, BertError};
 use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Bool, Device, Tensor};
-use burn_structured_nn::{Activation, Epilogue, Structure, StructuredLinear, StructuredLinearConfig};
+use burn_structured_nn::{Activation, Epilogue, Structure, StructuredLinear, StructuredLinearConfig, feed_forward};
 
 /// `x = norm(x + attention(x))`, then `norm(x + output(gelu(intermediate(x))))`.
 ///
@@ -44,11 +44,11 @@ impl Layer {
     /// - padding: `[batch, length]`, true where a token is padding
     /// - output: `[batch, length, d_model]`
     pub fn forward(&self, x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
-        let added = |residual: Tensor<3>| Epilogue::new().with_residual(residual);
-        let x = self.attention_norm.forward(self.attention.forward_then(x.clone(), padding, added(x)));
-        // With the exact error function.
-        let hidden = self.intermediate.forward_then(x.clone(), Epilogue::new().with_activation(Activation::Gelu));
-        self.output_norm.forward(self.output.forward_then(hidden, added(x)))
+        let added = Epilogue::new().with_residual(x.clone());
+        let x = self.attention_norm.forward(self.attention.forward_then(x, padding, added));
+        // GELU with the exact error function.
+        let (up, down) = (&self.intermediate, &self.output);
+        self.output_norm.forward(feed_forward(up, None, Activation::Gelu, down, x.clone(), Some(x)))
     }
 
     /// The six linear layers: query, key, value, attention output, intermediate and output.

@@ -2,11 +2,11 @@
 
 use super::cache::{LayerCache, Slots};
 use super::{Attention, Gpt2Config, Gpt2Error};
-use crate::residual::forward_added;
+use crate::residual::mlp_added;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{Activation, Epilogue, StructuredLinear, StructuredLinearConfig};
+use burn_structured_nn::{Activation, StructuredLinear, StructuredLinearConfig};
 
 /// `x + attention(norm(x))`, then `x + fc2(gelu(fc1(norm(x))))` with GELU by its tanh approximation.
 ///
@@ -72,9 +72,8 @@ impl Block {
     }
 
     fn mlp(&self, x: Tensor<3>) -> Tensor<3> {
-        let activated = Epilogue::new().with_activation(Activation::GeluTanh);
-        let hidden = self.fc1.forward_then(self.norm2.forward(x.clone()), activated);
-        forward_added(&self.fc2, hidden, &self.dropout, Some(x))
+        let (layers, dropouts) = ([&self.fc1, &self.fc2], [None, Some(&self.dropout)]);
+        mlp_added(layers, Activation::GeluTanh, self.norm2.forward(x.clone()), dropouts, Some(x))
     }
 
     /// The four linear layers: query, key and value, attention output, and the two of the MLP.

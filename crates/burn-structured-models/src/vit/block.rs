@@ -1,12 +1,12 @@
 //! One transformer block: attention and MLP, each a residual branch after its norm.
 
 use super::{Attention, AttentionConfig, DropPath, DropPathConfig, ViTError};
-use crate::residual::forward_added;
+use crate::residual::mlp_added;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{Activation, Cost, Epilogue, Factor, Structure, StructuredLinear, StructuredLinearConfig};
+use burn_structured_nn::{Activation, Cost, Factor, Structure, StructuredLinear, StructuredLinearConfig};
 
 /// Configuration to create a [`Block`] using the [init function](BlockConfig::try_init).
 #[derive(Config, Debug)]
@@ -95,9 +95,8 @@ impl Block {
         };
         let x = finish(x, &|x, residual| self.attention.forward_added(self.norm1.forward(x), residual));
         finish(x, &|x, residual| {
-            let activated = Epilogue::new().with_activation(Activation::Gelu);
-            let hidden = self.dropout.forward(self.fc1.forward_then(self.norm2.forward(x), activated));
-            forward_added(&self.fc2, hidden, &self.dropout, residual)
+            let (layers, dropouts) = ([&self.fc1, &self.fc2], [Some(&self.dropout); 2]);
+            mlp_added(layers, Activation::Gelu, self.norm2.forward(x), dropouts, residual)
         })
     }
 
