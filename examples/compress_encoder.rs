@@ -109,7 +109,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
     // Plan: a structure and a rank for each layer.
     let bar = progress(model.linears().count(), "layers planned")?;
-    let config = PlanConfig::new(args.target).with_structures(args.structure.clone());
+    let config = PlanConfig::new(args.target).with_structures(args.structure.clone()).uniform();
     let proposal = propose(&source, &config, Some(&moments), &device, &mut |step| {
         bar.set_position(step.done as u64);
         ControlFlow::Continue(())

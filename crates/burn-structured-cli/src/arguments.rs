@@ -33,7 +33,7 @@ const AFTER_LONG_HELP: &str = "\
 Examples:
   What is in the model?
     burn-structured inspect all-MiniLM-L6-v2
-  Half of the encoder's weights, each layer with its own rank; look at the table, edit the file
+  Half of the encoder's weights, each layer with its own structure; look at the table, edit the file
     burn-structured plan all-MiniLM-L6-v2 --target-params 0.5 --text lines.txt -o plan.toml
   Compress block after block, with 10 minutes of training each way; Ctrl-C and power cuts only pause it
     burn-structured compress all-MiniLM-L6-v2 --plan plan.toml --text lines.txt \\
@@ -42,6 +42,9 @@ Examples:
     burn-structured verify small --dense all-MiniLM-L6-v2
     burn-structured eval all-MiniLM-L6-v2 small --sts sts-dev.csv --record
     burn-structured bench all-MiniLM-L6-v2 small
+  Is it better than the model with half of its blocks?
+    burn-structured drop all-MiniLM-L6-v2 --keep 3 --text lines.txt --distill 20 -o three
+    burn-structured eval small three --sts sts-dev.csv
   A page with all of it; the same model with dense weights, for other tools
     burn-structured report small --dense all-MiniLM-L6-v2 -o report.html
     burn-structured to-dense small -o small-dense

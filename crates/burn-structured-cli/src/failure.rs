@@ -1,8 +1,10 @@
 //! One line about what went wrong, and the exit code that goes with it.
 
 use crate::exit;
+use burn_structured_checkpoint::files::Replacement;
 use std::error::Error;
 use std::fmt;
+use std::path::Path;
 
 /// Why a command ended early.
 ///
@@ -29,6 +31,18 @@ impl Failure {
     pub fn interrupted(next: &str) -> Self {
         Self { message: format!("interrupted; {next}"), code: exit::INTERRUPTED }
     }
+}
+
+/// Whether a file can be written at `path`, before anything is computed for it.
+///
+/// # Errors
+///
+/// If not.
+pub fn check_writable(path: &Path) -> Result<(), Failure> {
+    let unwritable =
+        |error| format!("cannot write {}: {error}; choose a file in a folder that can be written", path.display());
+    // Removed at once.
+    Replacement::create(path).map(drop).map_err(|error| Failure::new(unwritable(error)))
 }
 
 impl<E: Error> From<E> for Failure {

@@ -14,7 +14,6 @@ mod failure;
 mod format;
 mod model;
 mod progress;
-mod sensitivity;
 mod statistics;
 mod stored;
 mod table;

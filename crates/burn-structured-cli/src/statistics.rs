@@ -10,8 +10,7 @@ use burn_structured_checkpoint::Checkpoint;
 use burn_structured_compress::calibrate::Calibrator;
 use burn_structured_models::bert::{Bert, SentenceEncoder};
 use burn_structured_models::gpt2::Gpt2;
-use burn_structured_nn::{BlockModel, layer_paths};
-use std::collections::BTreeMap;
+use burn_structured_nn::BlockModel;
 
 /// Batches of text.
 pub struct Samples<M: BlockModel> {
@@ -84,24 +83,8 @@ pub fn observe<M: BlockModel>(model: &M, batches: &[M::Batch], context: &Context
     progress.message("calibrating");
     for batch in batches {
         context.check("nothing was written; start again")?;
-        statistics.record(model, || {
-            let embedded = model.embed(batch);
-            model.blocks().iter().fold(embedded, |x, block| M::forward_block(block, x, batch))
-        })?;
+        statistics.record_blocks(model, batch)?;
         progress.advance();
     }
-    let names: BTreeMap<String, String> = paths(model).into_iter().map(|(name, path)| (path, name)).collect();
-    Ok(statistics.renamed(|path| names.get(path).cloned()))
-}
-
-/// The linear layers: their names in checkpoints, and their paths in the module.
-pub fn paths<M: BlockModel>(model: &M) -> Vec<(String, String)> {
-    let paths = layer_paths(model);
-    let layers = (0..model.blocks().len()).flat_map(|block| model.linears(block));
-    let named = layers.filter_map(|(name, layer)| {
-        // Any parameter of a layer has the layer's path.
-        let path = layer_paths(layer).keys().find_map(|parameter| paths.get(parameter).cloned())?;
-        Some((name, path))
-    });
-    named.collect()
+    Ok(statistics)
 }

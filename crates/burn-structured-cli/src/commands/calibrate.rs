@@ -3,7 +3,7 @@
 use super::Answer;
 use crate::arguments::{DeviceArgument, TextArguments};
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, check_writable};
 use crate::format::count;
 use crate::model::{self, Model, cannot_run};
 use crate::statistics::observe;
@@ -48,6 +48,7 @@ pub struct Arguments {
 ///
 /// If a file cannot be read or written, or the model or the text cannot be used.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> {
+    check_writable(&arguments.output)?;
     let statistics = match &arguments.model {
         Some(model) => collect(arguments, &Checkpoint::open(model)?, context)?,
         None => merge(&arguments.merge)?,

@@ -15,7 +15,7 @@ use burn_structured_models::gpt2::Gpt2;
 use burn_structured_train::device;
 use burn_structured_train::language::perplexity;
 use burn_structured_train::similarity::SentencePairs;
-use clap::{Args, ValueHint};
+use clap::{ArgGroup, Args, ValueHint};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -26,7 +26,7 @@ use std::time::Instant;
 /// (Spearman's rank correlation, times 100; higher is better). GPT-2 is scored by its perplexity on a text (lower is
 /// better).
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(group(ArgGroup::new("data").args(["sts", "text"]).required(true)), after_help = "\
 Examples:
   burn-structured eval all-MiniLM-L6-v2 small --sts sts-dev.csv --record
   burn-structured eval gpt2 gpt2-small --text wikitext2-test.txt --stride 512")]
@@ -35,7 +35,7 @@ pub struct Arguments {
     #[arg(value_name = "MODEL", required = true, value_hint = ValueHint::AnyPath)]
     models: Vec<PathBuf>,
     /// Sentence pairs in the layout of the STS benchmark: score and sentences in columns 5 to 7, separated by tabs
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, required_unless_present = "text", conflicts_with = "text")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     sts: Option<PathBuf>,
     /// Text to measure the perplexity on; repeat it for several files
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

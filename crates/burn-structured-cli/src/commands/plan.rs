@@ -3,48 +3,51 @@
 use super::Answer;
 use crate::arguments::{DeviceArgument, TextArguments};
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, check_writable};
 use crate::format::{bytes, count, percent};
 use crate::model::{Model, cannot_run};
-use crate::sensitivity::sensitivities;
 use crate::statistics::{Samples, observe};
 use crate::table::Table;
 use burn::tensor::Device;
 use burn_structured_checkpoint::{Checkpoint, linears};
 use burn_structured_compress::calibrate::Calibrator;
-use burn_structured_compress::plan::{self, Change, Pattern, Plan, PlanConfig, PlanTable};
+use burn_structured_compress::plan::{self, Change, Pattern, Plan, PlanConfig, PlanProgress, PlanTable, sensitivities};
 use burn_structured_nn::{BlockModel, Structure};
 use burn_structured_train::device;
-use clap::{Args, ValueHint};
+use clap::{ArgGroup, Args, ValueEnum, ValueHint};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Choose a structure and a rank for each layer, without compressing anything
 ///
-/// Layers that compress well get fewer of the weights: the error of each layer is measured at several ranks, and the
-/// ranks are chosen so that the sum of errors is smallest at the wanted size. With --text the errors are those of the
-/// layers' outputs on the text, weighted by what they change in the model's output. The plan is a TOML file of ordered
-/// rules, pattern to structure or `keep`, of which the first that matches a layer's name counts; edit it as you like,
-/// and look at it again with --show.
+/// Every layer keeps the same share of its weights, in the structure of the least error if several are offered. With
+/// --allocation the error of each layer is measured at several ranks, and the ranks are chosen so that the sum of errors
+/// is smallest at the wanted size. With --text or --calibration the errors are those of the layers' outputs. The plan is
+/// a TOML file of ordered rules, pattern to structure or `keep`, of which the first that matches a layer's name counts;
+/// edit it as you like, and look at it again with --show.
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(group(ArgGroup::new("what").args(["target_params", "show"]).required(true)), after_help = "\
 Examples:
   burn-structured plan all-MiniLM-L6-v2 --target-params 0.5 --text lines.txt -o plan.toml
   burn-structured plan all-MiniLM-L6-v2 --target-params 0.5 --structure blast:b=6 \\
     --structure low-rank --skip 'layer\\.0\\.' -o plan.toml
   burn-structured plan model.safetensors --target-params 0.3 --calibration stats.safetensors
+  burn-structured plan gpt2 --target-params 0.5 --text lines.txt --allocation effect -o plan.toml
   burn-structured plan all-MiniLM-L6-v2 --show plan.toml")]
 pub struct Arguments {
     /// A model folder, a safetensors file, or the index of several
     #[arg(value_name = "MODEL", value_hint = ValueHint::AnyPath)]
     model: PathBuf,
     /// Share of the planned layers' weights to keep, between 0 and 1
-    #[arg(long, value_name = "SHARE", value_parser = share, required_unless_present = "show")]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
     target_params: Option<f64>,
     /// Structures to choose from, their ranks left open: blast:b=6, low-rank, monarch:b=4; repeat it for several
     #[arg(long, value_name = "STRUCTURE", default_value = "blast")]
     structure: Vec<Structure>,
+    /// Which layers keep more of their weights than others
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Allocation::Uniform)]
+    allocation: Allocation,
     /// Keep layers dense whose names match this regular expression, and do not count them; repeat it for several
     #[arg(long, value_name = "REGEX")]
     skip: Vec<Pattern>,
@@ -55,13 +58,24 @@ pub struct Arguments {
     text: TextArguments,
     /// Show what this plan makes of the model instead of making one
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
-        conflicts_with_all = ["target_params", "structure", "skip", "calibration", "text", "output"])]
+        conflicts_with_all = ["structure", "allocation", "skip", "calibration", "text", "output"])]
     show: Option<PathBuf>,
     /// Write the plan to this file; an earlier one is replaced
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgument,
+}
+
+/// How a number of weights is distributed over the layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Allocation {
+    /// None: every layer keeps the same share
+    Uniform,
+    /// Those with the largest errors
+    Error,
+    /// Those whose errors change the model's output most on --text
+    Effect,
 }
 
 /// A share above 0 and below 1.
@@ -92,6 +106,7 @@ struct Report {
 /// If a file cannot be read or written, the target is out of reach, or a structure does not fit a layer.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> {
     let checkpoint = Checkpoint::open(&arguments.model)?;
+    arguments.output.iter().try_for_each(|path| check_writable(path))?;
     let (plan, table) = match (&arguments.show, arguments.target_params) {
         (Some(path), _) => {
             let plan = Plan::load(path)?;
@@ -127,14 +142,20 @@ fn propose(
 ) -> Result<(Plan, PlanTable), Failure> {
     let device = device::from_name(&arguments.device.device)?;
     context.handle_ctrl_c()?;
-    let mut calibration = arguments.calibration.as_ref().map(|path| Calibrator::load(path)).transpose()?;
-    let mut config =
-        PlanConfig::new(target).with_structures(arguments.structure.clone()).with_skip(arguments.skip.clone());
-    if !arguments.text.text.is_empty() {
-        let (measured, statistics) = measure(arguments, target, checkpoint, calibration, &device, context)?;
-        config = config.with_sensitivities(measured);
-        calibration = Some(statistics);
-    }
+    let known = arguments.calibration.as_ref().map(|path| Calibrator::load(path)).transpose()?;
+    let config = PlanConfig::new(target).with_structures(arguments.structure.clone()).with_skip(arguments.skip.clone());
+    let effect = arguments.allocation == Allocation::Effect;
+    let (config, calibration) = match (arguments.text.text.is_empty(), effect) {
+        (true, true) => return Err(Failure::usage("--allocation effect is measured on text; give some with --text")),
+        (true, false) => (config, known),
+        (false, _) => {
+            let regularization = config.regularization;
+            let measurement = Measurement { arguments, checkpoint, device: &device, regularization, context };
+            let (costs, statistics) = measurement.run(known)?;
+            (config.with_sensitivities(costs), Some(statistics))
+        }
+    };
+    let config = if arguments.allocation == Allocation::Uniform { config.uniform() } else { config };
     let progress = context.progress(1, "layers");
     let proposal = plan::propose(checkpoint, &config, calibration.as_ref(), &device, &mut |step| {
         progress.message(step.layer);
@@ -145,39 +166,56 @@ fn propose(
     Ok((proposal.plan, proposal.table))
 }
 
-/// What the layers' errors cost the model on the text, and the statistics of its layers' inputs there if they are not
-/// known.
-fn measure(
-    arguments: &Arguments,
-    target: f64,
-    checkpoint: &Checkpoint,
-    known: Option<Calibrator>,
-    device: &Device,
-    context: &Context,
-) -> Result<(BTreeMap<String, f64>, Calibrator), Failure> {
-    fn measured<M: BlockModel>(
+/// What is measured on text.
+struct Measurement<'a> {
+    arguments: &'a Arguments,
+    checkpoint: &'a Checkpoint,
+    device: &'a Device,
+    regularization: f64,
+    context: &'a Context,
+}
+
+impl Measurement<'_> {
+    /// What the layers' errors cost the model if that is wanted, and the statistics of its layers' inputs if they are
+    /// not known.
+    fn run(&self, known: Option<Calibrator>) -> Result<(BTreeMap<String, f64>, Calibrator), Failure> {
+        let Self { arguments, checkpoint, device, .. } = self;
+        match Model::load(checkpoint, device)? {
+            Model::Encoder(encoder) => {
+                let samples = Samples::sentences(&arguments.text, 0, &encoder, device)?;
+                self.measure(&encoder.model, &samples, known)
+            }
+            Model::Language(model) => {
+                let samples = Samples::windows(&arguments.text, 0, checkpoint, &model, device)?;
+                self.measure(&*model, &samples, known)
+            }
+            Model::Other => Err(cannot_run(checkpoint, "plan --text")),
+        }
+    }
+
+    fn measure<M: BlockModel>(
+        &self,
         model: &M,
-        samples: Samples<M>,
-        target: f64,
+        samples: &Samples<M>,
         known: Option<Calibrator>,
-        context: &Context,
     ) -> Result<(BTreeMap<String, f64>, Calibrator), Failure> {
+        let Self { arguments, context, .. } = self;
         let statistics = match known {
             Some(statistics) => statistics,
             None => observe(model, &samples.calibration, context)?,
         };
-        Ok((sensitivities(model, &samples.held_out, &statistics, target, context)?, statistics))
-    }
-    match Model::load(checkpoint, device)? {
-        Model::Encoder(encoder) => {
-            let samples = Samples::sentences(&arguments.text, 0, &encoder, device)?;
-            measured(&encoder.model, samples, target, known, context)
+        if arguments.allocation != Allocation::Effect {
+            return Ok((BTreeMap::new(), statistics));
         }
-        Model::Language(model) => {
-            let samples = Samples::windows(&arguments.text, 0, checkpoint, &model, device)?;
-            measured(&*model, samples, target, known, context)
-        }
-        Model::Other => Err(cannot_run(checkpoint, "plan --text")),
+        let progress = context.progress(1, "steps");
+        progress.message("measuring what errors cost");
+        let observer = &mut |step: PlanProgress<'_>| {
+            progress.set_of(step.done, step.layers);
+            context.flow()
+        };
+        let found = sensitivities(model, &samples.held_out, Some(&statistics), self.regularization, observer);
+        let found = found.map_err(|error| context.interrupted_or(error, "nothing was written; start again"))?;
+        Ok((found, statistics))
     }
 }
 

@@ -72,7 +72,9 @@ fn wrong_arguments_are_usage_errors() {
         (&["compress", "m", "--plan", "p", "-o", "o", "--calibration", "s", "--text", "t"], "cannot be used with"),
         (&["calibrate", "m", "-o", "s"], "--text"),
         (&["calibrate", "-o", "s"], "MODEL"),
-        (&["eval", "m"], "--sts"),
+        (&["eval", "m"], "--sts <FILE>|--text <FILE>"),
+        (&["plan", "m"], "--target-params <SHARE>|--show <FILE>"),
+        (&["drop", "m", "--keep", "0", "-o", "o"], "give at least 1"),
         (&["bench", "m"], "COMPRESSED"),
     ] {
         let error = error(arguments, 2);

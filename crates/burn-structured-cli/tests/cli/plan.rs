@@ -8,7 +8,10 @@ use std::fs;
 fn plan_reaches_the_target() {
     let files = Fixture::new();
     let (bert, lines, plan) = (files.path("bert"), files.path("lines.txt"), files.path("half.toml"));
-    for more in [&[][..], &["--text", &lines, "--structure", "low-rank", "--structure", "monarch:b=2"]] {
+    for more in [
+        &["--allocation", "error"][..],
+        &["--allocation", "effect", "--text", &lines, "--structure", "low-rank", "--structure", "monarch:b=2"],
+    ] {
         let arguments = [&["plan", &bert, "--target-params", "0.5", "-o", &plan][..], more].concat();
         let value = json(&arguments);
         let (before, after) =
@@ -27,6 +30,24 @@ fn plan_reaches_the_target() {
     assert_eq!(shown["plan"].as_str().unwrap(), fs::read_to_string(&plan).unwrap());
     let text = printed(&["plan", &bert, "--show", &plan]);
     assert!(text.contains("encoder.layer.1.output.dense") && text.contains("the whole file"), "{text}");
+}
+
+#[test]
+fn plan_keeps_the_same_share_of_every_layer() {
+    let files = Fixture::new();
+    let (bert, lines) = (files.path("bert"), files.path("lines.txt"));
+    for more in [&[][..], &["--text", &lines]] {
+        let arguments = [&["plan", &bert, "--target-params", "0.5", "--structure", "low-rank"][..], more].concat();
+        let value = json(&arguments);
+        for row in value["rows"].as_array().unwrap() {
+            let [before, after] = ["before", "after"].map(|size| row[size]["params"].as_f64().unwrap());
+            // Layers of 16 features have ranks of a 16th of their weights and more.
+            assert!((0.36..=0.5).contains(&(after / before)), "{row}");
+            assert!(row["predicted_error"].as_f64().unwrap() > 0.0, "{row}");
+        }
+    }
+    let found = error(&["plan", &bert, "--target-params", "0.5", "--allocation", "effect"], 2);
+    assert!(found.contains("--text"), "{found}");
 }
 
 #[test]
@@ -62,7 +83,8 @@ fn plan_names_what_is_wrong() {
     let unwritable = files.path("no/such/folder/plan.toml");
     for (arguments, message) in [
         (&["--target-params", "0.5", "--skip", "."][..], "encoder.layer.0"),
-        (&["--target-params", "0.01", "--structure", "blast:b=8"], "offer another one"),
+        (&["--target-params", "0.01", "--structure", "blast:b=8"], "0.01 of the weights, but"),
+        (&["--target-params", "0.001"], "at least; raise it"),
         (&["--target-params", "0.5", "--structure", "blast:b=7"], "7"),
         (&["--target-params", "0.5", "--device", "abacus"], "unknown device `abacus`"),
         (&["--target-params", "0.5", "--text", "/no/such/text"], "/no/such/text"),

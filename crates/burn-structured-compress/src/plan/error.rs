@@ -125,7 +125,8 @@ pub enum PlanError {
     },
     /// A target that no choice of structures reaches.
     #[error(
-        "the target is {target} of the weights, but the structures that are offered take {fewest:.3} at least; raise it, or offer others"
+        "the target is {target} of the weights, but the structures that are offered take {:.4} at least; raise it, or offer others",
+        rounded_up(*fewest)
     )]
     OutOfReach {
         /// The target.
@@ -133,6 +134,11 @@ pub enum PlanError {
         /// The share that the smallest choices take.
         fewest: f64,
     },
+}
+
+/// A share with four decimals, which is enough if it is used as a target.
+fn rounded_up(share: f64) -> f64 {
+    (share * 1e4).ceil() / 1e4
 }
 
 fn examples(names: &[String]) -> String {

@@ -1,6 +1,6 @@
 //! A plan that reaches a size with the least error.
 
-use super::rank_curve::LayerChoices;
+use super::rank_curve::{LayerChoices, smallest};
 use super::{Pattern, Plan, PlanError, PlanTable, Rule};
 use crate::CompressError;
 use crate::budget::{CurvePoint, LayerCurve, allocate};
@@ -61,6 +61,13 @@ impl PlanConfig {
             factorizer: FactorizerConfig::new().with_steps(CURVE_STEPS),
             sensitivities: BTreeMap::new(),
         }
+    }
+
+    /// The same share of every layer's weights, as near as ranks allow, instead of more for those that need more.
+    #[must_use]
+    pub fn uniform(self) -> Self {
+        let shares = vec![self.target];
+        Self { shares, sensitivities: BTreeMap::new(), ..self }
     }
 
     /// Chooses from these structures.
@@ -142,6 +149,15 @@ pub fn propose(
     if let Some(known) = calibration {
         known.check(planned.iter().map(|layer| layer.name.as_str()))?;
     }
+    let dense: usize = planned.iter().map(|layer| layer.d_input * layer.d_output).sum();
+    let budget = (config.target * dense as f64) as usize;
+    let out_of_reach =
+        |fewest: usize| PlanError::OutOfReach { target: config.target, fewest: fewest as f64 / dense as f64 };
+    let smallest = planned.iter().map(|layer| smallest(&config.structures, layer.d_input, layer.d_output));
+    // Where no structure fits a layer, measuring it says why.
+    if let Some(fewest) = smallest.sum::<Option<usize>>().filter(|fewest| *fewest > budget) {
+        return Err(out_of_reach(fewest).into());
+    }
     let mut choices = Vec::with_capacity(planned.len());
     for (done, layer) in planned.iter().enumerate() {
         let progress = PlanProgress { layer: &layer.name, done, layers: planned.len() };
@@ -152,12 +168,8 @@ pub fn propose(
         choices.push(measured.map_err(|error| error.in_layer(&layer.name))?);
     }
     let curves = weighted(&planned, &choices, config);
-    let dense: usize = planned.iter().map(|layer| layer.d_input * layer.d_output).sum();
-    let budget = (config.target * dense as f64) as usize;
     let allocation = allocate(&curves, budget).map_err(|error| match error {
-        CompressError::Budget { fewest, .. } => {
-            PlanError::OutOfReach { target: config.target, fewest: fewest as f64 / dense as f64 }.into()
-        }
+        CompressError::Budget { fewest, .. } => out_of_reach(fewest).into(),
         other => other,
     })?;
     let mut chosen: Vec<CurvePoint> =
@@ -235,7 +247,9 @@ fn spend(
         let above = |raise: &&(usize, CurvePoint, usize, f64)| {
             far(params, ALLOWED) && (params + raise.2) as f64 <= (1.0 + ALLOWED) * budget as f64
         };
-        let best = fitting.max_by(|a, b| a.3.total_cmp(&b.3));
+        // Of the same gain, as where only one rank was measured, the layer with the smallest share of its weights.
+        let share = |raise: &(usize, CurvePoint, usize, f64)| choices[raise.0].share(&chosen[raise.0]);
+        let best = fitting.max_by(|a, b| a.3.total_cmp(&b.3).then(share(b).total_cmp(&share(a))));
         let Some((at, next, more, _)) = best.or_else(|| raised.iter().filter(above).min_by_key(|raise| raise.2)) else {
             break;
         };

@@ -38,7 +38,9 @@ impl LayerChoices {
         let mut tried: Vec<(usize, Structure)> = Vec::new();
         for (family, structure) in config.structures.iter().enumerate() {
             for share in &config.shares {
-                match Resolved::new(structure.with_rank(Rank::Ratio(*share)), n, m) {
+                let found = Resolved::new(structure.with_rank(Rank::Ratio(*share)), n, m);
+                // A share below the lowest rank takes that.
+                match found.or_else(|error| Resolved::new(with_one_rank(*structure), n, m).map_err(|_| error)) {
                     Ok(found) if found.weights.params >= m * n => {}
                     Ok(found) if tried.contains(&(family, found.structure)) => {}
                     Ok(found) => tried.push((family, found.structure)),
@@ -65,6 +67,11 @@ impl LayerChoices {
         Ok(Ok(Self { curve: LayerCurve::new(all).with_relative_errors(), measured, shape: [m, n] }))
     }
 
+    /// The share of the dense weights that a choice takes.
+    pub fn share(&self, point: &CurvePoint) -> f64 {
+        point.params as f64 / (self.shape[0] * self.shape[1]) as f64
+    }
+
     /// The choice with the next higher rank; `None` if there is none, or the structure has no rank.
     pub fn next_rank(&self, point: &CurvePoint) -> Option<CurvePoint> {
         let [m, n] = self.shape;
@@ -88,7 +95,9 @@ fn choices(points: &[CurvePoint], [m, n]: [usize; 2]) -> Vec<CurvePoint> {
     let per_rank = (last.weights.params - first.weights.params) / ranks.max(1);
     let aligned = (8 * per_rank) as f64 <= LARGEST_STEP * (m * n) as f64;
     let step = if aligned { 8 * (ranks / 8).div_ceil(MAX_RANKS).max(1) } else { ranks.div_ceil(MAX_RANKS).max(1) };
-    let all = (lowest.next_multiple_of(step)..=highest).step_by(step);
+    // The lowest ranks are few, and the sizes between them large.
+    let first_rank = (lowest < step).then_some(lowest);
+    let all = first_rank.into_iter().chain((lowest.next_multiple_of(step)..=highest).step_by(step));
     let found = all.filter_map(|rank| Resolved::new(first.structure.with_rank(Rank::Fixed(rank)), n, m).ok());
     let found: Vec<CurvePoint> = found.map(|found| interpolated(points, &found)).collect();
     if found.is_empty() { points.to_vec() } else { found }
@@ -111,6 +120,12 @@ fn interpolated(points: &[CurvePoint], found: &Resolved) -> CurvePoint {
         squared_error: mix(below.squared_error, above.squared_error),
         relative_error: mix(below.relative_error, above.relative_error),
     }
+}
+
+/// The fewest weights that one of the structures takes for a layer; `None` if none of them fits.
+pub(super) fn smallest(structures: &[Structure], d_input: usize, d_output: usize) -> Option<usize> {
+    let resolved = |structure: &Structure| Resolved::new(with_one_rank(*structure), d_input, d_output).ok();
+    structures.iter().filter_map(resolved).map(|found| found.weights.params).min()
 }
 
 fn with_one_rank(structure: Structure) -> Structure {

@@ -13,16 +13,16 @@ use std::ops::ControlFlow;
 /// The share of its weights that a layer keeps in a trial.
 const TRIAL_SHARE: f64 = 0.5;
 
-/// What the layers' errors cost the model, by the layers' names: for layer `l`, replaced alone by its best approximation of low rank,
-/// with half of its weights,
+/// What the layers' errors cost the model, by the layers' names. Every layer has a trial, its best approximation of low rank with half
+/// of its weights, whose relative error is `e_l`, of its outputs if `calibration` knows their inputs. The cost of layer `l` is
 ///
 /// ```text
-/// (‖y − ŷ_l‖² / ‖y‖²) / e_l²
+/// (E(l) + E(all) − E(all but l)) / (2 e_l²),    E(layers) = ‖y − ŷ‖² / ‖y‖²
 /// ```
 ///
-/// with the model's output `y` on `batches` and the layer's relative error `e_l`, of its outputs if `calibration` knows their inputs.
-/// For small errors the quotient does not depend on the approximation. A few batches are enough, and the features in front of each
-/// block are computed once.
+/// for the model's outputs `y` on `batches` and `ŷ` with the trials of these layers in place: the mean of what the layer's error adds to
+/// the dense model's and to the compressed model's, where the errors of the others are already. Errors add up to less than their sum, and
+/// the first one to more than its share. The features in front of each block are computed once.
 ///
 /// This is what [`PlanConfig::sensitivities`](super::PlanConfig::sensitivities) takes.
 ///
@@ -39,43 +39,99 @@ pub fn sensitivities<M: BlockModel>(
     if batches.is_empty() {
         return Err(CompressError::NoBatches);
     }
-    let output = |features: Tensor<3>, first: usize, batch: &M::Batch| {
-        let features = model.blocks()[first..].iter().fold(features, |x, block| M::forward_block(block, x, batch));
-        model.output(features, batch)
+    // Every layer is in the trials, and then alone in the dense model or missing in the compressed one.
+    let layers: usize = 2 * (0..model.blocks().len()).map(|block| model.linears(block).len()).sum::<usize>();
+    let mut done = 0;
+    let mut next = |layer: &str| {
+        let flow = observer(PlanProgress { layer, done, layers });
+        done += 1;
+        if flow.is_break() { Err(CompressError::Interrupted) } else { Ok(()) }
     };
-    let square = |tensor: Tensor<2>| tensor.square().sum().into_scalar::<f64>();
-    let mut features: Vec<Tensor<3>> = batches.iter().map(|batch| model.embed(batch)).collect();
-    let dense: Vec<Tensor<2>> =
-        features.iter().zip(batches).map(|(features, batch)| output(features.clone(), 0, batch)).collect();
-    let norm: f64 = dense.iter().map(|output| square(output.clone())).sum();
-    let layers = (0..model.blocks().len()).map(|block| model.linears(block).len()).sum();
-    let mut found = BTreeMap::new();
-    for (index, block) in model.blocks().iter().enumerate() {
+    let mut compressed = model.clone();
+    let mut squares = Vec::new();
+    for index in 0..model.blocks().len() {
+        let mut of_block = Vec::new();
         for (at, (name, layer)) in model.linears(index).into_iter().enumerate() {
-            if observer(PlanProgress { layer: &name, done: found.len(), layers }).is_break() {
-                return Err(CompressError::Interrupted);
-            }
+            next(&name)?;
             let trial = trial(layer, calibration.and_then(|known| known.find(&name)), regularization);
-            let (trial, layer_error) = trial.map_err(|error| error.in_layer(&name))?;
-            let mut replaced = block.clone();
-            *M::linears_mut(&mut replaced)[at] = trial;
-            let errors = features.iter().zip(batches).zip(&dense).map(|((features, batch), dense)| {
-                let behind = M::forward_block(&replaced, features.clone(), batch);
-                square(output(behind, index + 1, batch) - dense.clone())
-            });
-            let model_error = errors.sum::<f64>() / norm;
+            let (trial, error) = trial.map_err(|error| error.in_layer(&name))?;
+            *M::linears_mut(&mut compressed.blocks_mut()[index])[at] = trial;
+            of_block.push(error.powi(2));
+        }
+        squares.push(of_block);
+    }
+    let expected = outputs(model, batches);
+    let norm: f64 = expected.iter().map(|output| square(output.clone())).sum();
+    let (mut dense, mut student) = (Run::new(model, batches), Run::new(&compressed, batches));
+    let all = student.error(0, None, &expected);
+    let mut found = BTreeMap::new();
+    for (index, squares) in squares.iter().enumerate() {
+        for ((at, (name, _)), squared) in model.linears(index).into_iter().enumerate().zip(squares) {
+            next(&name)?;
+            let swapped = |from: &M, to: &M| {
+                let (mut block, mut other) = (to.blocks()[index].clone(), from.blocks()[index].clone());
+                std::mem::swap(M::linears_mut(&mut block)[at], M::linears_mut(&mut other)[at]);
+                block
+            };
+            let alone = dense.error(index, Some(&swapped(&compressed, model)), &expected);
+            let without = student.error(index, Some(&swapped(model, &compressed)), &expected);
+            let added = (alone + (all - without).max(0.0)) / (2.0 * norm);
             // A layer without an error has shown nothing; one that the model ignores costs nothing.
-            let cost = if layer_error > 0.0 { model_error / layer_error.powi(2) } else { 1.0 };
+            let cost = if *squared > 0.0 { added / squared } else { 1.0 };
             if !cost.is_finite() {
                 return Err(CompressError::OutputNotFinite.in_layer(&name));
             }
             found.insert(name, cost);
         }
-        for (features, batch) in features.iter_mut().zip(batches) {
-            *features = M::forward_block(block, features.clone(), batch);
-        }
+        dense.advance(index);
+        student.advance(index);
     }
     Ok(found)
+}
+
+/// A model on batches, with the features in front of a block.
+struct Run<'a, M: BlockModel> {
+    model: &'a M,
+    batches: &'a [M::Batch],
+    features: Vec<Tensor<3>>,
+}
+
+impl<'a, M: BlockModel> Run<'a, M> {
+    fn new(model: &'a M, batches: &'a [M::Batch]) -> Self {
+        Self { model, batches, features: batches.iter().map(|batch| model.embed(batch)).collect() }
+    }
+
+    /// `‖y − ŷ‖²` of the outputs with another block at `index`, which the features are in front of.
+    fn error(&self, index: usize, block: Option<&M::Block>, expected: &[Tensor<2>]) -> f64 {
+        let Self { model, batches, features } = self;
+        let of_batch = |((features, batch), expected): ((&Tensor<3>, &M::Batch), &Tensor<2>)| {
+            let block = block.unwrap_or(&model.blocks()[index]);
+            let behind = M::forward_block(block, features.clone(), batch);
+            let rest = model.blocks()[index + 1..].iter();
+            let output = model.output(rest.fold(behind, |x, block| M::forward_block(block, x, batch)), batch);
+            square(output - expected.clone())
+        };
+        features.iter().zip(*batches).zip(expected).map(of_batch).sum()
+    }
+
+    /// Takes the features behind block `index`.
+    fn advance(&mut self, index: usize) {
+        for (features, batch) in self.features.iter_mut().zip(self.batches) {
+            *features = M::forward_block(&self.model.blocks()[index], features.clone(), batch);
+        }
+    }
+}
+
+fn outputs<M: BlockModel>(model: &M, batches: &[M::Batch]) -> Vec<Tensor<2>> {
+    let output = |batch: &M::Batch| {
+        let features = model.blocks().iter().fold(model.embed(batch), |x, block| M::forward_block(block, x, batch));
+        model.output(features, batch)
+    };
+    batches.iter().map(output).collect()
+}
+
+fn square(tensor: Tensor<2>) -> f64 {
+    tensor.square().sum().into_scalar::<f64>()
 }
 
 /// A layer of low rank in place of another, and its relative error.
@@ -102,24 +158,31 @@ mod tests {
     }
 
     #[test]
-    fn sensitivities_are_those_of_single_replacements() {
+    fn sensitivities_are_means_over_both_models() {
         let model = Toy::new(2, 3);
         let batches = batches(2, 7);
         let found = sensitivities(&model, &batches, None, 0.01, &mut quiet).unwrap();
         assert_eq!(found.len(), 6);
-        let square = |tensor: Tensor<2>| tensor.square().sum().into_scalar::<f64>();
-        for block in 0..2 {
-            for (at, (name, layer)) in model.linears(block).into_iter().enumerate() {
-                let (layer, error) = trial(layer, None, 0.01).unwrap();
-                let mut replaced = model.clone();
-                *Toy::linears_mut(&mut replaced.blocks_mut()[block])[at] = layer;
-                let (mut difference, mut norm) = (0.0, 0.0);
-                for batch in &batches {
-                    let dense = model.output_of(batch);
-                    difference += square(replaced.output_of(batch) - dense.clone());
-                    norm += square(dense);
+        let trials: Vec<Vec<(StructuredLinear, f64)>> = (0..2)
+            .map(|block| model.linears(block).into_iter().map(|(_, layer)| trial(layer, None, 0.01).unwrap()).collect())
+            .collect();
+        // The model with the trials of some layers.
+        let error = |replaced: &dyn Fn(usize, usize) -> bool| -> f64 {
+            let mut student = model.clone();
+            for (block, trials) in trials.iter().enumerate() {
+                for (at, (trial, _)) in trials.iter().enumerate().filter(|(at, _)| replaced(block, *at)) {
+                    *Toy::linears_mut(&mut student.blocks_mut()[block])[at] = trial.clone();
                 }
-                let expected = difference / norm / error.powi(2);
+            }
+            batches.iter().map(|batch| square(student.output_of(batch) - model.output_of(batch))).sum()
+        };
+        let norm: f64 = batches.iter().map(|batch| square(model.output_of(batch))).sum();
+        for block in 0..2 {
+            for (at, (name, _)) in model.linears(block).into_iter().enumerate() {
+                let alone = error(&|other, layer| (other, layer) == (block, at));
+                let others = error(&|other, layer| (other, layer) != (block, at));
+                let added = alone + (error(&|_, _| true) - others).max(0.0);
+                let expected = added / (2.0 * norm * trials[block][at].1.powi(2));
                 assert!((found[&name] / expected - 1.0).abs() < 1e-3, "{name}: {} against {expected}", found[&name]);
             }
         }

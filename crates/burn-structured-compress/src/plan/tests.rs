@@ -206,6 +206,22 @@ fn propose_hits_the_target() {
 }
 
 #[test]
+fn uniform_plan_takes_the_best_structure_of_one_share() {
+    let device = Device::flex();
+    device.seed(4);
+    let model = model(&device);
+    let structures = ["low-rank", "ss1:k=4"].map(|text| text.parse().unwrap()).to_vec();
+    let config = PlanConfig::new(0.5).with_structures(structures).uniform();
+    let proposal = propose(&model, &config, None, &device, &mut no_observer).unwrap();
+    for row in &proposal.table.rows {
+        let share = row.after.params as f64 / row.before.params as f64;
+        assert!((0.45..=0.51).contains(&share), "{row:?}");
+        let low_rank = matches!(row.structure, Some(burn_structured_nn::Structure::LowRank { .. }));
+        assert!(low_rank || !row.layer.ends_with("easy"), "{row:?}");
+    }
+}
+
+#[test]
 fn propose_leaves_skipped_layers_out() {
     let device = Device::flex();
     let model = model(&device);
@@ -260,6 +276,13 @@ fn propose_explains_what_is_impossible() {
     }
     let error = fails(&PlanConfig::new(0.5).with_structures(vec!["blast:b=5".parse().unwrap()]));
     assert!(error.contains("blocks.0.easy (64 → 96)") && error.contains("skip the layer"), "{error}");
+    let low_rank = |target: f64| PlanConfig::new(target).with_structures(vec!["low-rank".parse().unwrap()]);
+    let error = fails(&low_rank(0.01));
+    assert!(error.contains("is 0.01 of the weights") && error.contains("take 0.0261 at least"), "{error}");
+    for config in [low_rank(0.0261), low_rank(0.0261).uniform()] {
+        let smallest = propose(&model, &config, None, &device, &mut no_observer).unwrap();
+        assert_eq!(smallest.table.totals.linear.after.params, 4 * (96 + 64));
+    }
     let error = fails(&PlanConfig::new(0.5).with_structures(Vec::new()));
     assert!(error.contains("offer one"), "{error}");
     let error = fails(&PlanConfig::new(0.5).with_skip(vec![Pattern::new("").unwrap()]));
