@@ -216,7 +216,7 @@ fn uniform_plan_takes_the_best_structure_of_one_share() {
     for row in &proposal.table.rows {
         let share = row.after.params as f64 / row.before.params as f64;
         assert!((0.45..=0.51).contains(&share), "{row:?}");
-        let low_rank = matches!(row.structure, Some(burn_structured_nn::Structure::LowRank { .. }));
+        let low_rank = matches!(row.structure, Some(Structure::LowRank { .. }));
         assert!(low_rank || !row.layer.ends_with("easy"), "{row:?}");
     }
 }
