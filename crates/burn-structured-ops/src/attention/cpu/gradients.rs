@@ -243,7 +243,10 @@ fn head_gradients<E: Exponential>(
                     gemm_packed(by_key(scores), grad_panels, value_grad.target(key, in_block, accumulate));
                     gemm_packed(by_key(score_grads), query_panels, key_grad.target(key, in_block, accumulate));
                 }
-                let by_query = transpose_into(Matrix::row_major(score_grads, in_block, count, stride), transposed);
+                // Whole registers of keys, of which only those of the block are read then: they are transposed by shuffles.
+                let whole = [in_block, count].map(|count| count.next_multiple_of(lanes));
+                let by_query = transpose_into(Matrix::row_major(score_grads, whole[0], whole[1], stride), transposed);
+                let by_query = by_query.range(0, count).depths(0, in_block);
                 // SAFETY: as above.
                 let target = unsafe { query_grad.target(start, count, first > 0) };
                 pack_and_gemm(by_query, key, &mut key_panels[..padded(d_head) * in_block], target, None);

@@ -1,8 +1,8 @@
 //! Tokens transposed into panels.
 
 use super::exp::Exponential;
-use crate::cpu::Matrix;
 use crate::cpu::gemm::{nr, transpose};
+use crate::cpu::{Matrix, load, store};
 use pulp::Simd;
 
 /// Packs the transposed `tokens [count, features]` into panels of `NR` tokens each, as
@@ -46,12 +46,25 @@ impl<E: Exponential> pulp::WithSimd for PackTransposed<'_, '_, E> {
                 } else {
                     let (rows, rest) = filled[..lanes * features].split_at_mut(count * features);
                     for (token, row) in rows.chunks_exact_mut(features).enumerate() {
-                        row.copy_from_slice(tokens.row_slice(first + token));
+                        copy::<S, E>(tokens.row_slice(first + token), row);
                     }
                     rest.fill(E::ZERO);
                     transpose::<S, E>(Matrix::row_major(filled, lanes, features, features), out, nr);
                 }
             }
         }
+    }
+}
+
+/// Copies a row by registers: `copy_from_slice` would call `memcpy` for each.
+#[inline(always)]
+fn copy<S: Simd, E: Exponential>(row: &[E], out: &mut [E]) {
+    let lanes = E::lanes::<S>();
+    let full = row.len() - row.len() % lanes;
+    for (row, out) in row[..full].chunks_exact(lanes).zip(out[..full].chunks_exact_mut(lanes)) {
+        store::<S, E>(out, load::<S, E>(row));
+    }
+    for (row, out) in row[full..].iter().zip(&mut out[full..]) {
+        *out = *row;
     }
 }

@@ -68,20 +68,26 @@ impl<E: Exponential, F: Fn(usize) -> usize> SoftmaxRows<'_, E, F> {
             for (index, scores) in scores[..full].chunks_exact(lanes).enumerate() {
                 most = E::larger(simd, seen_scores::<S, E, HIDDEN>(simd, scores, hidden, index * lanes), most);
             }
+            let mut last = unseen;
             if tail > 0 {
-                let last = seen_scores::<S, E, HIDDEN>(simd, &scores[full..], hidden, full);
-                let last = E::select_less(simd, indices, E::splat(simd, E::from_elem(tail as f32)), last, unseen);
-                store::<S, E>(&mut scores[full..], last);
+                last = seen_scores::<S, E, HIDDEN>(simd, &scores[full..], hidden, full);
+                last = E::select_less(simd, indices, E::splat(simd, E::from_elem(tail as f32)), last, unseen);
                 most = E::larger(simd, last, most);
             }
             let most = E::largest(simd, most);
             let shift = E::splat(simd, E::ZERO - most * scale);
             let (written, rest) = scores.split_at_mut(seen.next_multiple_of(lanes));
+            let (written, partial) = written.split_at_mut(full);
             let mut total = zero;
             for (index, scores) in written.chunks_exact_mut(lanes).enumerate() {
                 let score = seen_scores::<S, E, HIDDEN>(simd, scores, hidden, index * lanes);
                 let exp = E::exp(simd, E::fused(simd, score, scale_lanes, shift));
                 store::<S, E>(scores, exp);
+                total = E::plus(simd, total, exp);
+            }
+            if tail > 0 {
+                let exp = E::exp(simd, E::fused(simd, last, scale_lanes, shift));
+                store::<S, E>(partial, exp);
                 total = E::plus(simd, total, exp);
             }
             rest.fill(E::ZERO);

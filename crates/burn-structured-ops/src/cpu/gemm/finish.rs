@@ -64,9 +64,13 @@ fn apply<E: Scalar + Math>(y: &mut [E], activation: Option<Activation>, gate: Op
         math::activate(y, activation);
     }
     if let Some(gate) = gate {
-        y.iter_mut().zip(gate).for_each(|(y, gate)| *y = *y * *gate);
+        for (y, gate) in y.iter_mut().zip(gate) {
+            *y = *y * *gate;
+        }
     }
     if let Some(residual) = residual {
-        y.iter_mut().zip(residual).for_each(|(y, residual)| *y += *residual);
+        for (y, residual) in y.iter_mut().zip(residual) {
+            *y += *residual;
+        }
     }
 }

@@ -49,14 +49,21 @@ macro_rules! with_activation {
 /// `f` of every element, in place. To be called from code that is compiled for the processor at hand.
 #[inline(always)]
 pub(crate) fn activate<E: Math>(values: &mut [E], activation: Activation) {
-    with_activation!(activation, A => values.iter_mut().for_each(|value| *value = value.activate::<A>()));
+    with_activation!(activation, A => {
+        // A loop: closures may be compiled for the least processor of the architecture.
+        for value in values {
+            *value = value.activate::<A>();
+        }
+    });
 }
 
 /// `dy ∘ f'(x)`, in place of `dy`. To be called from code that is compiled for the processor at hand.
 #[inline(always)]
 pub(crate) fn activation_gradient<E: Math + std::ops::Mul<Output = E>>(x: &[E], dy: &mut [E], activation: Activation) {
     with_activation!(activation, A => {
-        dy.iter_mut().zip(x).for_each(|(dy, x)| *dy = *dy * x.derivative::<A>());
+        for (dy, x) in dy.iter_mut().zip(x) {
+            *dy = *dy * x.derivative::<A>();
+        }
     });
 }
 
