@@ -208,6 +208,7 @@ impl Exponential for f32 {
         /// `p / √2`, as `erfc` is taken at `x / √2`.
         const P: f32 = (0.45 / SQRT_2) as f32;
         /// Halves of the coefficients of `q`, from the highest power on.
+        #[allow(clippy::excessive_precision, reason = "as they were fitted, in f64")]
         const Q: [f32; 10] = [
             -0.5 * 0.041_391_150_385,
             0.5 * 0.190_688_070_347,

@@ -61,7 +61,8 @@ impl Sizes {
     }
 
     fn sees(self, batch: usize, query: usize, key: usize) -> bool {
-        !(self.causal && key + self.queries > query + self.keys) && !self.is_padding(batch, key)
+        let before = key + self.queries <= query + self.keys;
+        (before || !self.causal) && !self.is_padding(batch, key)
     }
 }
 
