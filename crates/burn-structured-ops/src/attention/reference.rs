@@ -137,7 +137,7 @@ pub(super) fn gradients<B: Backend>(
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let sizes = Sizes::of_operands([&query, &key, &value]);
     padding.check(sizes);
-    sizes.check_saved(&output, &log_sum_exp, &output_grad);
+    sizes.check_saved(query.dtype(), &output, &log_sum_exp, &output_grad);
     let Sizes { batch, heads, queries, .. } = sizes;
     let (dtype, computed) = (value.dtype(), computed(value.dtype()));
     let [query, key, value, output, output_grad] = [query, key, value, output, output_grad].map(swap::<B>);

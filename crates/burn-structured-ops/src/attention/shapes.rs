@@ -2,7 +2,7 @@
 
 use crate::operands::{axes, check};
 use burn::backend::TensorMetadata;
-use burn::tensor::Shape;
+use burn::tensor::{DType, Shape};
 
 /// The sizes of one attention, read off its operands.
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +98,13 @@ impl Sizes {
     ///
     /// # Panics
     ///
-    /// If the output or its gradient does not have the shape of the output, or the log-sum-exp is not `[batch, heads, queries]`.
-    pub fn check_saved<T: TensorMetadata>(self, output: &T, log_sum_exp: &T, output_grad: &T) {
+    /// If the output or its gradient does not have the shape of the output and the operands' `dtype`, or the log-sum-exp is not `[batch,
+    /// heads, queries]`.
+    pub fn check_saved<T: TensorMetadata>(self, dtype: DType, output: &T, log_sum_exp: &T, output_grad: &T) {
+        for (name, tensor) in [("output", output), ("output_grad", output_grad)] {
+            let found = tensor.dtype();
+            assert_eq!(found, dtype, "attention: `{name}` must be {dtype:?} as the operands, got {found:?}");
+        }
         for (name, tensor, expected) in [
             ("output", output, self.output()),
             ("log_sum_exp", log_sum_exp, self.log_sum_exp()),

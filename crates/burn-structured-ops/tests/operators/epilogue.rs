@@ -1,6 +1,6 @@
 //! Epilogues and activations: fused with a product as by themselves, on every backend, and their gradients.
 
-use crate::backends::{public_devices, public_dtypes};
+use crate::backends::{function_dtypes, public_devices};
 use crate::tensors::draw;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_structured_ops::activation::{Activation, activate};
@@ -109,7 +109,6 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
 /// The unit roundoff, four times: an activation is within two, and the product is rounded before and after it.
 fn roundings(dtype: DType) -> f64 {
     4.0 * match dtype {
-        // Where f64 is computed as f32, its own type says so.
         DType::F64 => f64::EPSILON,
         DType::F32 => f64::from(f32::EPSILON),
         DType::F16 => 2f64.powi(-10),
@@ -126,7 +125,7 @@ fn every_activation() -> impl Iterator<Item = Option<Activation>> {
 fn an_epilogue_follows_every_product() {
     for device in public_devices() {
         let native = device == Device::flex();
-        for dtype in public_dtypes(&device) {
+        for dtype in function_dtypes(&device) {
             for (name, product) in products(&device, dtype) {
                 let tokens: &[usize] = if native { &[1, 7, 61] } else { &[7] };
                 for tokens in tokens {
@@ -167,7 +166,7 @@ fn an_epilogue_follows_every_product() {
 #[test]
 fn activations_and_their_gradients_are_those_of_their_definitions() {
     for device in public_devices() {
-        for dtype in public_dtypes(&device) {
+        for dtype in function_dtypes(&device) {
             // More than a task on Flex, with a part that is no vector.
             let count = if device == Device::flex() { 40_003 } else { 403 };
             let xs: Vec<f64> = (0..count).map(|i| (i as f64 / count as f64 - 0.5) * 14.0 + 1e-3).collect();

@@ -90,7 +90,7 @@ fn gradients(
 ) -> Vec<FlexTensor> {
     let sizes = Sizes::of_operands(operands.each_ref());
     padding.check(sizes);
-    sizes.check_saved(&output, &log_sum_exp, &output_grad);
+    sizes.check_saved(operands[0].dtype(), &output, &log_sum_exp, &output_grad);
     let dtype = operands[0].dtype();
     assert!(output.dtype() == dtype && log_sum_exp.dtype() == computed(dtype), "attention: dtypes of what is saved");
     let [query, key, value] = operands.map(|tensor| with_contiguous_features(to_native(tensor)));

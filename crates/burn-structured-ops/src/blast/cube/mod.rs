@@ -25,6 +25,7 @@ use super::{BlastBackend, BlastStrategy, Sizes, UnsupportedStrategy, reference, 
 use crate::cube::Limits;
 use crate::operands::check;
 use crate::{EpilogueTensors, OptionalTensor};
+use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
 use burn_cubecl::kernel::into_contiguous;
