@@ -4,9 +4,10 @@ use super::Activation;
 use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Scalar;
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
 
 /// `2 √(2/π)`: `tanh`-GELU is `x σ(u)` with `u = 2 √(2/π) (x + 0.044715 x³)`.
-const SCALE: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::SQRT_2;
+const SCALE: f64 = FRAC_2_SQRT_PI * SQRT_2;
 const CUBE: f64 = 0.044715;
 /// Where `σ(u)` has reached 0 or 1 in every dtype, and its derivative 0.
 const SATURATED: f64 = 16.0;
@@ -25,7 +26,8 @@ pub(super) fn activate<B: Backend>(x: FloatTensor<B>, activation: Activation) ->
 pub(super) fn gradient<B: Backend>(x: FloatTensor<B>, dy: FloatTensor<B>, activation: Activation) -> FloatTensor<B> {
     match activation {
         Activation::Relu => B::relu_backward(B::relu(x), dy),
-        Activation::Gelu => B::gelu_backward(x, dy),
+        // Not Burn's `gelu_backward`, which is off by 3e-5.
+        Activation::Gelu => B::float_mul(dy, gelu_slope::<B>(x)),
         Activation::GeluTanh => {
             let x = B::float_clamp(x, number(-SATURATED), number(SATURATED));
             let square = B::float_mul(x.clone(), x.clone());
@@ -38,6 +40,15 @@ pub(super) fn gradient<B: Backend>(x: FloatTensor<B>, dy: FloatTensor<B>, activa
             B::float_mul(dy, gated_slope::<B>(sigmoid, x))
         }
     }
+}
+
+/// `Φ(x) + x φ(x)`.
+fn gelu_slope<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let scaled = B::float_mul_scalar(x.clone(), number(FRAC_1_SQRT_2));
+    let distribution = affine::<B>(B::float_erf(scaled), 0.5, 0.5);
+    let exponent = B::float_mul_scalar(B::float_mul(x.clone(), x.clone()), number(-0.5));
+    let density = B::float_mul_scalar(B::float_exp(exponent), number(0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2));
+    B::float_add(distribution, B::float_mul(x, density))
 }
 
 /// `u = 2 √(2/π) (x + 0.044715 x³)`.

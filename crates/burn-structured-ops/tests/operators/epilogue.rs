@@ -125,7 +125,9 @@ fn every_activation() -> impl Iterator<Item = Option<Activation>> {
 fn an_epilogue_follows_every_product() {
     for device in public_devices() {
         let native = device == Device::flex();
-        for dtype in function_dtypes(&device) {
+        let dtypes = function_dtypes(&device);
+        let dtypes = if native { dtypes } else { vec![DType::F32] };
+        for dtype in dtypes {
             for (name, product) in products(&device, dtype) {
                 let tokens: &[usize] = if native { &[1, 7, 61] } else { &[7] };
                 for tokens in tokens {
@@ -135,8 +137,11 @@ fn an_epilogue_follows_every_product() {
                     let [gate, residual] = [16, 17].map(|salt| drawn(shape, salt, &device, dtype));
                     let before = values(product(x.clone(), Some(bias.clone()).into()));
                     let (of_gate, of_residual) = (values(gate.clone()), values(residual.clone()));
-                    for activation in every_activation() {
-                        for [gated, added] in [[false, false], [true, false], [false, true], [true, true]] {
+                    // Elsewhere the same few operations follow every product.
+                    let activations = if native { every_activation().collect() } else { vec![Some(Activation::Gelu)] };
+                    let parts = [[true, true], [false, false], [true, false], [false, true]];
+                    for activation in activations {
+                        for [gated, added] in parts.into_iter().take(if native { 4 } else { 1 }) {
                             let epilogue = Epilogue {
                                 bias: Some(bias.clone()),
                                 activation,

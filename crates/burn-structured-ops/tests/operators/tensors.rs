@@ -1,7 +1,7 @@
 //! Tensors of any layout, and back.
 
-use burn::backend::Backend;
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{BoolTensor, FloatTensor};
+use burn::backend::{Backend, get_device_settings};
 use burn::tensor::{DType, Slice, TensorData};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
@@ -67,6 +67,12 @@ pub fn place<B: Backend>(
             B::float_slice(upload(stored, larger), &window)
         }
     }
+}
+
+/// Uploads `values` of `shape` in the device's own kind of booleans.
+pub fn place_bool<B: Backend>(values: Vec<bool>, shape: &[usize], device: &B::Device) -> BoolTensor<B> {
+    let dtype = get_device_settings::<B>(device).bool_dtype;
+    B::bool_from_data(TensorData::new(values, shape).convert_dtype(dtype.into()), device)
 }
 
 pub fn read<B: Backend>(tensor: FloatTensor<B>) -> Vec<f64> {

@@ -1,9 +1,9 @@
 //! Operands that do not fit: every method of every backend panics before a kernel runs.
 
 use crate::backends::{BackendTest, StructuredBackend, TestBackend, every_backend};
-use crate::tensors::{Layout, place, read};
+use crate::tensors::{Layout, place, place_bool, read};
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 use burn_structured_ops::attention::{AttentionMask, KeyPadding, attention, self_attention};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -23,8 +23,8 @@ impl BackendTest for Unfit {
         };
         let f = |shape: &[usize]| upload(shape, DType::F32);
         let padding = |shape: [usize; 2]| {
-            let data = TensorData::new(vec![false; shape.iter().product()], shape);
-            KeyPadding::<B>::Some(B::bool_from_data(data, &backend.device))
+            let values = vec![false; shape.iter().product()];
+            KeyPadding::<B>::Some(place_bool::<B>(values, &shape, &backend.device))
         };
         let mut accepted = Vec::new();
         let mut expect_panic = |call: String, run: &dyn Fn() -> FloatTensor<B>| {

@@ -3,10 +3,10 @@
 use super::case::{Case, Padding, Sizes};
 use crate::backends::{BackendTest, Scope, StructuredBackend, TestBackend, every_backend, has_functions};
 use crate::rounding::assert_close;
-use crate::tensors::{Layout, place, read};
+use crate::tensors::{Layout, place, place_bool, read};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, ops::FloatTensorOps};
-use burn::tensor::{DType, TensorData};
+use burn::tensor::DType;
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
 use burn_structured_ops::attention::{AttentionBackend, KeyPadding};
 
@@ -46,10 +46,7 @@ fn table() -> Vec<Sizes> {
 pub fn mask<B: StructuredBackend>(sizes: Sizes, backend: &TestBackend<B>) -> (KeyPadding<B>, bool) {
     let padding = match sizes.padding() {
         None => KeyPadding::None,
-        Some(padding) => {
-            let data = TensorData::new(padding, [sizes.batch, sizes.keys]);
-            KeyPadding::Some(B::bool_from_data(data, &backend.device))
-        }
+        Some(padding) => KeyPadding::Some(place_bool::<B>(padding, &[sizes.batch, sizes.keys], &backend.device)),
     };
     (padding, sizes.causal)
 }
