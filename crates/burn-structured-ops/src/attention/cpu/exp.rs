@@ -199,6 +199,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "what it compares with, the standard library's exp, is inexact there on purpose")]
     fn exp_is_within_two_units_in_the_last_place() {
         let count = if cfg!(miri) { 64 } else { 1 << 16 };
         let values: Vec<f32> = (0..count).map(|at| -87.3 + 175.0 * at as f32 / count as f32).collect();
