@@ -23,22 +23,19 @@ pub(crate) fn mlp_added(
     [up, down]: [&StructuredLinear; 2],
     activation: Activation,
     input: Tensor<3>,
-    [hidden_dropout, dropout]: [Option<&Dropout>; 2],
+    hidden_dropout: Option<&Dropout>,
+    dropout: &Dropout,
     residual: Option<Tensor<3>>,
 ) -> Tensor<3> {
-    let drop = |dropout: Option<&Dropout>, x: Tensor<3>| match dropout {
-        Some(dropout) => dropout.forward(x),
-        None => x,
-    };
-    if [hidden_dropout, dropout].into_iter().flatten().all(|dropout| !drops(dropout, &input)) {
+    if !drops(dropout, &input) && hidden_dropout.is_none_or(|dropout| !drops(dropout, &input)) {
         return feed_forward(up, None, activation, down, input, residual);
     }
-    let hidden = drop(hidden_dropout, up.forward_then(input, Epilogue::new().with_activation(activation)));
-    let y = drop(dropout, down.forward(hidden));
-    match residual {
-        Some(residual) => residual + y,
-        None => y,
-    }
+    let hidden = up.forward_then(input, Epilogue::new().with_activation(activation));
+    let hidden = match hidden_dropout {
+        Some(dropout) => dropout.forward(hidden),
+        None => hidden,
+    };
+    forward_added(down, hidden, dropout, residual)
 }
 
 /// Whether elements of a tensor like this one are dropped.

@@ -72,8 +72,8 @@ impl Block {
     }
 
     fn mlp(&self, x: Tensor<3>) -> Tensor<3> {
-        let (layers, dropouts) = ([&self.fc1, &self.fc2], [None, Some(&self.dropout)]);
-        mlp_added(layers, Activation::GeluTanh, self.norm2.forward(x.clone()), dropouts, Some(x))
+        let normed = self.norm2.forward(x.clone());
+        mlp_added([&self.fc1, &self.fc2], Activation::GeluTanh, normed, None, &self.dropout, Some(x))
     }
 
     /// The four linear layers: query, key and value, attention output, and the two of the MLP.

@@ -95,8 +95,8 @@ impl Block {
         };
         let x = finish(x, &|x, residual| self.attention.forward_added(self.norm1.forward(x), residual));
         finish(x, &|x, residual| {
-            let (layers, dropouts) = ([&self.fc1, &self.fc2], [Some(&self.dropout); 2]);
-            mlp_added(layers, Activation::Gelu, self.norm2.forward(x), dropouts, residual)
+            let (layers, dropout) = ([&self.fc1, &self.fc2], &self.dropout);
+            mlp_added(layers, Activation::Gelu, self.norm2.forward(x), Some(dropout), dropout, residual)
         })
     }
 

@@ -100,7 +100,7 @@ impl Square {
     ///
     /// If they are not f32, or not within the matrix or the output.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "elsewhere there is no square"))]
     fn transpose<E: Scalar>(self, columns: Matrix<'_, E>, row: usize, column: usize, out: &mut [E], out_stride: usize) {
         let source: &[f32] = bytemuck::cast_slice(columns.storage_from(row, column));
         let out: &mut [f32] = bytemuck::cast_slice_mut(out);

@@ -85,7 +85,7 @@ macro_rules! impl_math {
                         }
                     }
                     GELU => self * self.normal().0,
-                    GELU_TANH => self * tanh_argument(self).sigmoid(),
+                    GELU_TANH => self * self.tanh_argument().sigmoid(),
                     _ => self * self.sigmoid(),
                 }
             }
@@ -117,7 +117,7 @@ macro_rules! impl_math {
                     GELU_TANH => {
                         let x = self.clamp(-TANH_SATURATED as $E, TANH_SATURATED as $E);
                         let slope = (x * x).mul_add(3.0 * TANH_CUBE as $E, TANH_SCALE as $E);
-                        gated(tanh_argument(x).sigmoids(), x * slope)
+                        gated(x.tanh_argument().sigmoids(), x * slope)
                     }
                     _ => gated(self.sigmoids(), self),
                 }
@@ -146,9 +146,7 @@ macro_rules! impl_math {
                 let tail = self.abs().tail(e);
                 (if self > 0.0 { 1.0 - tail } else { tail }, INVERSE_ROOT * e)
             }
-        }
 
-        impl TanhArgument for $E {
             #[inline(always)]
             fn tanh_argument(self) -> Self {
                 (self * self).mul_add(TANH_CUBE as $E, TANH_SCALE as $E) * self
@@ -160,17 +158,11 @@ macro_rules! impl_math {
 impl_math!(f32);
 impl_math!(f64);
 
-/// `u = 2 √(2/π) (x + 0.044715 x³)`.
-#[inline(always)]
-fn tanh_argument<E: TanhArgument>(x: E) -> E {
-    x.tanh_argument()
-}
-
-trait TanhArgument {
-    fn tanh_argument(self) -> Self;
-}
-
+/// What the activations and their derivatives share.
 trait Distribution: Sized {
+    /// `u = 2 √(2/π) (x + 0.044715 x³)`.
+    fn tanh_argument(self) -> Self;
+
     /// `σ(x) = 1 / (1 + exp(-x))`.
     fn sigmoid(self) -> Self;
 
