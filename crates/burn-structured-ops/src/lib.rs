@@ -35,6 +35,7 @@ mod epilogue;
 #[cfg(feature = "fusion")]
 mod fusion;
 pub mod gaudi;
+pub mod int8;
 pub mod kronecker;
 pub mod low_rank;
 pub mod monarch;

@@ -30,6 +30,8 @@ mod shapes;
 #[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
 mod fallback;
 
+#[cfg(feature = "flex")]
+pub(crate) use cpu::FoldPlan;
 pub use fold::{Fold, Rotations};
 
 use crate::activation::ActivationBackend;
@@ -216,7 +218,8 @@ fn sketched(x: Tensor<2>, z: Tensor<2>, epilogue: Epilogue<2>, fold: Fold) -> Te
     epilogue.apply(Tensor::cat(pieces.collect(), 1))
 }
 
-fn folded(x: Tensor<2>, fold: Fold, output_block: usize) -> Tensor<2> {
+/// The sketch `[tokens, w]` of one block of output rows.
+pub(crate) fn folded(x: Tensor<2>, fold: Fold, output_block: usize) -> Tensor<2> {
     check_backend(x.device());
     Tensor::from_dispatch(<Dispatch as Ss1Backend>::ss1_fold(x.into_dispatch(), fold, output_block))
 }

@@ -12,6 +12,7 @@ mod blast;
 mod block_diagonal;
 mod dense;
 mod epilogue;
+mod int8;
 mod launch_limits;
 mod monarch;
 mod rounding;

@@ -54,7 +54,7 @@ unsafe impl<E: Send> Send for SharedOutput<'_, E> {}
 // SAFETY: as above.
 unsafe impl<E: Send> Sync for SharedOutput<'_, E> {}
 
-impl<'a, E: Scalar> SharedOutput<'a, E> {
+impl<'a, E: Copy> SharedOutput<'a, E> {
     pub fn new(elements: &'a mut [E]) -> Self {
         Self { start: elements.as_mut_ptr(), len: elements.len(), borrowed: PhantomData }
     }

@@ -17,6 +17,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
+pub(crate) use rotate::Plan as FoldPlan;
 use rotate::Plan;
 
 impl Ss1Backend for Flex {

@@ -4,21 +4,21 @@ use crate::cpu::{Scalar, vectorized};
 use crate::ss1::Fold;
 
 /// The rotations of one output block, drawn once and used for every row.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub(super) fold: Fold,
     /// Rotation and sign of every input block, in order.
     pub(super) rotations: Vec<(usize, bool)>,
 }
 
 impl Plan {
-    pub(super) fn new(fold: Fold, output_block: usize) -> Self {
+    pub(crate) fn new(fold: Fold, output_block: usize) -> Self {
         let blocks = fold.d_input.div_ceil(fold.block_k);
         let rotation = |block: usize| fold.rotation(output_block, block / fold.reduction, block % fold.reduction);
         Self { fold, rotations: (0..blocks).map(rotation).collect() }
     }
 
     /// `a = fold(x)` for rows `x [rows, n]`, `a [rows, w]`.
-    pub(super) fn fold<E: Scalar>(&self, x: &[E], a: &mut [E]) {
+    pub(crate) fn fold<E: Scalar>(&self, x: &[E], a: &mut [E]) {
         vectorized(
             #[inline(always)]
             || {

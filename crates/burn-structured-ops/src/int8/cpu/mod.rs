@@ -1,0 +1,310 @@
+//! Products with int8 weights on Flex.
+//!
+//! ```text
+//! quantize.rs   inputs, gathered token by token, as int8
+//! product.rs    quantized rows times a factor: in place for a few tokens, out of packed panels for more
+//! layout.rs     operands as tasks see them
+//! isa/          the instructions of processors
+//! ```
+//!
+//! A layer of two factors is one operation: its threads stay between the products, and what the first one gives is in a workspace.
+
+mod isa;
+mod layout;
+mod product;
+mod quantize;
+
+use super::{Int8Factor, Int8Matrix};
+use crate::block_diagonal::Order;
+use crate::cpu::gemm::Finish;
+use crate::cpu::{
+    Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice, from_native, on_pool,
+    split_aligned, vectorized,
+};
+use crate::ss1::{Fold, FoldPlan};
+use crate::{Epilogue, EpilogueTensors, OptionalTensor};
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Dispatch, ExtensionType, Flex, backend_extension};
+use burn::tensor::{DType, FloatDType, Shape, Tensor};
+use burn_flex::FlexTensor;
+use layout::{Block, QuantizedRows, Weights};
+
+/// How a product gathers its inputs, and where its outputs go.
+#[derive(Clone, Copy, Debug)]
+pub enum Int8Plan {
+    /// A block-diagonal factor.
+    BlockDiagonal,
+    /// A right and a left factor with a permutation between them.
+    Monarch(Order),
+    /// `Vᵀ` and `U` with couplings between them.
+    Blast,
+    /// A sketch for each block of rows.
+    Ss1(Fold),
+}
+
+/// The factor that the input is multiplied by first, if there are two.
+#[derive(Clone, Debug, ExtensionType)]
+pub enum FirstFactor<B: Backend> {
+    /// There is one factor.
+    None,
+    /// There are two.
+    Some {
+        /// `[groups, outputs, inputs]`.
+        values: IntTensor<B>,
+        /// `[groups, outputs]`.
+        scales: FloatTensor<B>,
+    },
+}
+
+/// Products with int8 weights, native on Flex alone.
+#[backend_extension(Flex)]
+pub trait Int8Backend: Backend {
+    /// `y [tokens, m]` of `x [tokens, n]`, and what follows.
+    fn int8_product(
+        x: FloatTensor<Self>,
+        #[extension_type] first: FirstFactor<Self>,
+        #[extension_type] coupling: OptionalTensor<Self>,
+        values: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        #[extension_type] epilogue: EpilogueTensors<Self>,
+        plan: Int8Plan,
+    ) -> FloatTensor<Self>;
+}
+
+/// `y [tokens, m]` of `x [tokens, n]` on Flex; the matrix and the epilogue have been checked.
+pub(super) fn product(x: Tensor<2>, matrix: &Int8Matrix, epilogue: Epilogue<2>) -> Tensor<2> {
+    let (first, coupling, last, plan) = match matrix.clone() {
+        Int8Matrix::BlockDiagonal { w } => (None, None, w, Int8Plan::BlockDiagonal),
+        Int8Matrix::Monarch { r, l, output } => (Some(r), None, l, Int8Plan::Monarch(output)),
+        Int8Matrix::Blast { u, s, v } => (Some(v), Some(s.cast(DType::F32)), u, Int8Plan::Blast),
+        Int8Matrix::Ss1 { z, fold } => (None, None, z, Int8Plan::Ss1(fold)),
+    };
+    let first = match first {
+        None => FirstFactor::None,
+        Some(Int8Factor { values, scales }) => {
+            FirstFactor::Some { values: values.into_dispatch(), scales: scales.into_dispatch() }
+        }
+    };
+    Tensor::from_dispatch(<Dispatch as Int8Backend>::int8_product(
+        x.into_dispatch(),
+        first,
+        OptionalTensor::of(coupling),
+        last.values.into_dispatch(),
+        last.scales.into_dispatch(),
+        epilogue.into_tensors(),
+        plan,
+    ))
+}
+
+impl Int8Backend for Flex {
+    fn int8_product(
+        x: FloatTensor<Self>,
+        first: FirstFactor<Self>,
+        coupling: OptionalTensor<Self>,
+        values: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        epilogue: EpilogueTensors<Self>,
+        plan: Int8Plan,
+    ) -> FloatTensor<Self> {
+        let (dtype, [tokens, _]) = (x.dtype(), x.layout().shape().dims::<2>());
+        let first = match first {
+            FirstFactor::None => None,
+            FirstFactor::Some { values, scales } => Some(Factor::new(&values, &scales)),
+        };
+        let (last, coupling) = (Factor::new(&values, &scales), coupling.into_option().map(in_f32));
+        let m = last.groups * last.outputs;
+        let (x, epilogue) = (in_f32(x), epilogue_in_f32(epilogue));
+        epilogue.check([tokens, m], DType::F32);
+        let operands = Operands {
+            x: dense_slice(&x),
+            tokens,
+            first: first.as_ref(),
+            coupling: coupling.as_ref().map(dense_slice),
+            last: &last,
+            plan,
+        };
+        let write = |mut y: Output<'_, f32>| on_pool(tokens, || operands.product(&mut y, epilogue.finish()));
+        // SAFETY: every row of the last factor writes its output feature of every token, and the blocks have all of its rows.
+        let y = contiguous(unsafe { alloc_uninit_with(tokens * m, write) }, Shape::new([tokens, m]));
+        match dtype {
+            DType::F64 => Self::float_cast(y, FloatDType::F64),
+            _ => from_native(y, dtype),
+        }
+    }
+}
+
+/// In f32, row by row.
+fn in_f32(tensor: FlexTensor) -> FlexTensor {
+    match tensor.dtype() {
+        DType::F32 => tensor.to_contiguous(),
+        _ => Flex::float_cast(tensor, FloatDType::F32).to_contiguous(),
+    }
+}
+
+fn epilogue_in_f32(epilogue: EpilogueTensors<Flex>) -> EpilogueTensors<Flex> {
+    let cast = |tensor: OptionalTensor<Flex>| match tensor {
+        OptionalTensor::None => OptionalTensor::None,
+        OptionalTensor::Some(tensor) => OptionalTensor::Some(in_f32(tensor)),
+    };
+    let EpilogueTensors { bias, activation, gate, residual } = epilogue;
+    EpilogueTensors { bias: cast(bias), activation, gate: cast(gate), residual: cast(residual) }
+}
+
+/// A factor, laid out row by row.
+struct Factor {
+    values: FlexTensor,
+    scales: FlexTensor,
+    groups: usize,
+    outputs: usize,
+    inputs: usize,
+}
+
+impl Factor {
+    fn new(values: &FlexTensor, scales: &FlexTensor) -> Self {
+        assert_eq!(values.dtype(), DType::I8, "int8: on Flex, the values of a factor must be I8");
+        let [groups, outputs, inputs] = values.layout().shape().dims();
+        assert_eq!(scales.layout().shape()[..], [groups, outputs], "int8: a scale for each output");
+        Self { values: values.to_contiguous(), scales: in_f32(scales.clone()), groups, outputs, inputs }
+    }
+
+    fn weights(&self) -> Weights<'_> {
+        let start = self.values.layout().start_offset();
+        let values = &self.values.storage::<i8>()[start..][..self.groups * self.outputs * self.inputs];
+        Weights { values, scales: dense_slice(&self.scales), depth: self.inputs }
+    }
+
+    /// One block of rows for each group.
+    fn blocks(&self, order: Order) -> Vec<Block> {
+        let block = |group: usize| {
+            let (output, step) = match order {
+                Order::Grouped => (group * self.outputs, 1),
+                Order::Strided => (group, self.groups),
+            };
+            Block { group, first: group * self.outputs, rows: self.outputs, output, step }
+        };
+        (0..self.groups).map(block).collect()
+    }
+}
+
+/// What a product takes.
+struct Operands<'a> {
+    /// `[tokens, n]`.
+    x: &'a [f32],
+    tokens: usize,
+    first: Option<&'a Factor>,
+    /// `[b1, b2, r]`.
+    coupling: Option<&'a [f32]>,
+    last: &'a Factor,
+    plan: Int8Plan,
+}
+
+impl Operands<'_> {
+    fn product(&self, y: &mut Output<'_, f32>, finish: Finish<'_, f32>) {
+        let (tokens, last, team) = (self.tokens, self.last, ThreadTeam::default());
+        let m = last.groups * last.outputs;
+        let Some(first) = self.first else {
+            return self.only_product(y, finish, &team);
+        };
+        let between = first.groups * first.outputs;
+        f32::with_buffer(Workspace::Product, |buffer| {
+            let [z] = split_aligned(buffer, [tokens * between]);
+            quantized([first.groups, tokens, first.inputs], |rows| {
+                quantize::quantize(rows, &team, neighbours(self.x, first.groups * first.inputs));
+                let blocks = first.blocks(Order::Grouped);
+                let mut z = Output::of_slice(&mut *z);
+                product::product(rows, first.weights(), &blocks, &mut z, between, Finish::bias(None), &team);
+            });
+            let z = &*z;
+            quantized([last.groups, tokens, last.inputs], |rows| {
+                match self.coupling {
+                    Some(coupling) => quantize::quantize(rows, &team, coupled(z, coupling, between)),
+                    None => quantize::quantize(rows, &team, strided(z, between, last.groups)),
+                }
+                let order = match self.plan {
+                    Int8Plan::Monarch(order) => order,
+                    _ => Order::Grouped,
+                };
+                product::product(rows, last.weights(), &last.blocks(order), y, m, finish, &team);
+            });
+        });
+    }
+
+    /// The product with a single factor.
+    fn only_product(&self, y: &mut Output<'_, f32>, finish: Finish<'_, f32>, team: &ThreadTeam) {
+        let (tokens, last) = (self.tokens, self.last);
+        let m = last.groups * last.outputs;
+        let Int8Plan::Ss1(fold) = self.plan else {
+            return quantized([last.groups, tokens, last.inputs], |rows| {
+                quantize::quantize(rows, team, neighbours(self.x, last.groups * last.inputs));
+                product::product(rows, last.weights(), &last.blocks(Order::Grouped), y, m, finish, team);
+            });
+        };
+        let count = fold.output_blocks(m);
+        let plans: Vec<FoldPlan> = (0..count).map(|block| FoldPlan::new(fold, block)).collect();
+        let blocks: Vec<Block> = (0..count)
+            .map(|group| {
+                let rows = fold.output_rows(m, group);
+                Block { group, first: rows.start, rows: rows.len(), output: rows.start, step: 1 }
+            })
+            .collect();
+        quantized([count, tokens, last.inputs], |rows| {
+            let n = fold.d_input;
+            quantize::quantize(rows, team, |token, group, features| {
+                plans[group].fold(&self.x[token * n..][..n], features);
+            });
+            product::product(rows, last.weights(), &blocks, y, m, finish, team);
+        });
+    }
+}
+
+/// Runs `body` with quantized rows, whose contents are whatever was left there.
+fn quantized(shape: [usize; 3], body: impl FnOnce(&mut QuantizedRows<'_>)) {
+    f32::with_buffer(Workspace::Shared, |buffer| {
+        let buffers = split_aligned(buffer, QuantizedRows::lengths(shape));
+        body(&mut QuantizedRows::new(shape, buffers));
+    });
+}
+
+/// Runs `body` with `len` bytes of this thread, aligned to a cache line.
+fn with_panel(len: usize, body: impl FnOnce(&mut [u8])) {
+    f32::with_buffer(Workspace::Task, |buffer| {
+        let [panel] = split_aligned(buffer, [len.div_ceil(4)]);
+        body(&mut bytemuck::cast_slice_mut(panel)[..len]);
+    });
+}
+
+/// Groups of neighbouring features of rows of `n`.
+fn neighbours(x: &[f32], n: usize) -> impl Fn(usize, usize, &mut [f32]) + Sync + '_ {
+    move |token, group, features| {
+        features.copy_from_slice(&x[token * n + group * features.len()..][..features.len()]);
+    }
+}
+
+/// Groups of every `groups`-th feature of rows of `n`.
+fn strided(x: &[f32], n: usize, groups: usize) -> impl Fn(usize, usize, &mut [f32]) + Sync + '_ {
+    move |token, group, features| {
+        let row = &x[token * n..][..n];
+        for (feature, value) in features.iter_mut().zip(row[group..].iter().step_by(groups)) {
+            *feature = *value;
+        }
+    }
+}
+
+/// `Σ_j s_ij ∘ z_j` for rows `z [b2, r]` of `between` features and couplings `s [b1, b2, r]`.
+fn coupled<'a>(z: &'a [f32], s: &'a [f32], between: usize) -> impl Fn(usize, usize, &mut [f32]) + Sync + 'a {
+    move |token, group, features| {
+        let (z, s) = (&z[token * between..][..between], &s[group * between..][..between]);
+        vectorized(
+            #[inline(always)]
+            || {
+                features.fill(0.0);
+                for (z, s) in z.chunks_exact(features.len()).zip(s.chunks_exact(features.len())) {
+                    for ((feature, z), s) in features.iter_mut().zip(z).zip(s) {
+                        *feature = Scalar::mul_add(*z, *s, *feature);
+                    }
+                }
+            },
+        );
+    }
+}

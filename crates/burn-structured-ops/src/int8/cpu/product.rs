@@ -1,0 +1,304 @@
+//! Quantized rows times a factor.
+//!
+//! Up to a few tokens read each row of the factor once, in place. More tokens run over panels: `4 · NR` weights for each four inputs,
+//! packed by the task that multiplies with them.
+
+use super::isa::{DOT_ROWS, Isa, with_isa};
+use super::layout::{Block, QuantizedRows, Weights, cut};
+use crate::cpu::gemm::Finish;
+use crate::cpu::{Output, SharedOutput, ThreadTeam};
+
+/// Tokens up to which the factor is read in place.
+const MAX_DOT_TOKENS: usize = 6;
+/// Bytes of the factor that a task with few tokens reads: enough for the prefetcher, few enough to share out.
+const DOT_TASK_BYTES: usize = 32 << 10;
+/// Bytes of inputs that a task takes through a panel: half of the smallest L2 cache.
+const TASK_INPUT_BYTES: usize = 128 << 10;
+/// Registers of a panel.
+const VECTORS: usize = 2;
+/// Rows of the widest panel.
+const MAX_NR: usize = 32;
+/// Rows of the largest register tile.
+const MAX_MR: usize = 12;
+
+/// `y [tokens, m]` of `x`, and what follows. Every output feature must belong to one row of one of the `blocks`.
+pub(super) fn product(
+    x: &QuantizedRows<'_>,
+    w: Weights<'_>,
+    blocks: &[Block],
+    y: &mut Output<'_, f32>,
+    m: usize,
+    finish: Finish<'_, f32>,
+    team: &ThreadTeam,
+) {
+    let y = y.share();
+    // The kernels read as many bytes as this says.
+    assert!(w.depth == x.depth && x.depth <= x.stride, "a weight for every input");
+    assert!(x.values.len() >= x.groups * x.tokens * x.stride && y.len() == x.tokens * m, "rows of all tokens");
+    for block in blocks {
+        let last = block.output + (block.rows.max(1) - 1) * block.step;
+        assert!(block.group < x.groups && last < m, "a block within the product");
+        assert!((block.first + block.rows) * w.depth <= w.values.len(), "rows of the factor");
+        assert!(block.first + block.rows <= w.scales.len(), "scales of the factor");
+    }
+    with_isa!(I => match x.tokens <= MAX_DOT_TOKENS {
+        true => few_tokens::<I>(x, w, blocks, y, m, finish, team),
+        false => many_tokens::<I>(x, w, blocks, y, m, finish, team),
+    });
+    let strided = blocks.iter().any(|block| block.step != 1);
+    if strided && !finish.is_bias() {
+        team.parallel_for(x.tokens.div_ceil(MAX_MR), |task| {
+            let first = task * MAX_MR;
+            let count = MAX_MR.min(x.tokens - first);
+            // SAFETY: no other task has these tokens, and the product has just been stored.
+            finish.apply(unsafe { y.slice(first * m, count * m) }, first * m);
+        });
+    }
+}
+
+fn few_tokens<I: Isa>(
+    x: &QuantizedRows<'_>,
+    w: Weights<'_>,
+    blocks: &[Block],
+    y: SharedOutput<'_, f32>,
+    m: usize,
+    finish: Finish<'_, f32>,
+    team: &ThreadTeam,
+) {
+    let rows = (DOT_TASK_BYTES / w.depth.max(1)).next_multiple_of(DOT_ROWS);
+    let blocks = cut(blocks, rows);
+    team.parallel_for(blocks.len(), |task| {
+        let block = blocks[task];
+        // SAFETY: `with_isa` chose instructions that this processor has. Rows and inputs are there, as `product` asserted, and
+        // no other task has the outputs of this block.
+        unsafe {
+            I::run(
+                #[inline(always)]
+                || dot_block::<I>(x, w, block, y, m, finish.bias),
+            );
+            finish_block(block, 0..x.tokens, y, m, finish);
+        }
+    });
+}
+
+/// # Safety
+///
+/// As for [`Isa`]; the block must be within the operands, and the caller alone with its outputs.
+#[inline(always)]
+unsafe fn dot_block<I: Isa>(
+    x: &QuantizedRows<'_>,
+    w: Weights<'_>,
+    block: Block,
+    y: SharedOutput<'_, f32>,
+    m: usize,
+    bias: Option<&[f32]>,
+) {
+    for first in (0..block.rows).step_by(DOT_ROWS) {
+        let part = block.part(first, DOT_ROWS.min(block.rows - first));
+        // Rows that are missing are the last one once more.
+        let row = |i: usize| part.first + i.min(part.rows - 1);
+        let rows: [*const i8; DOT_ROWS] = std::array::from_fn(|i| w.values[row(i) * w.depth..].as_ptr());
+        for token in 0..x.tokens {
+            let input = block.group * x.tokens + token;
+            // SAFETY: as the caller says.
+            let sums = unsafe { I::dot_rows(rows, x.values[input * x.stride..].as_ptr(), w.depth) };
+            // SAFETY: as the caller says.
+            unsafe { store_row::<I>(&sums[..part.rows], x, input, w, part, y, token * m, bias) };
+        }
+    }
+}
+
+fn many_tokens<I: Isa>(
+    x: &QuantizedRows<'_>,
+    w: Weights<'_>,
+    blocks: &[Block],
+    y: SharedOutput<'_, f32>,
+    m: usize,
+    finish: Finish<'_, f32>,
+    team: &ThreadTeam,
+) {
+    let panels = cut(blocks, VECTORS * I::LANES);
+    let chunk = (TASK_INPUT_BYTES / x.stride.max(1)).max(1).next_multiple_of(MAX_MR).min(x.tokens);
+    let chunks = x.tokens.div_ceil(chunk);
+    team.parallel_for(chunks * panels.len(), |task| {
+        let (first, panel) = (task / panels.len() * chunk, panels[task % panels.len()]);
+        let tokens = first..x.tokens.min(first + chunk);
+        let units = w.depth.div_ceil(4);
+        super::with_panel(units * 4 * VECTORS * I::LANES, |packed| {
+            // SAFETY: as in `few_tokens`.
+            unsafe {
+                I::run(
+                    #[inline(always)]
+                    || {
+                        pack::<I>(w, panel, packed);
+                        panel_block::<I>(x, w, panel, packed, tokens.clone(), y, m, finish.bias);
+                    },
+                );
+                finish_block(panel, tokens, y, m, finish);
+            }
+        });
+    });
+}
+
+/// Packs the rows of a block: for each four inputs, the four weights of every row; missing rows and inputs are zero.
+#[inline(always)]
+fn pack<I: Isa>(w: Weights<'_>, block: Block, packed: &mut [u8]) {
+    let nr = VECTORS * I::LANES;
+    let flip = I::OFFSET;
+    let whole = w.depth / 4;
+    for (row, start) in (block.first..block.first + block.rows).enumerate() {
+        let weights = &w.values[start * w.depth..][..w.depth];
+        let (units, rest) = weights.as_chunks::<4>();
+        let column = packed[4 * row..].chunks_mut(4 * nr);
+        for (out, unit) in column.zip(units) {
+            out[..4].copy_from_slice(&unit.map(|w| w as u8 ^ flip));
+        }
+        if !rest.is_empty() {
+            let mut unit = [0; 4];
+            unit[..rest.len()].copy_from_slice(rest);
+            packed[whole * 4 * nr + 4 * row..][..4].copy_from_slice(&unit.map(|w| w as u8 ^ flip));
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`dot_block`], with `packed` the block's panel.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "the loop around the tiles, taken out for the instruction set")]
+unsafe fn panel_block<I: Isa>(
+    x: &QuantizedRows<'_>,
+    w: Weights<'_>,
+    block: Block,
+    packed: &[u8],
+    tokens: std::ops::Range<usize>,
+    y: SharedOutput<'_, f32>,
+    m: usize,
+    bias: Option<&[f32]>,
+) {
+    let mut token = tokens.start;
+    let mut sums = [0i32; MAX_MR * MAX_NR];
+    while token < tokens.end {
+        let left = tokens.end - token;
+        let input = block.group * x.tokens + token;
+        let inputs = x.values[input * x.stride..].as_ptr();
+        // SAFETY: as the caller says: `count` rows of inputs, and a panel of their depth.
+        let count = unsafe {
+            match left {
+                12.. if I::WIDE => tile::<I, 12>(inputs, x.stride, w.depth, packed, &mut sums),
+                4.. => tile::<I, 4>(inputs, x.stride, w.depth, packed, &mut sums),
+                2.. => tile::<I, 2>(inputs, x.stride, w.depth, packed, &mut sums),
+                _ => tile::<I, 1>(inputs, x.stride, w.depth, packed, &mut sums),
+            }
+        };
+        for (i, sums) in sums.chunks_exact(VECTORS * I::LANES).take(count).enumerate() {
+            // SAFETY: as the caller says.
+            unsafe { store_row::<I>(&sums[..block.rows], x, input + i, w, block, y, (token + i) * m, bias) };
+        }
+        token += count;
+    }
+}
+
+/// The sums of `R` rows of inputs with a panel; returns `R`.
+///
+/// # Safety
+///
+/// As for [`Isa`], with `R` rows of `depth` inputs, `stride` apart and padded to a multiple of four.
+#[inline(always)]
+unsafe fn tile<I: Isa, const R: usize>(
+    inputs: *const i8,
+    stride: usize,
+    depth: usize,
+    packed: &[u8],
+    out: &mut [i32; MAX_MR * MAX_NR],
+) -> usize {
+    let (lanes, units) = (I::LANES, depth.div_ceil(4));
+    assert!(packed.len() >= units * 4 * VECTORS * lanes && R <= MAX_MR && VECTORS * lanes <= MAX_NR, "a panel");
+    // SAFETY: the panel has `units` units, as asserted, and the rows are there, as the caller says.
+    unsafe {
+        let mut sums = [[I::zero(); VECTORS]; R];
+        for unit in 0..units {
+            let weights = packed.as_ptr().add(unit * 4 * VECTORS * lanes);
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let features = inputs.add(i * stride + unit * 4).cast::<i32>().read_unaligned();
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = I::dot(*sum, weights.add(v * 4 * lanes), features);
+                }
+            }
+        }
+        for (i, sums) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                I::store(sum, out.as_mut_ptr().add((i * VECTORS + v) * lanes));
+            }
+        }
+    }
+    R
+}
+
+/// Stores one row of sums as floats, with the bias.
+///
+/// # Safety
+///
+/// The block must be within the output, and the caller alone with these elements.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "as above")]
+unsafe fn store_row<I: Isa>(
+    sums: &[i32],
+    x: &QuantizedRows<'_>,
+    input: usize,
+    w: Weights<'_>,
+    block: Block,
+    y: SharedOutput<'_, f32>,
+    start: usize,
+    bias: Option<&[f32]>,
+) {
+    let (scale, correction) = (x.scales[input], i32::from(I::OFFSET) * x.sums[input]);
+    let scales = &w.scales[block.first..][..sums.len()];
+    let value = |(sum, w_scale): (&i32, &f32)| (sum - correction) as f32 * (scale * w_scale);
+    if block.step == 1 {
+        // SAFETY: as the caller says; every element is written.
+        let out = unsafe { y.uninit_slice(start + block.output, sums.len()) };
+        match bias {
+            None => {
+                for (out, sum) in out.iter_mut().zip(sums.iter().zip(scales)) {
+                    out.write(value(sum));
+                }
+            }
+            Some(bias) => {
+                let bias = &bias[block.output..][..sums.len()];
+                for ((out, sum), bias) in out.iter_mut().zip(sums.iter().zip(scales)).zip(bias) {
+                    out.write(value(sum) + bias);
+                }
+            }
+        }
+        return;
+    }
+    for (i, sum) in sums.iter().zip(scales).enumerate() {
+        let output = block.output + i * block.step;
+        // SAFETY: as the caller says.
+        let out = unsafe { y.uninit_slice(start + output, 1) };
+        out[0].write(value(sum) + bias.map_or(0.0, |bias| bias[output]));
+    }
+}
+
+/// Applies what follows to the outputs of a block whose rows are neighbours.
+///
+/// # Safety
+///
+/// They must be stored, and the caller alone with them.
+unsafe fn finish_block(
+    block: Block,
+    tokens: std::ops::Range<usize>,
+    y: SharedOutput<'_, f32>,
+    m: usize,
+    finish: Finish<'_, f32>,
+) {
+    if finish.is_bias() || block.step != 1 {
+        return;
+    }
+    for token in tokens {
+        let start = token * m + block.output;
+        // SAFETY: as the caller says.
+        finish.apply(unsafe { y.slice(start, block.rows) }, start);
+    }
+}
