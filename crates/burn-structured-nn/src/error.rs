@@ -183,6 +183,15 @@ pub enum StructureError {
         /// Columns of the matrix.
         columns: usize,
     },
+    /// A layer of this structure cannot be quantized.
+    #[error(
+        "a {structure} layer has no int8 form; dense, low-rank, BLAST, Monarch, SS1, block-diagonal and block tensor-train layers \
+         have"
+    )]
+    NoInt8 {
+        /// The structure.
+        structure: &'static str,
+    },
     /// The factors cannot imitate this distribution.
     #[error(
         "factors cannot imitate {initializer:?}: their product has mean 0; use an initializer without a mean, or a constant"

@@ -9,9 +9,9 @@ use crate::initializer::dense_default;
 use crate::inputs::observed;
 use crate::{
     BlastLinear, BlastLinearConfig, BlockDiagonalLinear, BlockDiagonalLinearConfig, BttLinear, BttLinearConfig, Cost,
-    Factor, GaudiLinear, GaudiLinearConfig, KroneckerLinear, KroneckerLinearConfig, LowRankLinear, LowRankLinearConfig,
-    MonarchLinear, MonarchLinearConfig, PixelflyLinear, PixelflyLinearConfig, Ss1Hash, Ss1Linear, Ss1LinearConfig,
-    Structure, StructureError, WindowedLinear, dense,
+    Factor, GaudiLinear, GaudiLinearConfig, Int8Linear, KroneckerLinear, KroneckerLinearConfig, LowRankLinear,
+    LowRankLinearConfig, MonarchLinear, MonarchLinearConfig, PixelflyLinear, PixelflyLinearConfig, Ss1Hash, Ss1Linear,
+    Ss1LinearConfig, Structure, StructureError, WindowedLinear, dense,
 };
 use burn::config::Config;
 use burn::module::{Module, Param, ParamId};
@@ -65,6 +65,8 @@ pub enum StructuredLinear {
     Btt(BttLinear),
     /// A Kronecker layer.
     Kronecker(KroneckerLinear),
+    /// A layer of int8 weights, see [`StructuredLinear::quantize`].
+    Int8(Int8Linear),
 }
 
 /// The configuration of a layer that is not dense, built for one use.
@@ -224,6 +226,7 @@ macro_rules! each {
             StructuredLinear::Windowed($layer) => $body,
             StructuredLinear::Btt($layer) => $body,
             StructuredLinear::Kronecker($layer) => $body,
+            StructuredLinear::Int8($layer) => $body,
         }
     };
 }

@@ -52,8 +52,8 @@ impl Default for Ss1Hash {
 
 /// What a layer computes apart from its weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Function {
-    pub(super) d_input: usize,
+pub(crate) struct Function {
+    pub(crate) d_input: usize,
     pub(super) reduction: usize,
     pub(super) block_k: usize,
     pub(super) block_n: usize,
@@ -102,7 +102,7 @@ impl Function {
         self.check(d_output).is_ok() && self.fold(d_output).width() == width
     }
 
-    pub(super) fn fold(&self, d_output: usize) -> Fold {
+    pub(crate) fn fold(&self, d_output: usize) -> Fold {
         let Self { d_input, reduction, block_k, block_n, hash } = *self;
         let rotations = match hash {
             Ss1Hash::Additive { constants: [.., r0], vec } => {

@@ -19,7 +19,7 @@ use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::Epilogue;
 use burn_structured_ops::ss1::{Fold, Ss1Strategy, ss1_from_dense, ss1_linear_with, ss1_to_dense};
 use function::{DEFAULT_BLOCK_N, Function, rotate};
-use saved::SavedFunction;
+pub(crate) use saved::SavedFunction;
 
 /// Configuration to create a [`Ss1Linear`] layer using the [init function](Ss1LinearConfig::init).
 #[derive(Config, Debug)]
@@ -254,12 +254,12 @@ impl Ss1Linear {
     /// The structure that this layer has; `None` if the loaded hash does not fit the weights.
     pub(crate) fn structure(&self) -> Option<Structure> {
         let [width, d_output] = self.z.shape().dims();
-        let Function { reduction, block_k, block_n, hash, .. } = self.hash.find(width, d_output)?;
-        let independent = match hash {
-            Ss1Hash::Additive { .. } => None,
-            Ss1Hash::Independent { seed, .. } => Some(seed),
-        };
-        Some(Structure::Ss1 { reduction, block_k, block_n, independent })
+        self.hash.structure(width, d_output)
+    }
+
+    /// Stored weights, bias and hash.
+    pub(crate) fn into_parts(self) -> (Param<Tensor<2>>, Option<Param<Tensor<1>>>, SavedFunction) {
+        (self.z, self.bias, self.hash)
     }
 
     fn fold(&self) -> Fold {

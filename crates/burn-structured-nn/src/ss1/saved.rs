@@ -1,6 +1,7 @@
 //! The function of an SS1 layer as a parameter, so that a record holds it.
 
-use super::function::Function;
+use super::function::{Function, Ss1Hash};
+use crate::Structure;
 use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::fmt;
@@ -9,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 /// The numbers of a [`Function`] as they are saved, beside the function itself: a forward pass reads nothing back from the
 /// device.
 #[derive(Clone, Debug)]
-pub(super) struct SavedFunction {
+pub(crate) struct SavedFunction {
     numbers: Param<Tensor<1, Int>>,
     /// `None` if a record was loaded whose numbers describe no function.
     function: Option<Function>,
@@ -24,7 +25,7 @@ impl SavedFunction {
 
     /// The function of a layer with stored weights `[width, d_output]`; `None` if a record was loaded that describes another
     /// layer, or none. Burn's records check shapes only.
-    pub(super) fn find(&self, width: usize, d_output: usize) -> Option<Function> {
+    pub(crate) fn find(&self, width: usize, d_output: usize) -> Option<Function> {
         self.function.filter(|function| function.fits(width, d_output))
     }
 
@@ -33,11 +34,21 @@ impl SavedFunction {
     /// # Panics
     ///
     /// Where [`find`](Self::find) returns `None`.
-    pub(super) fn get(&self, width: usize, d_output: usize) -> Function {
+    pub(crate) fn get(&self, width: usize, d_output: usize) -> Function {
         self.find(width, d_output).unwrap_or_else(|| {
             let numbers: Vec<i64> = self.numbers.val().into_data().iter::<i64>().collect();
             panic!("Ss1Linear: the loaded `hash` {numbers:?} describes no layer with weights [{width}, {d_output}]")
         })
+    }
+
+    /// The structure of a layer with stored weights `[width, d_output]`; `None` where [`find`](Self::find) returns it.
+    pub(crate) fn structure(&self, width: usize, d_output: usize) -> Option<Structure> {
+        let Function { reduction, block_k, block_n, hash, .. } = self.find(width, d_output)?;
+        let independent = match hash {
+            Ss1Hash::Additive { .. } => None,
+            Ss1Hash::Independent { seed, .. } => Some(seed),
+        };
+        Some(Structure::Ss1 { reduction, block_k, block_n, independent })
     }
 
     fn with(self, map: impl FnOnce(Param<Tensor<1, Int>>) -> Param<Tensor<1, Int>>) -> Self {

@@ -14,6 +14,8 @@ impl StructuredLinear {
     /// The record alone holds where the windows of a Gaudi-GBLR layer are, and the constants of an SS1 hash: the width is given
     /// as 1, the hash as `additive` or `independent`.
     ///
+    /// It does not say whether the weights are int8, see [`is_int8`](Self::is_int8).
+    ///
     /// Returns `None` for a [`WindowedLinear`](crate::WindowedLinear), whose windows are not part of its record, and for an SS1
     /// layer with a loaded hash that does not fit its weights.
     pub fn structure(&self) -> Option<Structure> {
@@ -31,6 +33,7 @@ impl StructuredLinear {
             }
             Self::Gaudi(layer) => layer.structure(),
             Self::Windowed(_) => return None,
+            Self::Int8(layer) => return layer.structure(),
             Self::Btt(layer) => Structure::Btt { blocks: grid(layer.blocks()), rank: Rank::Fixed(layer.rank()) },
             Self::Kronecker(layer) => {
                 Structure::Kronecker { blocks: grid(layer.blocks()), rank: Rank::Fixed(layer.rank()) }
