@@ -20,6 +20,9 @@ mod shapes;
 #[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
 mod fallback;
 
+#[cfg(feature = "flex")]
+pub(crate) use cpu::permute_features;
+
 use crate::activation::ActivationBackend;
 use crate::tokens::{empty_product, rows};
 use crate::{Epilogue, EpilogueTensors};

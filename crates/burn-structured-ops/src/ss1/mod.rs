@@ -31,7 +31,7 @@ mod shapes;
 mod fallback;
 
 #[cfg(feature = "flex")]
-pub(crate) use cpu::FoldPlan;
+pub(crate) use cpu::{FoldPlan, doubled};
 pub use fold::{Fold, Rotations};
 
 use crate::activation::ActivationBackend;

@@ -20,7 +20,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
-use permute::permute_features;
+pub(crate) use permute::permute_features;
 
 /// Tokens whose features are permuted at a time: they stay in a cache, and blocks need not be packed often.
 const TOKEN_CHUNK: usize = 256;

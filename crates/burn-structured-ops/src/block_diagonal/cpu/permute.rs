@@ -13,7 +13,7 @@ const TOKENS: usize = 8;
 /// # Panics
 ///
 /// If the rows of `x` are not contiguous, or the sizes do not fit.
-pub(super) fn permute_features<E: Scalar>(
+pub(crate) fn permute_features<E: Scalar>(
     team: &ThreadTeam,
     x: Matrix<'_, E>,
     sizes: [usize; 2],

@@ -73,8 +73,17 @@ pub(crate) unsafe fn gemm_tn<'a, E: Scalar>(
 /// Writes the columns of `matrix` as rows that are [`transposed_stride`] apart into a buffer.
 pub(crate) fn transpose_into<'a, E: Scalar>(matrix: Matrix<'_, E>, buffer: &'a mut [E]) -> Rows<'a, E> {
     let stride = transposed_stride::<E>(matrix.rows);
-    pulp::Arch::new().dispatch(Transpose { matrix, out: &mut *buffer, stride });
+    transpose_to(matrix, buffer, stride);
     Rows::in_runs(buffer, [matrix.cols, matrix.rows], stride, matrix.rows.max(1), 0)
+}
+
+/// Writes the columns of `matrix` as rows that are `stride` apart.
+///
+/// # Panics
+///
+/// If `out` is too short.
+pub(crate) fn transpose_to<E: Scalar>(matrix: Matrix<'_, E>, out: &mut [E], stride: usize) {
+    pulp::Arch::new().dispatch(Transpose { matrix, out, stride });
 }
 
 /// Elements between rows of `depth` elements such that they do not alias in the L1 cache.

@@ -33,7 +33,7 @@ mod transpose;
 pub(crate) use blocking::{L1_SET_STRIDE, balanced_chunk, stride_aliases_in_l1, tasks_wanted};
 pub(crate) use epilogue::{Epilogue, Target};
 pub(crate) use finish::Finish;
-pub(crate) use gemm_tn::{TASK_TILES, gemm_tn, product_over_tokens, transpose_into, transposed_stride};
+pub(crate) use gemm_tn::{TASK_TILES, gemm_tn, product_over_tokens, transpose_into, transpose_to, transposed_stride};
 pub(crate) use grouped::{blocked_gemm, grouped_gemm, grouped_product, packed_len};
 pub(crate) use macrokernel::{gemm_packed, pack_and_gemm};
 pub(crate) use pack::pack_panels;

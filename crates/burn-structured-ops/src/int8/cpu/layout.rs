@@ -50,16 +50,14 @@ pub(super) struct Block {
     /// The first row.
     pub first: usize,
     pub rows: usize,
-    /// The output feature of the first row.
+    /// The output feature of the first row; the others follow.
     pub output: usize,
-    /// From the output feature of one row to that of the next.
-    pub step: usize,
 }
 
 impl Block {
     /// `count` rows from `first` on.
     pub fn part(self, first: usize, count: usize) -> Self {
-        Self { first: self.first + first, rows: count, output: self.output + first * self.step, ..self }
+        Self { first: self.first + first, rows: count, output: self.output + first, ..self }
     }
 }
 

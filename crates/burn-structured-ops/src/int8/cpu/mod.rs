@@ -15,13 +15,13 @@ mod product;
 mod quantize;
 
 use super::{Int8Factor, Int8Matrix};
-use crate::block_diagonal::Order;
+use crate::block_diagonal::{Order, permute_features};
 use crate::cpu::gemm::Finish;
 use crate::cpu::{
-    Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice, from_native, on_pool,
+    Matrix, Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice, from_native, on_pool,
     split_aligned, vectorized,
 };
-use crate::ss1::{Fold, FoldPlan};
+use crate::ss1::{Fold, FoldPlan, doubled};
 use crate::{Epilogue, EpilogueTensors, OptionalTensor};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -175,15 +175,9 @@ impl Factor {
     }
 
     /// One block of rows for each group.
-    fn blocks(&self, order: Order) -> Vec<Block> {
-        let block = |group: usize| {
-            let (output, step) = match order {
-                Order::Grouped => (group * self.outputs, 1),
-                Order::Strided => (group, self.groups),
-            };
-            Block { group, first: group * self.outputs, rows: self.outputs, output, step }
-        };
-        (0..self.groups).map(block).collect()
+    fn blocks(&self) -> Vec<Block> {
+        let rows = self.outputs;
+        (0..self.groups).map(|group| Block { group, first: group * rows, rows, output: group * rows }).collect()
     }
 }
 
@@ -211,7 +205,7 @@ impl Operands<'_> {
             let [z] = split_aligned(buffer, [tokens * between]);
             quantized([first.groups, tokens, first.inputs], |rows| {
                 quantize::quantize(rows, &team, neighbours(self.x, first.groups * first.inputs));
-                let blocks = first.blocks(Order::Grouped);
+                let blocks = first.blocks();
                 let mut z = Output::of_slice(&mut *z);
                 product::product(rows, first.weights(), &blocks, &mut z, between, Finish::bias(None), &team);
             });
@@ -221,11 +215,12 @@ impl Operands<'_> {
                     Some(coupling) => quantize::quantize(rows, &team, coupled(z, coupling, between)),
                     None => quantize::quantize(rows, &team, strided(z, between, last.groups)),
                 }
-                let order = match self.plan {
-                    Int8Plan::Monarch(order) => order,
-                    _ => Order::Grouped,
-                };
-                product::product(rows, last.weights(), &last.blocks(order), y, m, finish, &team);
+                match self.plan {
+                    Int8Plan::Monarch(Order::Strided) if last.groups > 1 => {
+                        strided_product(rows, last, y, finish, &team);
+                    }
+                    _ => product::product(rows, last.weights(), &last.blocks(), y, m, finish, &team),
+                }
             });
         });
     }
@@ -237,7 +232,7 @@ impl Operands<'_> {
         let Int8Plan::Ss1(fold) = self.plan else {
             return quantized([last.groups, tokens, last.inputs], |rows| {
                 quantize::quantize(rows, team, neighbours(self.x, last.groups * last.inputs));
-                product::product(rows, last.weights(), &last.blocks(Order::Grouped), y, m, finish, team);
+                product::product(rows, last.weights(), &last.blocks(), y, m, finish, team);
             });
         };
         let count = fold.output_blocks(m);
@@ -245,17 +240,45 @@ impl Operands<'_> {
         let blocks: Vec<Block> = (0..count)
             .map(|group| {
                 let rows = fold.output_rows(m, group);
-                Block { group, first: rows.start, rows: rows.len(), output: rows.start, step: 1 }
+                Block { group, first: rows.start, rows: rows.len(), output: rows.start }
             })
             .collect();
         quantized([count, tokens, last.inputs], |rows| {
             let n = fold.d_input;
-            quantize::quantize(rows, team, |token, group, features| {
-                plans[group].fold(&self.x[token * n..][..n], features);
-            });
+            let row = |token: usize| &self.x[token * n..][..n];
+            match &plans[..] {
+                [plan] => quantize::quantize(rows, team, |token, _, features| plan.fold(row(token), features)),
+                // Every sketch of a token is folded from the same doubled row.
+                plans => quantize::quantize_with(
+                    rows,
+                    team,
+                    doubled::width(fold),
+                    |token, doubled| doubled::double(fold, row(token), doubled),
+                    |doubled, _, group, features| plans[group].fold_doubled(doubled, features),
+                ),
+            }
             product::product(rows, last.weights(), &blocks, y, m, finish, team);
         });
     }
+}
+
+/// The product of a factor whose outputs are in strided order: in grouped order first.
+fn strided_product(
+    x: &QuantizedRows<'_>,
+    w: &Factor,
+    y: &mut Output<'_, f32>,
+    finish: Finish<'_, f32>,
+    team: &ThreadTeam,
+) {
+    let m = w.groups * w.outputs;
+    // Not a workspace: those of a product and of a task are taken.
+    let write = |mut grouped: Output<'_, f32>| {
+        product::product(x, w.weights(), &w.blocks(), &mut grouped, m, Finish::bias(None), team);
+    };
+    // SAFETY: every row of the factor writes its output feature of every token.
+    let grouped = unsafe { alloc_uninit_with(x.tokens * m, write) };
+    let grouped = Matrix::row_major(&grouped, x.tokens, m, m);
+    permute_features(team, grouped, [w.groups, w.outputs], finish, y.part(0, x.tokens * m));
 }
 
 /// Runs `body` with quantized rows, whose contents are whatever was left there.

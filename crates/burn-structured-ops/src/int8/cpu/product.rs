@@ -5,8 +5,8 @@
 
 use super::isa::{DOT_ROWS, Isa, with_isa};
 use super::layout::{Block, QuantizedRows, Weights, cut};
-use crate::cpu::gemm::Finish;
-use crate::cpu::{Output, SharedOutput, ThreadTeam};
+use crate::cpu::gemm::{Finish, transpose_to};
+use crate::cpu::{Matrix, Output, SharedOutput, ThreadTeam};
 
 /// Tokens up to which the factor is read in place.
 const MAX_DOT_TOKENS: usize = 6;
@@ -36,8 +36,7 @@ pub(super) fn product(
     assert!(w.depth == x.depth && x.depth <= x.stride, "a weight for every input");
     assert!(x.values.len() >= x.groups * x.tokens * x.stride && y.len() == x.tokens * m, "rows of all tokens");
     for block in blocks {
-        let last = block.output + (block.rows.max(1) - 1) * block.step;
-        assert!(block.group < x.groups && last < m, "a block within the product");
+        assert!(block.group < x.groups && block.output + block.rows <= m, "a block within the product");
         assert!((block.first + block.rows) * w.depth <= w.values.len(), "rows of the factor");
         assert!(block.first + block.rows <= w.scales.len(), "scales of the factor");
     }
@@ -45,15 +44,6 @@ pub(super) fn product(
         true => few_tokens::<I>(x, w, blocks, y, m, finish, team),
         false => many_tokens::<I>(x, w, blocks, y, m, finish, team),
     });
-    let strided = blocks.iter().any(|block| block.step != 1);
-    if strided && !finish.is_bias() {
-        team.parallel_for(x.tokens.div_ceil(MAX_MR), |task| {
-            let first = task * MAX_MR;
-            let count = MAX_MR.min(x.tokens - first);
-            // SAFETY: no other task has these tokens, and the product has just been stored.
-            finish.apply(unsafe { y.slice(first * m, count * m) }, first * m);
-        });
-    }
 }
 
 fn few_tokens<I: Isa>(
@@ -103,7 +93,7 @@ unsafe fn dot_block<I: Isa>(
             // SAFETY: as the caller says.
             let sums = unsafe { I::dot_rows(rows, x.values[input * x.stride..].as_ptr(), w.depth) };
             // SAFETY: as the caller says.
-            unsafe { store_row::<I>(&sums[..part.rows], x, input, w, part, y, token * m, bias) };
+            unsafe { store_sums::<I>(&sums[..part.rows], x, input, w, part, y, token * m, bias) };
         }
     }
 }
@@ -125,13 +115,15 @@ fn many_tokens<I: Isa>(
         let tokens = first..x.tokens.min(first + chunk);
         let units = w.depth.div_ceil(4);
         super::with_panel(units * 4 * VECTORS * I::LANES, |packed| {
+            pack::<I>(w, panel, packed);
             // SAFETY: as in `few_tokens`.
             unsafe {
                 I::run(
                     #[inline(always)]
-                    || {
-                        pack::<I>(w, panel, packed);
-                        panel_block::<I>(x, w, panel, packed, tokens.clone(), y, m, finish.bias);
+                    || match I::LANES {
+                        16 => panel_block::<I, 32>(x, w, panel, packed, tokens.clone(), y, m, finish.bias),
+                        8 => panel_block::<I, 16>(x, w, panel, packed, tokens.clone(), y, m, finish.bias),
+                        lanes => unreachable!("no instruction set has {lanes} lanes"),
                     },
                 );
                 finish_block(panel, tokens, y, m, finish);
@@ -140,42 +132,52 @@ fn many_tokens<I: Isa>(
     });
 }
 
-/// Packs the rows of a block: for each four inputs, the four weights of every row; missing rows and inputs are zero.
-#[inline(always)]
+/// Packs the rows of a block: for each four inputs, the four weights of every row. What is missing of the last four inputs is 0 or anything
+/// else, as the inputs are 0; so are the places of missing rows, whose sums nobody reads.
 fn pack<I: Isa>(w: Weights<'_>, block: Block, packed: &mut [u8]) {
     let nr = VECTORS * I::LANES;
-    let flip = I::OFFSET;
-    let whole = w.depth / 4;
-    for (row, start) in (block.first..block.first + block.rows).enumerate() {
-        let weights = &w.values[start * w.depth..][..w.depth];
-        let (units, rest) = weights.as_chunks::<4>();
-        let column = packed[4 * row..].chunks_mut(4 * nr);
-        for (out, unit) in column.zip(units) {
-            out[..4].copy_from_slice(&unit.map(|w| w as u8 ^ flip));
+    let weights = &w.values[block.first * w.depth..][..block.rows * w.depth];
+    let (units, packed) = (w.depth.div_ceil(4), bytemuck::cast_slice_mut::<u8, f32>(packed));
+    match bytemuck::try_cast_slice::<i8, f32>(weights) {
+        // Four weights are moved as one f32.
+        Ok(weights) if w.depth.is_multiple_of(4) => {
+            transpose_to(Matrix::row_major(weights, block.rows, units, units), packed, nr);
         }
-        if !rest.is_empty() {
-            let mut unit = [0; 4];
-            unit[..rest.len()].copy_from_slice(rest);
-            packed[whole * 4 * nr + 4 * row..][..4].copy_from_slice(&unit.map(|w| w as u8 ^ flip));
+        _ => {
+            for (row, weights) in weights.chunks_exact(w.depth).enumerate() {
+                for (unit, weights) in weights.chunks(4).enumerate() {
+                    let mut bytes = [0; 4];
+                    bytes[..weights.len()].copy_from_slice(bytemuck::cast_slice(weights));
+                    packed[unit * nr + row] = f32::from_ne_bytes(bytes);
+                }
+            }
         }
     }
 }
 
 /// # Safety
 ///
-/// As [`dot_block`], with `packed` the block's panel.
+/// As [`dot_block`], with `packed` the block's panel and `NR` rows of a panel.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the loop around the tiles, taken out for the instruction set")]
-unsafe fn panel_block<I: Isa>(
+unsafe fn panel_block<I: Isa, const NR: usize>(
     x: &QuantizedRows<'_>,
     w: Weights<'_>,
     block: Block,
-    packed: &[u8],
+    packed: &mut [u8],
     tokens: std::ops::Range<usize>,
     y: SharedOutput<'_, f32>,
     m: usize,
     bias: Option<&[f32]>,
 ) {
+    for weight in packed.iter_mut() {
+        *weight = weight.wrapping_add(I::OFFSET);
+    }
+    let (mut scales, mut added) = ([0.0f32; NR], [0.0f32; NR]);
+    scales[..block.rows].copy_from_slice(&w.scales[block.first..][..block.rows]);
+    if let Some(bias) = bias {
+        added[..block.rows].copy_from_slice(&bias[block.output..][..block.rows]);
+    }
     let mut token = tokens.start;
     let mut sums = [0i32; MAX_MR * MAX_NR];
     while token < tokens.end {
@@ -191,9 +193,16 @@ unsafe fn panel_block<I: Isa>(
                 _ => tile::<I, 1>(inputs, x.stride, w.depth, packed, &mut sums),
             }
         };
-        for (i, sums) in sums.chunks_exact(VECTORS * I::LANES).take(count).enumerate() {
-            // SAFETY: as the caller says.
-            unsafe { store_row::<I>(&sums[..block.rows], x, input + i, w, block, y, (token + i) * m, bias) };
+        for (i, sums) in sums.as_chunks::<NR>().0.iter().take(count).enumerate() {
+            let (scale, correction) = (x.scales[input + i], i32::from(I::OFFSET) * x.sums[input + i]);
+            let values: [f32; NR] =
+                std::array::from_fn(|v| (sums[v] - correction) as f32 * (scale * scales[v]) + added[v]);
+            // SAFETY: as the caller says; every element is written.
+            let out = unsafe { y.uninit_slice((token + i) * m + block.output, block.rows) };
+            match out.as_chunks_mut::<NR>() {
+                ([out], []) => _ = out.write_copy_of_slice(&values),
+                (_, out) => _ = out.write_copy_of_slice(&values[..block.rows]),
+            }
         }
         token += count;
     }
@@ -235,14 +244,14 @@ unsafe fn tile<I: Isa, const R: usize>(
     R
 }
 
-/// Stores one row of sums as floats, with the bias.
+/// Stores the sums of one token and a few rows as floats, with the bias.
 ///
 /// # Safety
 ///
 /// The block must be within the output, and the caller alone with these elements.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "as above")]
-unsafe fn store_row<I: Isa>(
+unsafe fn store_sums<I: Isa>(
     sums: &[i32],
     x: &QuantizedRows<'_>,
     input: usize,
@@ -254,34 +263,15 @@ unsafe fn store_row<I: Isa>(
 ) {
     let (scale, correction) = (x.scales[input], i32::from(I::OFFSET) * x.sums[input]);
     let scales = &w.scales[block.first..][..sums.len()];
-    let value = |(sum, w_scale): (&i32, &f32)| (sum - correction) as f32 * (scale * w_scale);
-    if block.step == 1 {
-        // SAFETY: as the caller says; every element is written.
-        let out = unsafe { y.uninit_slice(start + block.output, sums.len()) };
-        match bias {
-            None => {
-                for (out, sum) in out.iter_mut().zip(sums.iter().zip(scales)) {
-                    out.write(value(sum));
-                }
-            }
-            Some(bias) => {
-                let bias = &bias[block.output..][..sums.len()];
-                for ((out, sum), bias) in out.iter_mut().zip(sums.iter().zip(scales)).zip(bias) {
-                    out.write(value(sum) + bias);
-                }
-            }
-        }
-        return;
-    }
-    for (i, sum) in sums.iter().zip(scales).enumerate() {
-        let output = block.output + i * block.step;
-        // SAFETY: as the caller says.
-        let out = unsafe { y.uninit_slice(start + output, 1) };
-        out[0].write(value(sum) + bias.map_or(0.0, |bias| bias[output]));
+    // SAFETY: as the caller says; every element is written.
+    let out = unsafe { y.uninit_slice(start + block.output, sums.len()) };
+    for (i, (out, (sum, w_scale))) in out.iter_mut().zip(sums.iter().zip(scales)).enumerate() {
+        let bias = bias.map_or(0.0, |bias| bias[block.output + i]);
+        out.write((sum - correction) as f32 * (scale * w_scale) + bias);
     }
 }
 
-/// Applies what follows to the outputs of a block whose rows are neighbours.
+/// Applies what follows to the outputs of a block.
 ///
 /// # Safety
 ///
@@ -293,7 +283,7 @@ unsafe fn finish_block(
     m: usize,
     finish: Finish<'_, f32>,
 ) {
-    if finish.is_bias() || block.step != 1 {
+    if finish.is_bias() {
         return;
     }
     for token in tokens {

@@ -18,22 +18,35 @@ pub(super) fn quantize(
     team: &ThreadTeam,
     gather: impl Fn(usize, usize, &mut [f32]) + Sync,
 ) {
+    quantize_with(rows, team, 0, |_, _| {}, |_, token, group, features| gather(token, group, features));
+}
+
+/// [`quantize`] with `width` floats that `prepare(token, floats)` writes once a token, for its groups to be gathered from.
+pub(super) fn quantize_with(
+    rows: &mut QuantizedRows<'_>,
+    team: &ThreadTeam,
+    width: usize,
+    prepare: impl Fn(usize, &mut [f32]) + Sync,
+    gather: impl Fn(&[f32], usize, usize, &mut [f32]) + Sync,
+) {
     let [groups, tokens, depth, stride] = [rows.groups, rows.tokens, rows.depth, rows.stride];
     let values = SharedOutput::new(&mut *rows.values);
     let (scales, sums) = (SharedOutput::new(&mut *rows.scales), SharedOutput::new(&mut *rows.sums));
     team.parallel_for(tokens.div_ceil(TASK_TOKENS), |task| {
-        let mut buffer = vec![0.0; depth];
-        let range = task * TASK_TOKENS..tokens.min((task + 1) * TASK_TOKENS);
-        for (token, group) in range.flat_map(|token| (0..groups).map(move |group| (token, group))) {
-            let row = group * tokens + token;
-            gather(token, group, &mut buffer);
-            // SAFETY: no other task has this token, and the buffers are initialised.
-            let (out, scale, sum) =
-                unsafe { (values.slice(row * stride, stride), scales.slice(row, 1), sums.slice(row, 1)) };
-            vectorized(
-                #[inline(always)]
-                || (scale[0], sum[0]) = quantize_row(&buffer, out),
-            );
+        let (mut prepared, mut features) = (vec![0.0; width], vec![0.0; depth]);
+        for token in task * TASK_TOKENS..tokens.min((task + 1) * TASK_TOKENS) {
+            prepare(token, &mut prepared);
+            for group in 0..groups {
+                let row = group * tokens + token;
+                gather(&prepared, token, group, &mut features);
+                // SAFETY: no other task has this token, and the buffers are initialised.
+                let (out, scale, sum) =
+                    unsafe { (values.slice(row * stride, stride), scales.slice(row, 1), sums.slice(row, 1)) };
+                vectorized(
+                    #[inline(always)]
+                    || (scale[0], sum[0]) = quantize_row(&features, out),
+                );
+            }
         }
     });
 }

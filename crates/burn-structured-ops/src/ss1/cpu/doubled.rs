@@ -9,12 +9,12 @@ use crate::cpu::{Scalar, vectorized};
 use crate::ss1::Fold;
 
 /// Elements of a row in doubled form.
-pub(super) fn width(fold: Fold) -> usize {
+pub(crate) fn width(fold: Fold) -> usize {
     2 * fold.d_input.div_ceil(fold.block_k) * fold.block_k
 }
 
 /// The doubled form of rows `x [rows, n]`; features missing from the last block are zero.
-pub(super) fn double<E: Scalar>(fold: Fold, x: &[E], doubled: &mut [E]) {
+pub(crate) fn double<E: Scalar>(fold: Fold, x: &[E], doubled: &mut [E]) {
     let k = fold.block_k;
     for (x, doubled) in x.chunks_exact(fold.d_input).zip(doubled.chunks_exact_mut(width(fold))) {
         for (x, doubled) in x.chunks(k).zip(doubled.chunks_exact_mut(2 * k)) {
@@ -65,7 +65,7 @@ macro_rules! with_block_size {
 
 impl Plan {
     /// `a = fold(x)` for doubled rows.
-    pub(super) fn fold_doubled<E: Scalar>(&self, doubled: &[E], a: &mut [E]) {
+    pub(crate) fn fold_doubled<E: Scalar>(&self, doubled: &[E], a: &mut [E]) {
         with_block_size!(self.fold.block_k, K => vectorized(
             #[inline(always)]
             || self.fold_blocks::<E, K>(doubled, a),

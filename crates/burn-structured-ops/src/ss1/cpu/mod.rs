@@ -4,7 +4,7 @@
 //! own (`product.rs`), the sketch of a tile of tokens is folded into a buffer that stays in cache, and multiplied from there. It is folded
 //! from rows in which every block stands twice (`doubled.rs`), where a rotation is a single run.
 
-mod doubled;
+pub(crate) mod doubled;
 mod product;
 mod rotate;
 
