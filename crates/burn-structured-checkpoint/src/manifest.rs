@@ -38,6 +38,10 @@ pub struct Manifest {
 pub struct LayerEntry {
     /// The text form of a `burn_structured_nn::Structure`, with its rank as a number: `blast:b=6x6,r=144`.
     pub structure: String,
+    /// Whether its weights are int8: each factor `<layer>.u` has a scale for every output, `<layer>.u_scale`, and a dense weight is the
+    /// factor `<layer>.w`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub int8: bool,
     /// The size of the input features.
     pub d_input: usize,
     /// The size of the output features.

@@ -211,9 +211,12 @@ impl Structure {
     }
 }
 
-/// Runs `$body` with `$layer` bound to the layer within, whatever it is, unless it is dense.
+/// Runs `$body` with `$layer` bound to the layer within, whatever it is, unless it is dense, or `int8` is something else.
 macro_rules! each {
     ($self:expr, $layer:ident => $body:expr, dense: $dense:expr) => {
+        each!($self, $layer => $body, dense: $dense, int8: $body)
+    };
+    ($self:expr, $layer:ident => $body:expr, dense: $dense:expr, int8: $int8:expr) => {
         match $self {
             StructuredLinear::Dense($layer) => $dense,
             StructuredLinear::Blast($layer) => $body,
@@ -226,7 +229,7 @@ macro_rules! each {
             StructuredLinear::Windowed($layer) => $body,
             StructuredLinear::Btt($layer) => $body,
             StructuredLinear::Kronecker($layer) => $body,
-            StructuredLinear::Int8($layer) => $body,
+            StructuredLinear::Int8($layer) => $int8,
         }
     };
 }
@@ -305,12 +308,12 @@ impl StructuredLinear {
 
     /// The bias `[d_output]`, if there is one.
     pub fn bias(&self) -> Option<&Param<Tensor<1>>> {
-        each!(self, layer => layer.bias.as_ref(), dense: layer.bias.as_ref())
+        each!(self, layer => layer.bias.as_ref(), dense: layer.bias.as_ref(), int8: layer.bias())
     }
 
     /// The bias `[d_output]`, if there is one, to be replaced.
     pub fn bias_mut(&mut self) -> Option<&mut Param<Tensor<1>>> {
-        each!(self, layer => layer.bias.as_mut(), dense: layer.bias.as_mut())
+        each!(self, layer => layer.bias.as_mut(), dense: layer.bias.as_mut(), int8: layer.bias_mut())
     }
 
     /// The layer as it is used when training is over: what is learned beside the weights is fixed, and the work that it makes

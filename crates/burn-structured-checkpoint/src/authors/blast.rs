@@ -113,6 +113,7 @@ impl<'a> Factors<'a> {
             });
         }
         Ok(LayerEntry {
+            int8: false,
             structure: format!("blast:b={b1}x{b2},r={r}"),
             d_input: b2 * q,
             d_output: b1 * p,

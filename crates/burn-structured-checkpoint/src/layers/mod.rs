@@ -110,7 +110,7 @@ fn structured_layer(
     };
     let structure: Structure =
         text.parse().map_err(|error| wrong(printable(format!("has no known structure: {error}"))))?;
-    if structure == Structure::Dense {
+    if structure == Structure::Dense && !entry.int8 {
         return Err(wrong("is described as compressed and dense; compress the model again".into()));
     }
     // The constants of its masks are computed from its sides, before the shapes are compared with the file.
@@ -123,6 +123,10 @@ fn structured_layer(
     let config = StructuredLinearConfig::new(d_input, d_output, structure);
     let config = config.with_bias(checkpoint.tensor(&format!("{name}.bias")).is_some());
     let layer = config.try_init(device).map_err(|error| wrong(format!("cannot be: {error}")))?;
+    let layer = match entry.int8 {
+        true => layer.int8_zeros().map_err(|error| wrong(format!("cannot be: {error}")))?,
+        false => layer,
+    };
     let shapes = parameters::shapes(&layer);
     for (parameter, shape) in &shapes {
         expect_shape(checkpoint, &format!("{name}.{parameter}"), shape)?;
@@ -173,6 +177,7 @@ pub fn layer_entry(
         (_, Some(structure)) => {
             return Ok(LayerEntry {
                 structure: structure.to_string(),
+                int8: layer.is_int8(),
                 d_input: layer.d_input(),
                 d_output: layer.d_output(),
                 orientation,

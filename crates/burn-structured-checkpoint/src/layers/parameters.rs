@@ -4,8 +4,8 @@ use super::{float_data, to_dtype};
 use crate::values::to_i64;
 use crate::{Checkpoint, CheckpointError, TensorData};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{self, Bool, Int, Tensor};
-use burn_structured_nn::StructuredLinear;
+use burn::tensor::{self, Bool, DType, Int, Tensor};
+use burn_structured_nn::{INT8_MAX as MAX, StructuredLinear, int8_tensor};
 use std::borrow::Cow;
 
 /// The names on the way to a parameter. Those of an enum's variants are no part of them, as with
@@ -30,6 +30,9 @@ impl Path {
         self.0.join(".")
     }
 }
+
+/// Axes of the integers of an int8 layer; those of a hash have one.
+const INT8_AXES: usize = 3;
 
 /// The names and shapes of a layer's tensors; draws no initial value.
 pub(super) fn shapes(layer: &StructuredLinear) -> Vec<(String, Vec<usize>)> {
@@ -100,7 +103,8 @@ pub(super) fn save(layer: &StructuredLinear, name: &str) -> Vec<TensorData<'stat
         }
 
         fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-            self.push(param.transform_for_save().val().into_data());
+            let data = param.transform_for_save().val().into_data();
+            self.push(if D == INT8_AXES { data.convert_dtype(DType::I8) } else { data });
         }
 
         fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
@@ -136,6 +140,10 @@ pub(super) fn load(
             let found = self.checkpoint.expect(&name)?;
             let values = to_i64(found.dtype, self.checkpoint.bytes(&name)?);
             let values = values.ok_or_else(|| self.checkpoint.unsupported(&name, found.dtype, "integers"))?;
+            if found.shape.len() == INT8_AXES && values.iter().any(|value| value.abs() > i64::from(MAX)) {
+                let reason = format!("weights are from -{MAX} to {MAX}; quantize the model again");
+                return Err(CheckpointError::TensorData { name, reason });
+            }
             Ok(tensor::TensorData::new(values, found.shape.clone()))
         }
     }
@@ -166,7 +174,11 @@ pub(super) fn load(
             match self.int_data() {
                 Ok(data) => {
                     let (id, device) = (param.id, param.lazy_device());
-                    param.transform_for_load(Tensor::from_data(data, &device), id)
+                    let tensor = match D == INT8_AXES {
+                        true => int8_tensor(data, &device),
+                        false => Tensor::from_data(data, &device),
+                    };
+                    param.transform_for_load(tensor, id)
                 }
                 Err(error) => {
                     self.error.get_or_insert(error);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 fn entry() -> LayerEntry {
     LayerEntry {
         structure: "low-rank:r=2".into(),
+        int8: false,
         d_input: 6,
         d_output: 4,
         orientation: Orientation::InOut,

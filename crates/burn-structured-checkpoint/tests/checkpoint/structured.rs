@@ -73,6 +73,52 @@ fn layer_reads_every_structure() {
     }
 }
 
+/// Those with an int8 form.
+fn quantized() -> impl Iterator<Item = (&'static str, StructuredLinear)> {
+    let structures = STRUCTURES.into_iter().chain(["dense"]);
+    structures.filter_map(|text| Some((text, new(text, true).quantize().ok()?)))
+}
+
+#[test]
+fn layer_reads_int8_weights_of_every_structure() {
+    let device = Device::flex();
+    let x = Tensor::<2>::random([5, 16], Distribution::Default, &device);
+    assert_eq!(quantized().count(), 10);
+    for (text, original) in quantized() {
+        let (tensors, entry) = saved("block.0.fc", &original);
+        assert!(entry.int8, "{text}");
+        let integers: usize =
+            tensors.iter().filter(|tensor| tensor.dtype == Dtype::I8).map(|tensor| tensor.bytes.len()).sum();
+        assert!(integers > 0 && integers <= 16 * 24, "{text}: {integers}");
+        let file = written(&tensors, "block.0.fc", entry.clone());
+        let read = layer(&file, "block.0.fc", &device).unwrap();
+        read.forward(x.clone()).into_data().assert_eq(&original.forward(x.clone()).into_data(), true);
+        assert_eq!((read.structure(), read.is_int8()), (original.structure(), true), "{text}");
+        let (again, again_entry) = saved("block.0.fc", &read);
+        assert_eq!(again_entry, entry);
+        for (a, b) in tensors.iter().zip(&again) {
+            assert_eq!((&a.name, &a.bytes), (&b.name, &b.bytes), "{text}");
+        }
+    }
+}
+
+#[test]
+fn int8_weights_that_do_not_fit_are_refused() {
+    let (tensors, entry) = saved("fc", &new("blast:b=2x4,r=5", true).quantize().unwrap());
+    // The floats of the same structure.
+    let floats = saved("fc", &new("blast:b=2x4,r=5", true)).0;
+    let message = refused(&floats, entry.clone());
+    assert!(message.contains("has no tensor fc.u_scale; "), "{message}");
+    let message = refused(&tensors, LayerEntry { int8: false, ..entry.clone() });
+    assert!(message.contains("fc.v has shape [4, 5, 4] instead of [4, 4, 5]"), "{message}");
+    let mut lowest = tensors.clone();
+    lowest.iter_mut().find(|tensor| tensor.name == "fc.u").unwrap().bytes.to_mut()[7] = 128;
+    let message = refused(&lowest, entry.clone());
+    assert!(message.contains("weights are from -127 to 127"), "{message}");
+    let message = refused(&tensors, LayerEntry { structure: "kronecker:b=4x2,r=1".into(), ..entry });
+    assert!(message.contains("a kronecker layer has no int8 form"), "{message}");
+}
+
 #[test]
 fn layer_tensors_are_named_as_in_a_model() {
     let names = |text: &str| -> Vec<String> {
@@ -83,6 +129,11 @@ fn layer_tensors_are_named_as_in_a_model() {
     assert_eq!(names("dense"), ["a.b.weight", "a.b.bias"]);
     let ss1 = names("ss1:c=2,k=4");
     assert_eq!(ss1, ["a.b.z", "a.b.bias", "a.b.hash"]);
+    let int8: Vec<String> = layer_tensors("a.b", &new("blast:b=2,r=3", true).quantize().unwrap())
+        .into_iter()
+        .map(|tensor| tensor.name)
+        .collect();
+    assert_eq!(int8, ["a.b.u", "a.b.u_scale", "a.b.s", "a.b.v", "a.b.v_scale", "a.b.bias"]);
 }
 
 #[test]
@@ -205,8 +256,13 @@ fn shapes_are_compared_before_anything_is_allocated() {
         };
         let tensors = ["v", "u", "ut", "w", "z", "a", "b", "s", "left", "right"]
             .map(|name| counting(&format!("fc.{name}"), &[2, 2]));
+        let int8 = LayerEntry { int8: true, ..entry.clone() };
         let message = refused(&tensors, entry);
         assert!(message.contains("has shape [2, 2] instead of ["), "{structure}: {message}");
+        if !["gaudi", "pixelfly", "kronecker"].iter().any(|other| structure.starts_with(other)) {
+            let message = refused(&tensors, int8);
+            assert!(message.contains("has shape [2, 2] instead of ["), "{structure}: {message}");
+        }
     }
 }
 

@@ -5,19 +5,24 @@ use burn::tensor::{DType, Device};
 use burn_store::burn_pack::Tensor;
 use burn_store::{BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleContext, PyTorchToBurnAdapter, bridge};
 use burn_structured_checkpoint::Orientation;
+use burn_structured_ops::device::is_flex;
 use std::marker::PhantomData;
 
 /// From the layout of a checkpoint, with the tensors under their module paths, in the number types of a device.
 pub(super) struct FromCheckpoint<M> {
     float: DType,
     int: DType,
+    /// What holds the weights of int8 layers.
+    int8: DType,
     model: PhantomData<fn() -> M>,
 }
 
 impl<M> FromCheckpoint<M> {
     pub fn on(device: &Device) -> Self {
         let settings = device.settings();
-        Self { float: settings.float_dtype.into(), int: settings.int_dtype.into(), model: PhantomData }
+        let int: DType = settings.int_dtype.into();
+        let int8 = if is_flex(device) { DType::I8 } else { int };
+        Self { float: settings.float_dtype.into(), int, int8, model: PhantomData }
     }
 }
 
@@ -30,13 +35,13 @@ impl<M: CheckpointModel + 'static> ModuleAdapter for FromCheckpoint<M> {
         if tensor.dtype.is_float() {
             return FloatCastAdapter::to(self.float).adapt(tensor, context);
         }
-        // The hash of an SS1 layer; weights are never whole numbers.
-        let is_int = tensor.dtype.is_int() || tensor.dtype.is_uint();
-        if !is_int || !tensor.name.ends_with(".hash") || tensor.dtype == self.int {
-            return tensor;
-        }
-        let (name, shape, int) = (tensor.name.clone(), tensor.shape.clone(), self.int);
-        bridge::map_data(tensor, name, int, shape, move |data| data.convert_dtype(int))
+        let int = match tensor.shape.len() {
+            INT8_AXES => self.int8,
+            // The hash of an SS1 layer.
+            _ if tensor.name.ends_with(".hash") => self.int,
+            _ => return tensor,
+        };
+        to_int(tensor, int)
     }
 
     fn clone_box(&self) -> Box<dyn ModuleAdapter> {
@@ -51,6 +56,7 @@ impl<M: CheckpointModel + 'static> ModuleAdapter for ToCheckpoint<M> {
     fn adapt(&self, tensor: Tensor, context: ModuleContext<'_>) -> Tensor {
         match is_transposed::<M>(&tensor, context) {
             true => BurnToPyTorchAdapter.adapt(tensor, context),
+            false if tensor.shape.len() == INT8_AXES => to_int(tensor, DType::I8),
             false => tensor,
         }
     }
@@ -58,6 +64,18 @@ impl<M: CheckpointModel + 'static> ModuleAdapter for ToCheckpoint<M> {
     fn clone_box(&self) -> Box<dyn ModuleAdapter> {
         Box::new(Self(PhantomData))
     }
+}
+
+/// Axes of the integers of an int8 layer; those of a hash have one.
+const INT8_AXES: usize = 3;
+
+/// An integer tensor as another type of integers.
+fn to_int(tensor: Tensor, int: DType) -> Tensor {
+    if tensor.dtype == int || !(tensor.dtype.is_int() || tensor.dtype.is_uint()) {
+        return tensor;
+    }
+    let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+    bridge::map_data(tensor, name, int, shape, move |data| data.convert_dtype(int))
 }
 
 /// Whether a tensor is a dense weight that checkpoints hold as `[d_output, d_input]`, where Burn has `[d_input, d_output]`.

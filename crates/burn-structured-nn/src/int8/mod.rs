@@ -1,83 +1,43 @@
 //! Layers with int8 weights: what a trained layer becomes for inference.
 //!
-//! Every structure whose products are of dense blocks has an int8 form. Its factors are `[groups, outputs, inputs]` integers, `values`, with
-//! a scale for each output, `scales`; in a file, those of a BLAST layer are `weight.u.values`, `weight.u.scales`, `weight.v.values`, ….
+//! Every structure whose products are of dense blocks has an int8 form. Its factors keep their names; they are `[groups, outputs, inputs]`
+//! integers, and each has a scale for every output: `u` and `u_scale`.
 
-mod weights;
+mod layers;
 
-pub use weights::Int8Weights;
+pub use layers::{Int8BlastLinear, Int8BlockLinear, Int8Ss1Linear, Int8TwoFactorLinear};
 
 use crate::dense::own_bias;
-use crate::display::layer_display;
-use crate::ss1::SavedFunction;
 use crate::{BlockCount, Blocks, Cost, Factor, Rank, Structure, StructureError, StructuredLinear};
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, assert_shape};
+use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::Epilogue;
 use burn_structured_ops::block_diagonal::Order;
 use burn_structured_ops::int8::{Int8Matrix, int8_linear};
+use layers::{Scales, Values, quantized, zeros};
 
 /// A linear layer of int8 weights, executed on integers: `y[t] = x_scale[t] (W_q x_q[t]) ∘ w_scale + b` for each factor.
 ///
 /// Weights are quantized symmetrically with a scale for each output, inputs for each token as they come; see
 /// [`burn_structured_ops::int8`]. Created by [`StructuredLinear::quantize`].
 #[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct Int8Linear {
-    /// The factors.
-    pub weight: Int8Factors,
-    /// Vector of size `d_output`.
-    pub bias: Option<Param<Tensor<1>>>,
-}
-
-/// The factors of an [`Int8Linear`], by the structure that they are of.
-#[derive(Module, Debug)]
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant, reason = "Burn's modules take no boxes, and a model has few layers")]
-pub enum Int8Factors {
-    /// A dense matrix, `[1, d_output, d_input]`.
-    Dense(Int8Weights),
-    /// Blocks `[b, d_output / b, d_input / b]` on the diagonal.
-    BlockDiagonal(Int8Weights),
-    /// Two factors of low rank.
-    LowRank(Int8TwoFactors),
-    /// Monarch.
-    Monarch(Int8TwoFactors),
-    /// Block tensor-train.
-    Btt(Int8TwoFactors),
-    /// BLAST.
-    Blast(Int8Blast),
-    /// SS1.
-    Ss1(Int8Ss1),
-}
-
-/// The factors of a low-rank, Monarch or block tensor-train layer.
-#[derive(Module, Debug)]
-pub struct Int8TwoFactors {
-    /// `[b2, q, d_input / b2]`; of low rank `[1, r, d_input]`.
-    pub right: Int8Weights,
-    /// `[b1, d_output / b1, p]`; of low rank `[1, d_output, r]`.
-    pub left: Int8Weights,
-}
-
-/// The factors of a BLAST layer.
-#[derive(Module, Debug)]
-pub struct Int8Blast {
-    /// Output factors `[b1, d_output / b1, r]`.
-    pub u: Int8Weights,
-    /// Couplings `[b1, b2, r]`, which stay floats.
-    pub s: Param<Tensor<3>>,
-    /// Input factors, transposed: `[b2, r, d_input / b2]`.
-    pub v: Int8Weights,
-}
-
-/// The stored weights of an SS1 layer.
-#[derive(Module, Debug)]
-pub struct Int8Ss1 {
-    /// `[1, d_output, w]`.
-    pub z: Int8Weights,
-    /// The [hash](crate::Ss1Hash) and the block sizes.
-    hash: SavedFunction,
+pub enum Int8Linear {
+    /// A dense layer, which is one block.
+    Dense(Int8BlockLinear),
+    /// A block-diagonal layer.
+    BlockDiagonal(Int8BlockLinear),
+    /// A low-rank layer.
+    LowRank(Int8TwoFactorLinear),
+    /// A Monarch layer.
+    Monarch(Int8TwoFactorLinear),
+    /// A block tensor-train layer.
+    Btt(Int8TwoFactorLinear),
+    /// A BLAST layer.
+    Blast(Int8BlastLinear),
+    /// An SS1 layer.
+    Ss1(Int8Ss1Linear),
 }
 
 impl StructuredLinear {
@@ -106,7 +66,7 @@ impl StructuredLinear {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn quantize(self) -> Result<Self, StructureError> {
-        self.to_int8(Int8Weights::quantize)
+        self.to_int8(|factor, _, _| quantized(factor()))
     }
 
     /// An int8 layer of the same structure, sizes and bias, whose integers are 0, for a checkpoint to be loaded into. Draws no
@@ -117,7 +77,7 @@ impl StructuredLinear {
     /// As [`quantize`](Self::quantize).
     #[doc(hidden)]
     pub fn int8_zeros(self) -> Result<Self, StructureError> {
-        self.to_int8(|_, shape, device| Int8Weights::zeros(shape, device))
+        self.to_int8(|_, shape, device| zeros(shape, device))
     }
 
     /// Whether the weights are int8.
@@ -125,10 +85,10 @@ impl StructuredLinear {
         matches!(self, Self::Int8(_))
     }
 
-    /// `convert` makes the weights of a factor, given the factor `[groups, outputs, inputs]`, if it is looked at, and its shape.
+    /// `convert` makes integers and scales of a factor `[groups, outputs, inputs]`, of its shape, and of its device.
     fn to_int8(
         self,
-        convert: impl Fn(&dyn Fn() -> Tensor<3>, [usize; 3], &burn::tensor::Device) -> Int8Weights,
+        convert: impl Fn(&dyn Fn() -> Tensor<3>, [usize; 3], &Device) -> (Values, Scales),
     ) -> Result<Self, StructureError> {
         let three =
             |factor: &Param<Tensor<3>>| convert(&|| factor.val(), factor.lazy_shape().dims(), &factor.lazy_device());
@@ -137,37 +97,51 @@ impl StructuredLinear {
             let [inputs, outputs] = factor.lazy_shape().dims();
             convert(&|| factor.val().transpose().unsqueeze(), [1, outputs, inputs], &factor.lazy_device())
         };
-        let (factors, bias) = match self {
-            Self::Dense(layer) => (Int8Factors::Dense(two(&layer.weight)), layer.bias),
-            Self::BlockDiagonal(layer) => (Int8Factors::BlockDiagonal(three(&layer.w)), layer.bias),
-            Self::LowRank(layer) => {
-                let factors = Int8TwoFactors { right: two(&layer.v), left: two(&layer.ut) };
-                (Int8Factors::LowRank(factors), layer.bias)
-            }
+        let block = |(w, w_scale), bias| Int8BlockLinear { w, w_scale, bias };
+        let two_factor = |(right, right_scale), (left, left_scale), bias| Int8TwoFactorLinear {
+            right,
+            right_scale,
+            left,
+            left_scale,
+            bias,
+        };
+        Ok(Self::Int8(match self {
+            Self::Dense(layer) => Int8Linear::Dense(block(two(&layer.weight), layer.bias)),
+            Self::BlockDiagonal(layer) => Int8Linear::BlockDiagonal(block(three(&layer.w), layer.bias)),
+            Self::LowRank(layer) => Int8Linear::LowRank(two_factor(two(&layer.v), two(&layer.ut), layer.bias)),
             Self::Monarch(layer) => {
-                let factors = Int8TwoFactors { right: three(&layer.right), left: three(&layer.left) };
-                (Int8Factors::Monarch(factors), layer.bias)
+                Int8Linear::Monarch(two_factor(three(&layer.right), three(&layer.left), layer.bias))
             }
-            Self::Btt(layer) => {
-                let factors = Int8TwoFactors { right: three(&layer.right), left: three(&layer.left) };
-                (Int8Factors::Btt(factors), layer.bias)
-            }
+            Self::Btt(layer) => Int8Linear::Btt(two_factor(three(&layer.right), three(&layer.left), layer.bias)),
             Self::Blast(layer) => {
                 let [b2, q, r] = layer.v.lazy_shape().dims();
-                let v = convert(&|| layer.v.val().swap_dims(1, 2), [b2, r, q], &layer.v.lazy_device());
-                (Int8Factors::Blast(Int8Blast { u: three(&layer.u), s: layer.s, v }), layer.bias)
+                let (v, v_scale) = convert(&|| layer.v.val().swap_dims(1, 2), [b2, r, q], &layer.v.lazy_device());
+                let (u, u_scale) = three(&layer.u);
+                Int8Linear::Blast(Int8BlastLinear { u, u_scale, s: layer.s, v, v_scale, bias: layer.bias })
             }
             Self::Ss1(layer) => {
-                let (z, bias, hash) = layer.into_parts();
-                (Int8Factors::Ss1(Int8Ss1 { z: two(&z), hash }), bias)
+                let (stored, bias, hash) = layer.into_parts();
+                let (z, z_scale) = two(&stored);
+                Int8Linear::Ss1(Int8Ss1Linear { z, z_scale, bias, hash })
             }
-            Self::Int8(layer) => return Ok(Self::Int8(layer)),
+            Self::Int8(layer) => layer,
             Self::Pixelfly(_) => return Err(StructureError::NoInt8 { structure: "pixelfly" }),
             Self::Gaudi(_) | Self::Windowed(_) => return Err(StructureError::NoInt8 { structure: "gaudi" }),
             Self::Kronecker(_) => return Err(StructureError::NoInt8 { structure: "kronecker" }),
-        };
-        Ok(Self::Int8(Int8Linear { weight: factors, bias }))
+        }))
     }
+}
+
+/// Runs `$body` with `$layer` bound to the layer within.
+macro_rules! each {
+    ($self:expr, $layer:ident => $body:expr) => {
+        match $self {
+            Int8Linear::Dense($layer) | Int8Linear::BlockDiagonal($layer) => $body,
+            Int8Linear::LowRank($layer) | Int8Linear::Monarch($layer) | Int8Linear::Btt($layer) => $body,
+            Int8Linear::Blast($layer) => $body,
+            Int8Linear::Ss1($layer) => $body,
+        }
+    };
 }
 
 impl Int8Linear {
@@ -193,7 +167,7 @@ impl Int8Linear {
     pub fn forward_then<const D: usize>(&self, input: Tensor<D>, epilogue: Epilogue<D>) -> Tensor<D> {
         let d_input = self.d_input();
         assert_shape!(input, [.., d_input]);
-        int8_linear(input, &self.matrix(), own_bias(epilogue, &self.bias))
+        each!(self, layer => int8_linear(input, &self.matrix(), own_bias(epilogue, &layer.bias)))
     }
 
     /// The dense weight `[d_output, d_input]` that this layer multiplies by, in f32.
@@ -201,20 +175,39 @@ impl Int8Linear {
         self.matrix().to_dense()
     }
 
-    /// Parameters, FLOPs and bytes, beside those of the dense layer in f32. Scales count as parameters.
+    fn matrix(&self) -> Int8Matrix {
+        match self {
+            Self::Dense(layer) | Self::BlockDiagonal(layer) => layer.matrix(),
+            Self::Monarch(layer) => layer.matrix(Order::Strided),
+            Self::LowRank(layer) | Self::Btt(layer) => layer.matrix(Order::Grouped),
+            Self::Blast(layer) => layer.matrix(),
+            Self::Ss1(layer) => layer.matrix(),
+        }
+    }
+
+    /// Parameters, FLOPs and bytes, beside those of the dense layer. Scales count as parameters.
     pub fn cost(&self) -> Cost {
-        let weights = self.weight.weights();
-        let integers: usize = weights.iter().map(|weights| weights.values.lazy_shape().num_elements()).sum();
-        let scales: usize = weights.iter().map(|weights| weights.scales.lazy_shape().num_elements()).sum();
-        let couplings = match &self.weight {
-            Int8Factors::Blast(factors) => factors.s.lazy_shape().num_elements(),
-            _ => 0,
+        let count = |values: &Values| values.lazy_shape().num_elements();
+        let (integers, scales, couplings) = match self {
+            Self::Dense(layer) | Self::BlockDiagonal(layer) => {
+                (count(&layer.w), layer.w_scale.lazy_shape().num_elements(), 0)
+            }
+            Self::LowRank(layer) | Self::Monarch(layer) | Self::Btt(layer) => (
+                count(&layer.right) + count(&layer.left),
+                layer.right_scale.lazy_shape().num_elements() + layer.left_scale.lazy_shape().num_elements(),
+                0,
+            ),
+            Self::Blast(layer) => (
+                count(&layer.u) + count(&layer.v),
+                layer.u_scale.lazy_shape().num_elements() + layer.v_scale.lazy_shape().num_elements(),
+                layer.s.lazy_shape().num_elements(),
+            ),
+            Self::Ss1(layer) => (count(&layer.z), layer.z_scale.lazy_shape().num_elements(), 0),
         };
         let (d_input, d_output) = (self.d_input(), self.d_output());
-        let cost = Cost::of_weights(integers + couplings, d_input, d_output, self.bias.is_some(), 1);
-        let bias = cost.params - integers - couplings;
-        let bytes_per_token = integers + 4 * (scales + couplings + bias + d_input + d_output);
-        Cost { params: cost.params + scales, bytes_per_token, ..cost }
+        let cost = Cost::of_weights(integers + couplings, d_input, d_output, self.bias().is_some(), 1);
+        let floats = cost.params - integers + scales;
+        Cost { params: integers + floats, bytes_per_token: integers + 4 * (floats + d_input + d_output), ..cost }
     }
 
     /// Nothing that suits a learning rate of its own: the integers are fixed.
@@ -224,101 +217,43 @@ impl Int8Linear {
 
     /// The size of the input features.
     pub fn d_input(&self) -> usize {
-        match &self.weight {
-            Int8Factors::Dense(weights) | Int8Factors::BlockDiagonal(weights) => weights.d_input(),
-            Int8Factors::LowRank(factors) | Int8Factors::Monarch(factors) | Int8Factors::Btt(factors) => {
-                factors.right.d_input()
-            }
-            Int8Factors::Blast(factors) => factors.v.d_input(),
-            Int8Factors::Ss1(factors) => {
-                let [_, d_output, width] = factors.z.shape();
-                factors.hash.get(width, d_output).d_input
-            }
-        }
+        each!(self, layer => layer.d_input())
     }
 
     /// The size of the output features.
     pub fn d_output(&self) -> usize {
-        match &self.weight {
-            Int8Factors::Dense(weights) | Int8Factors::BlockDiagonal(weights) => weights.d_output(),
-            Int8Factors::LowRank(factors) | Int8Factors::Monarch(factors) | Int8Factors::Btt(factors) => {
-                factors.left.d_output()
-            }
-            Int8Factors::Blast(factors) => factors.u.d_output(),
-            Int8Factors::Ss1(factors) => factors.z.d_output(),
-        }
+        each!(self, layer => layer.d_output())
+    }
+
+    /// The bias `[d_output]`, if there is one.
+    pub fn bias(&self) -> Option<&Param<Tensor<1>>> {
+        each!(self, layer => layer.bias.as_ref())
+    }
+
+    /// The bias `[d_output]`, if there is one, to be replaced.
+    pub fn bias_mut(&mut self) -> Option<&mut Param<Tensor<1>>> {
+        each!(self, layer => layer.bias.as_mut())
     }
 
     /// The structure of the weights, which does not say that they are int8; `None` if a loaded hash does not fit them.
     pub(crate) fn structure(&self) -> Option<Structure> {
-        let grid = |factors: &Int8TwoFactors| {
-            let ([b1, ..], [b2, q, _]) = (factors.left.shape(), factors.right.shape());
-            (Blocks::Grid { output: b1, input: b2 }, Rank::Fixed(q / b1))
-        };
-        Some(match &self.weight {
-            Int8Factors::Dense(_) => Structure::Dense,
-            Int8Factors::BlockDiagonal(weights) => {
-                Structure::BlockDiagonal { blocks: BlockCount::Fixed(weights.shape()[0]) }
+        let grid = |[output, input]: [usize; 2]| Blocks::Grid { output, input };
+        Some(match self {
+            Self::Dense(_) => Structure::Dense,
+            Self::BlockDiagonal(layer) => Structure::BlockDiagonal { blocks: BlockCount::Fixed(layer.blocks()) },
+            Self::LowRank(layer) => Structure::LowRank { rank: Rank::Fixed(layer.rank()) },
+            Self::Monarch(layer) => {
+                Structure::Monarch { blocks: grid(layer.blocks()), rank: Rank::Fixed(layer.rank()) }
             }
-            Int8Factors::LowRank(factors) => Structure::LowRank { rank: Rank::Fixed(factors.right.shape()[1]) },
-            Int8Factors::Monarch(factors) => {
-                let (blocks, rank) = grid(factors);
-                Structure::Monarch { blocks, rank }
-            }
-            Int8Factors::Btt(factors) => {
-                let (blocks, rank) = grid(factors);
-                Structure::Btt { blocks, rank }
-            }
-            Int8Factors::Blast(factors) => {
-                let [b1, b2, r] = factors.s.lazy_shape().dims();
-                Structure::Blast { blocks: Blocks::Grid { output: b1, input: b2 }, rank: Rank::Fixed(r) }
-            }
-            Int8Factors::Ss1(factors) => {
-                let [_, d_output, width] = factors.z.shape();
-                return factors.hash.structure(width, d_output);
+            Self::Btt(layer) => Structure::Btt { blocks: grid(layer.blocks()), rank: Rank::Fixed(layer.rank()) },
+            Self::Blast(layer) => Structure::Blast { blocks: grid(layer.blocks()), rank: Rank::Fixed(layer.rank()) },
+            Self::Ss1(layer) => {
+                let (width, d_output) = layer.sizes();
+                return layer.hash.structure(width, d_output);
             }
         })
     }
-
-    fn matrix(&self) -> Int8Matrix {
-        let two = |factors: &Int8TwoFactors, output| Int8Matrix::Monarch {
-            r: factors.right.factor(),
-            l: factors.left.factor(),
-            output,
-        };
-        match &self.weight {
-            Int8Factors::Dense(weights) | Int8Factors::BlockDiagonal(weights) => {
-                Int8Matrix::BlockDiagonal { w: weights.factor() }
-            }
-            Int8Factors::Monarch(factors) => two(factors, Order::Strided),
-            Int8Factors::LowRank(factors) | Int8Factors::Btt(factors) => two(factors, Order::Grouped),
-            Int8Factors::Blast(factors) => {
-                Int8Matrix::Blast { u: factors.u.factor(), s: factors.s.val(), v: factors.v.factor() }
-            }
-            Int8Factors::Ss1(factors) => {
-                let [_, d_output, width] = factors.z.shape();
-                let fold = factors.hash.get(width, d_output).fold(d_output);
-                Int8Matrix::Ss1 { z: factors.z.factor(), fold }
-            }
-        }
-    }
 }
-
-impl Int8Factors {
-    /// All integers with their scales.
-    fn weights(&self) -> Vec<&Int8Weights> {
-        match self {
-            Self::Dense(weights) | Self::BlockDiagonal(weights) => vec![weights],
-            Self::LowRank(factors) | Self::Monarch(factors) | Self::Btt(factors) => vec![&factors.right, &factors.left],
-            Self::Blast(factors) => vec![&factors.u, &factors.v],
-            Self::Ss1(factors) => vec![&factors.z],
-        }
-    }
-}
-
-layer_display!(Int8Linear, layer => {
-    "structure": layer.structure().map_or_else(|| "ss1".into(), |structure| structure.to_string())
-});
 
 #[cfg(test)]
 mod tests {
@@ -396,8 +331,7 @@ mod tests {
 
     #[test]
     fn display() {
-        let small = layer("low-rank:r=5").quantize().unwrap();
-        let text = format!("{small}");
-        assert!(text.contains("Int8Linear {d_input: 16, d_output: 24, structure: low-rank:r=5, bias: true"), "{text}");
+        let text = format!("{}", layer("low-rank:r=5").quantize().unwrap());
+        assert!(text.contains("d_input: 16, d_output: 24, blocks: 1x1, rank: 5, bias: true"), "{text}");
     }
 }

@@ -54,7 +54,7 @@ impl Default for Ss1Hash {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Function {
     pub(crate) d_input: usize,
-    pub(super) reduction: usize,
+    pub(crate) reduction: usize,
     pub(super) block_k: usize,
     pub(super) block_n: usize,
     pub(super) hash: Ss1Hash,

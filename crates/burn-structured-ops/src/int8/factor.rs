@@ -11,7 +11,7 @@ const MAX_INPUTS: usize = 1 << 16;
 pub struct Int8Factor {
     /// `[groups, outputs, inputs]`, from −127 to 127. Flex holds them as I8, other devices as their default integers.
     pub values: Tensor<3, Int>,
-    /// `[groups, outputs]`, f32.
+    /// `[groups, outputs]`.
     pub scales: Tensor<2>,
 }
 
@@ -46,12 +46,12 @@ impl Int8Factor {
         assert!(!values.contains(&i8::MIN), "int8: values are from −127 to 127");
         let [groups, outputs, _] = shape;
         let scales = Tensor::from_data(TensorData::new(scales, [groups, outputs]), (device, DType::F32));
-        Self { values: integers(TensorData::new(values, shape), device), scales }
+        Self { values: int8_tensor(TensorData::new(values, shape), device), scales }
     }
 
     /// The factor `[groups, outputs, inputs]` that is multiplied by, in f32.
     pub fn dequantize(&self) -> Tensor<3> {
-        self.as_float() * self.scales.clone().unsqueeze_dim(2)
+        self.as_float() * self.scales.clone().cast(DType::F32).unsqueeze_dim(2)
     }
 
     /// The integers in f32, where they are exact.
@@ -67,18 +67,18 @@ impl Int8Factor {
 
     /// # Panics
     ///
-    /// If the scales are not f32, or not one for each output of each group, or the sums of products would not fit i32.
+    /// If the scales are not one for each output of each group, or the sums of products would not fit i32.
     pub(super) fn check(&self, name: &str) {
         let [groups, outputs, inputs] = self.values.dims();
         assert!(inputs <= MAX_INPUTS, "int8: `{name}` must have at most {MAX_INPUTS} inputs a group, not {inputs}");
         let found = self.scales.dims();
         assert_eq!(found, [groups, outputs], "int8: the scales of `{name}` must be [{groups}, {outputs}]");
-        assert_eq!(self.scales.dtype(), DType::F32, "int8: the scales of `{name}` must be f32");
     }
 }
 
-/// Integers from −127 to 127 in the type that holds them on `device`.
-pub(crate) fn integers<const D: usize>(values: TensorData, device: &Device) -> Tensor<D, Int> {
+/// Integers from −127 to 127 as the values of a factor, in the type that holds them on `device`: I8 on Flex, the default integers of other
+/// devices.
+pub fn int8_tensor<const D: usize>(values: TensorData, device: &Device) -> Tensor<D, Int> {
     match crate::device::is_flex(device) {
         true => Tensor::from_data(values.convert::<i8>(), (device, DType::I8)),
         false => Tensor::from_data(values, device),

@@ -20,7 +20,7 @@ mod cpu;
 mod factor;
 mod reference;
 
-pub use factor::Int8Factor;
+pub use factor::{Int8Factor, int8_tensor};
 
 use crate::Epilogue;
 use crate::blast::blast_to_dense;

@@ -61,7 +61,7 @@ fn groups(x: Tensor<3>, w: &Int8Factor) -> Tensor<3> {
         false => rounded,
     };
     let sums = quanta.matmul(w.as_float().swap_dims(1, 2));
-    sums * scales * w.scales.clone().unsqueeze_dim::<3>(1) + finite
+    sums * scales * w.scales.clone().cast(DType::F32).unsqueeze_dim::<3>(1) + finite
 }
 
 /// The product of every block of rows with its own sketch.
