@@ -208,7 +208,7 @@ impl Checkpoint {
     }
 
     /// The tensors whose names begin with `layer` and a point, without that prefix.
-    pub(crate) fn tensors_of<'a>(&'a self, layer: &str) -> impl Iterator<Item = (&'a str, &'a TensorInfo)> {
+    pub fn tensors_of<'a>(&'a self, layer: &str) -> impl Iterator<Item = (&'a str, &'a TensorInfo)> {
         let prefix = format!("{layer}.");
         let length = prefix.len();
         self.tensors

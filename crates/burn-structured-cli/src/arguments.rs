@@ -1,7 +1,7 @@
 //! The command line: what all commands share. The arguments of each are in its file of [`commands`](crate::commands).
 
 use crate::commands::{
-    bench, calibrate, completions, compress, drop, eval, import, inspect, man, plan, report, to_dense, verify,
+    bench, calibrate, completions, compress, drop, eval, import, inspect, man, plan, quantize, report, to_dense, verify,
 };
 use clap::{Args, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
@@ -45,6 +45,8 @@ Examples:
   Is it better than the model with half of its blocks?
     burn-structured drop all-MiniLM-L6-v2 --keep 3 --text lines.txt --distill 20 -o three
     burn-structured eval small three --sts sts-dev.csv
+  A quarter of the bytes of what is left
+    burn-structured quantize small -o small-int8
   A page with all of it; the same model with dense weights, for other tools
     burn-structured report small --dense all-MiniLM-L6-v2 -o report.html
     burn-structured to-dense small -o small-dense
@@ -75,6 +77,7 @@ pub enum Command {
     Calibrate(calibrate::Arguments),
     Compress(compress::Arguments),
     Drop(drop::Arguments),
+    Quantize(quantize::Arguments),
     ToDense(to_dense::Arguments),
     Verify(verify::Arguments),
     Eval(eval::Arguments),

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::format::{bytes, count, percent, shape};
 use crate::table::Table;
 use burn_structured_checkpoint::{
-    Checkpoint, Family, LinearInfo, MANIFEST_KEY, Manifest, Orientation, family, linears,
+    Checkpoint, Family, LayerEntry, LinearInfo, MANIFEST_KEY, Manifest, Orientation, family, linears,
 };
 use clap::{Args, ValueHint};
 use serde::Serialize;
@@ -166,7 +166,7 @@ fn text(report: &Report, linears_only: bool) -> String {
         let note = match (linear, &report.compressed, &tensor.layer) {
             (Some(linear), _, _) => describe(linear),
             (None, Some(manifest), Some(layer)) => {
-                manifest.layers.get(layer).map_or_else(String::new, |entry| entry.structure.clone())
+                manifest.layers.get(layer).map_or_else(String::new, describe_compressed)
             }
             _ => String::new(),
         };
@@ -192,6 +192,10 @@ fn text(report: &Report, linears_only: bool) -> String {
         );
     }
     text
+}
+
+fn describe_compressed(entry: &LayerEntry) -> String {
+    format!("{}{}", entry.structure, if entry.int8 { ", int8" } else { "" })
 }
 
 fn describe(linear: &LinearInfo) -> String {

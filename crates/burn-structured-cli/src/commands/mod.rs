@@ -10,6 +10,7 @@ pub mod import;
 pub mod inspect;
 pub mod man;
 pub mod plan;
+pub mod quantize;
 pub mod report;
 pub mod to_dense;
 pub mod verify;
@@ -53,6 +54,7 @@ pub fn run(command: &Command, context: &Context) -> Result<Answer, Failure> {
         Command::Calibrate(arguments) => calibrate::run(arguments, context),
         Command::Compress(arguments) => compress::run(arguments, context),
         Command::Drop(arguments) => drop::run(arguments, context),
+        Command::Quantize(arguments) => quantize::run(arguments, context),
         Command::ToDense(arguments) => to_dense::run(arguments, context),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Eval(arguments) => eval::run(arguments, context),

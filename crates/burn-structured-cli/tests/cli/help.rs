@@ -2,12 +2,13 @@
 
 use crate::process::{command, error, json, printed, text};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "inspect",
     "plan",
     "calibrate",
     "compress",
     "drop",
+    "quantize",
     "to-dense",
     "verify",
     "eval",

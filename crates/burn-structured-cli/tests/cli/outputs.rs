@@ -1,4 +1,4 @@
-//! What is done with a compressed model: `to-dense`, `verify`, `report`; and `import`.
+//! What is done with a compressed model: `quantize`, `to-dense`, `verify`, `report`; and `import`.
 
 use crate::fixture::{Fixture, bytes_of};
 use crate::models::write_authors_blast;
@@ -26,6 +26,30 @@ fn to_dense_restores_names_shapes_and_types() {
     };
     let [small, dense, original] = ["small-gpt2", "dense-gpt2", "gpt2"].map(score);
     assert!((small / dense - 1.0).abs() < 1e-4 && (small / original - 1.0).abs() > 1e-4, "{small} {dense} {original}");
+}
+
+#[test]
+fn quantized_models_are_smaller_and_compute_nearly_the_same() {
+    let files = Fixture::new();
+    for model in ["bert", "gpt2"] {
+        let small = format!("small-{model}");
+        files.compress(model, &small);
+        let int8 = format!("int8-{model}");
+        let value = json(&["quantize", &files.path(&small), "-o", &files.path(&int8)]);
+        assert!(value["layers"].as_u64().unwrap() > 0, "{value}");
+        assert!(value["bytes"].as_u64().unwrap() < value["bytes_before"].as_u64().unwrap(), "{value}");
+        let text = printed(&["inspect", &files.path(&int8)]);
+        assert!(text.contains(", int8") && text.contains("I8"), "{text}");
+        assert_eq!(json(&["verify", &files.path(&int8)])["passed"], true);
+        let found = error(&["quantize", &files.path(&int8), "-o", &files.path("twice")], 1);
+        assert!(found.contains("is it quantized already?"), "{found}");
+    }
+    let score = |model: &str| {
+        let value = json(&["eval", &files.path(model), "--text", &files.path("lines.txt")]);
+        value["models"][0]["score"].as_f64().unwrap()
+    };
+    let [int8, small] = ["int8-gpt2", "small-gpt2"].map(score);
+    assert!(int8 != small && (int8 / small - 1.0).abs() < 0.01, "{int8} {small}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! From finished units to an output.
 
 use super::error::writing;
+use super::quantize::{Quantized, quantized};
 use super::store::{Store, sha256_of};
 use super::tensors::{TOOL, UnitReport, unit_report, weight_error};
 use super::{Event, Finished, Observer, PipelineError, companions};
@@ -25,13 +26,15 @@ pub(super) struct Job<'a> {
     /// All linear layers of the source.
     pub planned: &'a [Planned],
     pub seed: u64,
+    /// Whether all linear layers get int8 weights, those that stay dense among them.
+    pub int8: bool,
     pub device: &'a Device,
 }
 
-/// A compressed layer in the shards.
+/// A compressed layer.
 struct Found {
     entry: LayerEntry,
-    /// The shard that holds it.
+    /// The shard that holds it; none of them if it is a dense layer that is quantized.
     shard: usize,
 }
 
@@ -45,7 +48,7 @@ pub(super) fn compressed(store: Store, job: &Job<'_>, observer: &mut Observer<'_
     if observer(&Event::Assemble).is_break() {
         return Err(store.interrupted().into());
     }
-    let Job { source, planned, seed, device } = *job;
+    let Job { source, planned, seed, int8, device } = *job;
     let shards = (0..store.units().len()).map(|unit| store.shard(unit)).collect::<Result<Vec<_>, _>>()?;
     let reports = shards.iter().map(unit_report).collect::<Result<Vec<_>, _>>()?;
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
@@ -54,21 +57,37 @@ pub(super) fn compressed(store: Store, job: &Job<'_>, observer: &mut Observer<'_
             found.insert(name, Found { entry, shard });
         }
     }
+    let mut integers: Vec<TensorData<'static>> = Vec::new();
+    let mut floats: BTreeSet<String> = BTreeSet::new();
     for Planned { layer, .. } in planned {
-        let Some(Found { entry, shard }) = found.get_mut(&layer.name) else { continue };
-        let error = || -> Result<f64, CompressError> {
-            let compressed = checkpoint::layer(&shards[*shard], &layer.name, device)?;
-            let (dense, _) = checkpoint::dense_layer(source, layer, device)?;
-            weight_error(&dense.into_data(), &compressed.to_dense().into_data())
-        };
-        let weight_error = error().map_err(|error| error.in_layer(&layer.name))?;
+        let shard = found.get(&layer.name).map(|found| found.shard);
+        if shard.is_none() && !int8 {
+            continue;
+        }
         // What is said of the dense weight is what is known of it, whatever the model says.
-        entry.orientation = layer.orientation;
-        entry.dtype = source.tensor(&layer.weight).map_or(Dtype::F32, |weight| weight.dtype).to_string();
-        entry.relative_error = Some(weight_error);
+        let dtype = source.tensor(&layer.weight).map_or(Dtype::F32, |weight| weight.dtype);
+        let describe = || -> Result<(LayerEntry, Vec<TensorData<'static>>), CompressError> {
+            let file = shard.map_or(source, |shard| &shards[shard]);
+            let compressed = checkpoint::layer(file, &layer.name, device)?;
+            let (dense, _) = checkpoint::dense_layer(source, layer, device)?;
+            if int8 {
+                let Quantized { entry, tensors } = quantized(&layer.name, compressed, dense, layer.orientation, dtype)?;
+                return Ok((entry, tensors));
+            }
+            let error = weight_error(&dense.into_data(), &compressed.to_dense().into_data())?;
+            Ok((checkpoint::layer_entry(&compressed, layer.orientation, dtype, Some(error))?, Vec::new()))
+        };
+        let (entry, tensors) = describe().map_err(|error| error.in_layer(&layer.name))?;
+        if let Some(shard) = shard.filter(|_| int8) {
+            let factors = shards[shard].tensors_of(&layer.name).filter(|(factor, _)| *factor != "bias");
+            floats.extend(factors.map(|(_, tensor)| tensor.name.clone()));
+        }
+        integers.extend(tensors);
+        found.insert(layer.name.clone(), Found { entry, shard: shard.unwrap_or(usize::MAX) });
     }
     let weights = planned.iter().filter(|planned| found.contains_key(&planned.layer.name));
-    let removed: BTreeSet<&str> = weights.map(|planned| planned.layer.weight.as_str()).collect();
+    let removed: BTreeSet<&str> =
+        weights.map(|planned| planned.layer.weight.as_str()).chain(floats.iter().map(String::as_str)).collect();
     let fingerprint = store.identity().get("model").unwrap_or_default().to_string();
     let layers = found.iter().map(|(name, found)| (name.clone(), found.entry.clone())).collect();
     let manifest = Manifest { source: Some(fingerprint.clone()), layers, ..Manifest::new(TOOL, seed) };
@@ -76,7 +95,7 @@ pub(super) fn compressed(store: Store, job: &Job<'_>, observer: &mut Observer<'_
     manifest.insert_into(&mut metadata);
 
     let folder = store.assembly()?;
-    write_model(&folder, source, &removed, &shards, &metadata)?;
+    write_model(&folder, source, &removed, &shards, &integers, &metadata)?;
     companions::copy(source, &folder)?;
     let written = Checkpoint::open(folder.join(MODEL))?;
     // Read back as others will.
@@ -91,7 +110,7 @@ pub(super) fn compressed(store: Store, job: &Job<'_>, observer: &mut Observer<'_
         model: name_of(source),
         source: fingerprint,
         settings: settings(&store),
-        layers: layer_results(planned, &table, &found, &reports)?,
+        layers: layer_results(planned, &table, &found, &integers, &reports)?,
         blocks: reports.iter().filter_map(|report| report.block.clone()).collect(),
         distillation: reports.iter().find_map(|report| report.distillation),
         linear: table.totals.linear,
@@ -111,13 +130,14 @@ pub(super) fn compressed(store: Store, job: &Job<'_>, observer: &mut Observer<'_
     Ok(Finished { path, report, run })
 }
 
-/// Writes the tensors of `source` except those that are `removed`, with those of the shards, later ones in the place of earlier
-/// ones. Nothing is held in memory.
+/// Writes the tensors of `source` and of the shards, later ones in the place of earlier ones, except those that are `removed`, and
+/// `added` ones.
 pub(super) fn write_model(
     folder: &Path,
     source: &Checkpoint,
     removed: &BTreeSet<&str>,
     shards: &[Checkpoint],
+    added: &[TensorData<'_>],
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), CompressError> {
     let mut tensors: BTreeMap<&str, TensorData<'_>> = BTreeMap::new();
@@ -127,10 +147,11 @@ pub(super) fn write_model(
             let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, tensor.shape.clone());
             tensors.insert(&tensor.name, TensorData { name, dtype, shape, bytes });
         }
-        if std::ptr::eq(file, source) {
+        if std::ptr::eq(file, source) || !added.is_empty() {
             tensors.retain(|name, _| !removed.contains(name));
         }
     }
+    tensors.extend(added.iter().map(|tensor| (tensor.name.as_str(), tensor.clone())));
     let tensors: Vec<TensorData<'_>> = tensors.into_values().collect();
     checkpoint::write(&folder.join(MODEL), &tensors, metadata).map_err(writing)
 }
@@ -139,6 +160,7 @@ fn layer_results(
     planned: &[Planned],
     table: &PlanTable,
     found: &BTreeMap<String, Found>,
+    integers: &[TensorData<'_>],
     reports: &[UnitReport],
 ) -> Result<Vec<LayerResult>, CompressError> {
     let result = |(planned, row): (&Planned, &crate::plan::PlanRow)| {
@@ -153,12 +175,26 @@ fn layer_results(
             orientation: layer.orientation,
             structure: structure.map_err(crate::plan::PlanError::from)?,
             before: row.before,
-            after: row.after,
+            after: match entry.filter(|entry| entry.int8) {
+                Some(_) => int8_size(&layer.name, integers, row.after.flops_per_token),
+                None => row.after,
+            },
             weight_error: entry.and_then(|entry| entry.relative_error),
             output_error: reports.iter().find_map(|report| report.output_errors.get(&layer.name).copied()),
         })
     };
     planned.iter().zip(&table.rows).map(result).collect()
+}
+
+/// What a layer of int8 weights takes, without its bias.
+fn int8_size(layer: &str, integers: &[TensorData<'_>], flops_per_token: usize) -> Size {
+    let own = |tensor: &&TensorData<'_>| tensor.name.rsplit_once('.').is_some_and(|(name, _)| name == layer);
+    let tensors: Vec<_> = integers.iter().filter(own).collect();
+    Size {
+        params: tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum(),
+        flops_per_token,
+        bytes: tensors.iter().map(|tensor| tensor.bytes.len()).sum(),
+    }
 }
 
 /// Tensors of the source that have other values in the shards.

@@ -1,7 +1,7 @@
 //! The blocks of a model, one after another.
 
 use super::assemble::{self, Job};
-use super::layerwise::{plan_for, run_identity};
+use super::layerwise::{check_int8, plan_for, run_identity};
 use super::store::{Opened, Store};
 use super::tensors::{UnitReport, cast, is_same, shard_metadata};
 use super::{Event, Finished, Observer, Output, PipelineError};
@@ -40,6 +40,9 @@ pub struct BlockwiseConfig {
     /// The seed of everything random: it replaces those of the other settings.
     #[config(default = 0)]
     pub seed: u64,
+    /// Whether the linear layers get int8 weights in the end, those that stay dense among them.
+    #[config(default = false)]
+    pub int8: bool,
 }
 
 /// Raw text, as a model's batches.
@@ -107,6 +110,7 @@ pub fn compress_model<M: BlockModel>(
     observer: &mut Observer<'_>,
 ) -> Result<Finished, CompressError> {
     let planned = plan_for(source, plan)?;
+    check_int8(&planned, config.int8)?;
     let structures = structures_of(source, model, &planned)?;
     if texts.calibration.is_empty() || texts.held_out.is_empty() {
         return Err(CompressError::NoBatches);
@@ -129,7 +133,11 @@ pub fn compress_model<M: BlockModel>(
         return Err(run.store.explain(error));
     }
     let Run { store, observer, .. } = run;
-    assemble::compressed(store, &Job { source, planned: &planned, seed: config.seed, device }, observer)
+    assemble::compressed(
+        store,
+        &Job { source, planned: &planned, seed: config.seed, int8: config.int8, device },
+        observer,
+    )
 }
 
 impl BlockwiseConfig {

@@ -25,6 +25,12 @@ pub enum PipelineError {
         /// What is there.
         what: &'static str,
     },
+    /// No layer has weights that could become int8.
+    #[error("{} has no linear layers with float weights; is it quantized already?", path.display())]
+    NothingToQuantize {
+        /// The checkpoint.
+        path: PathBuf,
+    },
     /// The output has no name.
     #[error("{} cannot be an output: it ends with no name; give the path of a folder to create", path.display())]
     NoName {

@@ -12,7 +12,7 @@ use crate::plan::{Plan, Planned, check_replaces_something};
 use burn::config::Config;
 use burn::tensor::Device;
 use burn_structured_checkpoint::{self as checkpoint, Checkpoint, Dtype, linears};
-use burn_structured_nn::Structure;
+use burn_structured_nn::{Structure, StructureError};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -29,6 +29,9 @@ pub struct LayerwiseConfig {
     /// The seed of everything random.
     #[config(default = 0)]
     pub seed: u64,
+    /// Whether the linear layers get int8 weights in the end, those that stay dense among them.
+    #[config(default = false)]
+    pub int8: bool,
 }
 
 /// Compresses the linear layers of `source` as `plan` says, each by itself: the nearest layer to its outputs on the inputs that
@@ -69,6 +72,7 @@ pub fn compress_checkpoint(
     observer: &mut Observer<'_>,
 ) -> Result<Finished, CompressError> {
     let planned = plan_for(source, plan)?;
+    check_int8(&planned, config.int8)?;
     let work: Vec<&Planned> = planned.iter().filter(|planned| planned.structure.is_some()).collect();
     if let Some(known) = calibration {
         known.check(work.iter().map(|planned| planned.layer.name.as_str()))?;
@@ -99,7 +103,11 @@ pub fn compress_checkpoint(
             return Err(store.interrupted().into());
         }
     }
-    assemble::compressed(store, &Job { source, planned: &planned, seed: config.seed, device }, observer)
+    assemble::compressed(
+        store,
+        &Job { source, planned: &planned, seed: config.seed, int8: config.int8, device },
+        observer,
+    )
 }
 
 /// A compressed layer as a shard.
@@ -152,6 +160,21 @@ pub(super) fn plan_for(source: &Checkpoint, plan: &Plan) -> Result<Vec<Planned>,
     let planned = plan.resolve(&linears(source))?;
     check_replaces_something(&planned)?;
     Ok(planned)
+}
+
+/// Whether every layer of a plan can have int8 weights, if it has to: before anything is computed.
+///
+/// # Errors
+///
+/// If one has a structure without an int8 form.
+pub(super) fn check_int8(planned: &[Planned], int8: bool) -> Result<(), CompressError> {
+    let structures = planned.iter().filter_map(|planned| Some((&planned.layer.name, planned.structure?)));
+    match structures.into_iter().find(|(_, structure)| int8 && !structure.has_int8()) {
+        Some((layer, structure)) => {
+            Err(CompressError::from(StructureError::NoInt8 { structure: structure.name() }).in_layer(layer))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What decides the result of every kind of run.

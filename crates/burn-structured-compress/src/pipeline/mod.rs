@@ -13,7 +13,7 @@
 //!
 //! The disk has to have room for the output and once more for what is compressed.
 //!
-//! [`drop_blocks`] leaves blocks out, the baseline. [`to_dense`] goes the way back, and [`verify`](fn@verify) checks an output against its report and the dense checkpoint.
+//! [`quantize`](fn@quantize) makes the weights of any checkpoint int8. [`drop_blocks`] leaves blocks out, the baseline. [`to_dense`] goes the way back, and [`verify`](fn@verify) checks an output against its report and the dense checkpoint.
 
 mod assemble;
 mod blockwise;
@@ -23,6 +23,7 @@ mod error;
 mod event;
 mod layerwise;
 mod output;
+mod quantize;
 mod store;
 mod tensors;
 mod to_dense;
@@ -34,6 +35,7 @@ pub use error::PipelineError;
 pub use event::{Event, Observer};
 pub use layerwise::{LayerwiseConfig, compress_checkpoint};
 pub use output::{Finished, Output};
+pub use quantize::quantize;
 pub use to_dense::to_dense;
 pub use verify::{Check, Outcome, Verification, verify};
 

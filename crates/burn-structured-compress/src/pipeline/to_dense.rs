@@ -65,7 +65,7 @@ pub fn to_dense(
     let mut metadata = source.metadata().clone();
     metadata.remove(MANIFEST_KEY);
     let folder = store.assembly()?;
-    assemble::write_model(&folder, source, &removed, &shards, &metadata)?;
+    assemble::write_model(&folder, source, &removed, &shards, &[], &metadata)?;
     companions::copy(source, &folder)?;
     drop(shards);
     Ok(store.complete()?)

@@ -284,7 +284,7 @@ mod tests {
         for text in TEXTS {
             let exact = layer(text);
             let small = exact.clone().quantize().unwrap();
-            assert!(small.is_int8() && !exact.is_int8());
+            assert!(small.is_int8() && !exact.is_int8() && exact.structure().unwrap().has_int8());
             assert_eq!(small.structure(), exact.structure(), "{text}");
             assert_eq!((small.d_input(), small.d_output()), (16, 24), "{text}");
             let weight = exact.to_dense();
@@ -316,6 +316,7 @@ mod tests {
         for name in ["pixelfly:b=4,stride=2,r=2", "gaudi", "kronecker"] {
             let error = layer(name).quantize().unwrap_err();
             assert!(error.to_string().contains("has no int8 form"), "{error}");
+            assert!(!name.parse::<Structure>().unwrap().has_int8());
         }
     }
 

@@ -113,6 +113,11 @@ impl Structure {
     pub const NAMES: [&'static str; 10] =
         ["dense", "blast", "low-rank", "ss1", "monarch", "block-diagonal", "pixelfly", "gaudi", "btt", "kronecker"];
 
+    /// Whether layers of this structure have an int8 form, see [`StructuredLinear::quantize`](crate::StructuredLinear::quantize).
+    pub fn has_int8(&self) -> bool {
+        !matches!(self, Self::Pixelfly { .. } | Self::Gaudi { .. } | Self::Kronecker { .. })
+    }
+
     /// The name alone, without settings.
     pub fn name(&self) -> &'static str {
         match self {

@@ -67,7 +67,8 @@ impl Job<'_> {
             .with_sequential(SequentialConfig::new().with_alphas(arguments.training.alphas.clone()))
             .with_refine(refinement.map(|budget| RefineConfig::new().with_budget(budget)))
             .with_distill(arguments.distillation.config::<M>())
-            .with_seed(arguments.seed);
+            .with_seed(arguments.seed)
+            .with_int8(arguments.int8);
         let events = Events::new(context, refinement.map(Length::from), distillation.map(Length::from));
         let observer = &mut |event: &Event<'_>| events.observe(event);
         compress_model(checkpoint, model, &format, &texts, plan, &config, output, device, observer)

@@ -67,6 +67,9 @@ pub struct Arguments {
     training: TrainingArguments,
     #[command(flatten)]
     distillation: DistillArguments,
+    /// In the end give all linear layers int8 weights, those that the plan keeps dense among them
+    #[arg(long)]
+    int8: bool,
     /// Seed of everything that is drawn
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     seed: u64,
@@ -130,7 +133,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> 
     let output = Output::new(&arguments.output).with_force(arguments.force).with_command(command.join(" "));
     let finished = if arguments.text.text.is_empty() {
         let calibration = arguments.calibration.as_ref().map(|path| Calibrator::load(path)).transpose()?;
-        let config = LayerwiseConfig::new().with_seed(arguments.seed);
+        let config = LayerwiseConfig::new().with_seed(arguments.seed).with_int8(arguments.int8);
         let events = Events::new(context, None, None);
         let observer = &mut |event: &Event<'_>| events.observe(event);
         compress_checkpoint(&checkpoint, &plan, calibration.as_ref(), &config, &output, &device, observer)

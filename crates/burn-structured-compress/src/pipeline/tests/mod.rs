@@ -3,6 +3,7 @@
 mod blockwise;
 mod disturbed;
 mod layerwise;
+mod quantize;
 mod to_dense;
 mod verify;
 

@@ -1,0 +1,109 @@
+//! Int8 weights, of whole checkpoints and at the end of a compression.
+
+use super::*;
+use burn::tensor::Tensor;
+use burn_structured_checkpoint::linears;
+
+/// `‖a − b‖ / ‖b‖`.
+fn error(found: Tensor<2>, expected: Tensor<2>) -> f64 {
+    tensors::weight_error(&expected.into_data(), &found.into_data()).unwrap()
+}
+
+fn compress_int8(scene: &Scene, plan: &Plan, output: &Output) -> Result<Finished, CompressError> {
+    let config = LayerwiseConfig::new().with_int8(true);
+    compress_checkpoint(&scene.source, plan, None, &config, output, &device(), &mut quiet)
+}
+
+#[test]
+fn quantize_changes_the_weights_of_linear_layers_alone() {
+    for dtype in [Dtype::F32, Dtype::BF16] {
+        let scene = Scene::new(dtype);
+        let done = scene.compress(&mixed_plan(), &scene.output("small")).unwrap();
+        for source in [scene.source.path(), done.path.as_path()] {
+            let source = Checkpoint::open(source).unwrap();
+            let name = source.path().file_name().unwrap().to_string_lossy().into_owned();
+            let path = quantize(&source, &scene.output(&format!("{name}-int8")), &device(), &mut quiet).unwrap();
+            let small = Checkpoint::open(&path).unwrap();
+            let manifest = small.manifest().unwrap().unwrap();
+            assert_eq!(manifest.source, Some(scene.source.fingerprint()), "{name}");
+            let dense = linears(&scene.source);
+            assert_eq!(manifest.layers.len(), dense.len());
+            for (layer, entry) in &manifest.layers {
+                assert!(entry.int8, "{layer}");
+                let (found, before) =
+                    [&small, &source].map(|file| checkpoint::layer(file, layer, &device()).unwrap()).into();
+                assert_eq!(found.structure(), before.structure(), "{layer}");
+                let error = error(found.to_dense(), before.to_dense());
+                assert!(error > 1e-4 && error < 0.02, "{layer}: {error}");
+                let known = before.structure() == Some(burn_structured_nn::Structure::Dense);
+                assert_eq!(entry.relative_error.is_some(), known, "{layer}");
+            }
+            let factors = |file: &Checkpoint| -> Vec<String> {
+                let of_layer = |tensor: &str| {
+                    let (layer, factor) = tensor.rsplit_once('.').unwrap_or((tensor, ""));
+                    factor != "bias" && manifest.layers.contains_key(layer)
+                };
+                file.tensors().map(|tensor| tensor.name.clone()).filter(|name| !of_layer(name)).collect()
+            };
+            assert_eq!(factors(&small), factors(&source), "{name}");
+            for other in factors(&source) {
+                assert_eq!(small.bytes(&other).unwrap(), source.bytes(&other).unwrap(), "{other}");
+            }
+            assert!(path.join("config.json").exists());
+            // And back to floats.
+            let dense = to_dense(&small, &scene.output(&format!("{name}-dense")), &device(), &mut quiet).unwrap();
+            let names =
+                |file: &Checkpoint| -> Vec<String> { file.tensors().map(|tensor| tensor.name.clone()).collect() };
+            assert_eq!(names(&Checkpoint::open(dense).unwrap()), names(&scene.source));
+        }
+    }
+}
+
+#[test]
+fn quantize_continues_where_it_was_interrupted() {
+    let scene = Scene::new(Dtype::F32);
+    let whole = quantize(&scene.source, &scene.output("whole"), &device(), &mut quiet).unwrap();
+    let output = scene.output("int8");
+    for _ in 0..3 {
+        let stop = |event: &Event<'_>| match event {
+            Event::UnitFinished { .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        assert!(quantize(&scene.source, &output, &device(), &mut { stop }).is_err());
+    }
+    let path = quantize(&scene.source, &output, &device(), &mut quiet).unwrap();
+    assert_eq!(contents(&path), contents(&whole));
+}
+
+#[test]
+fn compress_with_int8_is_compress_and_quantize() {
+    let scene = Scene::new(Dtype::F32);
+    let done = scene.compress(&mixed_plan(), &scene.output("small")).unwrap();
+    let small = Checkpoint::open(&done.path).unwrap();
+    let expected = quantize(&small, &scene.output("expected"), &device(), &mut quiet).unwrap();
+    let expected = Checkpoint::open(expected).unwrap();
+    let found = compress_int8(&scene, &mixed_plan(), &scene.output("found")).unwrap();
+    let written = Checkpoint::open(&found.path).unwrap();
+    let names = |file: &Checkpoint| -> Vec<String> { file.tensors().map(|tensor| tensor.name.clone()).collect() };
+    assert_eq!(names(&written), names(&expected));
+    for name in names(&written) {
+        assert_eq!(written.bytes(&name).unwrap(), expected.bytes(&name).unwrap(), "{name}");
+    }
+    let layer = &found.report.layers[0];
+    assert!(layer.after.bytes * 2 < done.report.layers[0].after.bytes, "{layer:?}");
+    let checks = verify(&written, Some(&scene.source), &device()).unwrap();
+    assert!(checks.passed(), "{checks:?}");
+}
+
+#[test]
+fn what_cannot_be_quantized_is_refused_before_anything_is_computed() {
+    let scene = Scene::new(Dtype::F32);
+    let path = quantize(&scene.source, &scene.output("int8"), &device(), &mut quiet).unwrap();
+    let twice = quantize(&Checkpoint::open(path).unwrap(), &scene.output("twice"), &device(), &mut quiet);
+    let message = twice.unwrap_err().to_string();
+    assert!(message.contains("is it quantized already?"), "{message}");
+    let plan = plan("blocks.0.up blast:b=3,r=3\nblocks.0.down kronecker:r=1");
+    let message = compress_int8(&scene, &plan, &scene.output("small")).unwrap_err().to_string();
+    assert!(message.contains("blocks.0.down") && message.contains("no int8 form"), "{message}");
+    assert!(!scene.path("small.partial").exists());
+}
