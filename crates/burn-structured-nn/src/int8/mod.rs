@@ -7,6 +7,7 @@ mod layers;
 
 pub use layers::{Int8BlastLinear, Int8BlockLinear, Int8Ss1Linear, Int8TwoFactorLinear};
 
+use crate::approximation::parameter;
 use crate::dense::own_bias;
 use crate::{BlockCount, Blocks, Cost, Factor, Rank, Structure, StructureError, StructuredLinear};
 use burn::module::{Module, Param};
@@ -66,7 +67,7 @@ impl StructuredLinear {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn quantize(self) -> Result<Self, StructureError> {
-        self.to_int8(|factor, _, _| quantized(factor()))
+        self.balanced().to_int8(|factor, _, _| quantized(factor()))
     }
 
     /// An int8 layer of the same structure, sizes and bias, whose integers are 0, for a checkpoint to be loaded into. Draws no
@@ -83,6 +84,22 @@ impl StructuredLinear {
     /// Whether the weights are int8.
     pub fn is_int8(&self) -> bool {
         matches!(self, Self::Int8(_))
+    }
+
+    /// The same layer with the freedom that BLAST's factors leave used for rounding: column `k` of `U_i` may be multiplied by any number if
+    /// `s_ijk` is divided by it. With inputs of equal variance the two operands of the last product then have columns of equal norm,
+    /// so that no column decides the scale of either alone.
+    fn balanced(self) -> Self {
+        let Self::Blast(mut layer) = self else { return self };
+        let (u, s, v) = (layer.u.val().detach(), layer.s.val().detach(), layer.v.val().detach());
+        let [b2, _, r] = v.dims();
+        let features = (s.clone().square() * v.square().sum_dim(1).reshape([1, b2, r])).sum_dim(1);
+        let columns = u.clone().square().sum_dim(1);
+        let zero = (features.clone() * columns.clone()).equal_elem(0.0);
+        let factor = (features / columns).sqrt().sqrt().mask_fill(zero, 1.0);
+        layer.u = parameter(u * factor.clone());
+        layer.s = parameter(s / factor);
+        Self::Blast(layer)
     }
 
     /// `convert` makes integers and scales of a factor `[groups, outputs, inputs]`, of its shape, and of its device.
@@ -295,6 +312,23 @@ mod tests {
             let (y, exact) = (small.forward(x.clone()), exact.forward(x));
             let error = ((y - exact.clone()).square().sum() / exact.square().sum()).sqrt().into_scalar::<f32>();
             assert!(error < 0.03, "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn quantize_does_not_depend_on_how_blast_factors_are_scaled() {
+        let StructuredLinear::Blast(even) = layer("blast:b=2x4,r=5") else { panic!() };
+        let device = Device::flex();
+        let scale = Tensor::<3>::from_data([[[1.0f32, 100.0, 1e-3, 7.0, 0.5]]], &device);
+        let mut uneven = even.clone();
+        uneven.u = parameter(even.u.val() * scale.clone());
+        uneven.s = parameter(even.s.val() / scale);
+        let x = Tensor::<2>::random([9, 16], Distribution::Normal(0.0, 1.0), &device);
+        let exact = even.forward(x.clone());
+        for layer in [even, uneven] {
+            let y = StructuredLinear::Blast(layer).quantize().unwrap().forward(x.clone());
+            let error = ((y - exact.clone()).square().sum() / exact.clone().square().sum()).sqrt();
+            assert!(error.into_scalar::<f32>() < 0.03);
         }
     }
 

@@ -1,7 +1,8 @@
 //! Products with int8 weights on Flex.
 //!
 //! ```text
-//! quantize.rs   inputs, gathered token by token, as int8
+//! gather.rs     where the inputs of a product come from
+//! quantize.rs   inputs as int8, token by token
 //! product.rs    quantized rows times a factor: in place for a few tokens, out of packed panels for more
 //! layout.rs     operands as tasks see them
 //! isa/          the instructions of processors
@@ -9,6 +10,7 @@
 //!
 //! A layer of two factors is one operation: its threads stay between the products, and what the first one gives is in a workspace.
 
+mod gather;
 mod isa;
 mod layout;
 mod product;
@@ -19,16 +21,18 @@ use crate::block_diagonal::{Order, permute_features};
 use crate::cpu::gemm::Finish;
 use crate::cpu::{
     Matrix, Output, Scalar, ThreadTeam, Workspace, alloc_uninit_with, contiguous, dense_slice, from_native, on_pool,
-    split_aligned, vectorized,
+    split_aligned,
 };
-use crate::ss1::{Fold, FoldPlan, doubled};
+use crate::ss1::{Fold, FoldPlan};
 use crate::{Epilogue, EpilogueTensors, OptionalTensor};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, ExtensionType, Flex, backend_extension};
 use burn::tensor::{DType, FloatDType, Shape, Tensor};
 use burn_flex::FlexTensor;
+use gather::{Coupled, Folded, Neighbours, Strided};
 use layout::{Block, QuantizedRows, Weights};
+use quantize::quantize;
 
 /// How a product gathers its inputs, and where its outputs go.
 #[derive(Clone, Copy, Debug)]
@@ -204,7 +208,7 @@ impl Operands<'_> {
         f32::with_buffer(Workspace::Product, |buffer| {
             let [z] = split_aligned(buffer, [tokens * between]);
             quantized([first.groups, tokens, first.inputs], |rows| {
-                quantize::quantize(rows, &team, neighbours(self.x, first.groups * first.inputs));
+                quantize(rows, &team, Neighbours { x: self.x, n: first.groups * first.inputs });
                 let blocks = first.blocks();
                 let mut z = Output::of_slice(&mut *z);
                 product::product(rows, first.weights(), &blocks, &mut z, between, Finish::bias(None), &team);
@@ -212,8 +216,9 @@ impl Operands<'_> {
             let z = &*z;
             quantized([last.groups, tokens, last.inputs], |rows| {
                 match self.coupling {
-                    Some(coupling) => quantize::quantize(rows, &team, coupled(z, coupling, between)),
-                    None => quantize::quantize(rows, &team, strided(z, between, last.groups)),
+                    Some(s) => quantize(rows, &team, Coupled { z, s, between }),
+                    None if last.groups == 1 => quantize(rows, &team, Neighbours { x: z, n: between }),
+                    None => quantize(rows, &team, Strided { x: z, n: between, groups: last.groups }),
                 }
                 match self.plan {
                     Int8Plan::Monarch(Order::Strided) if last.groups > 1 => {
@@ -231,7 +236,7 @@ impl Operands<'_> {
         let m = last.groups * last.outputs;
         let Int8Plan::Ss1(fold) = self.plan else {
             return quantized([last.groups, tokens, last.inputs], |rows| {
-                quantize::quantize(rows, team, neighbours(self.x, last.groups * last.inputs));
+                quantize(rows, team, Neighbours { x: self.x, n: last.groups * last.inputs });
                 product::product(rows, last.weights(), &last.blocks(), y, m, finish, team);
             });
         };
@@ -244,19 +249,7 @@ impl Operands<'_> {
             })
             .collect();
         quantized([count, tokens, last.inputs], |rows| {
-            let n = fold.d_input;
-            let row = |token: usize| &self.x[token * n..][..n];
-            match &plans[..] {
-                [plan] => quantize::quantize(rows, team, |token, _, features| plan.fold(row(token), features)),
-                // Every sketch of a token is folded from the same doubled row.
-                plans => quantize::quantize_with(
-                    rows,
-                    team,
-                    doubled::width(fold),
-                    |token, doubled| doubled::double(fold, row(token), doubled),
-                    |doubled, _, group, features| plans[group].fold_doubled(doubled, features),
-                ),
-            }
+            quantize(rows, team, Folded { x: self.x, fold, plans: &plans });
             product::product(rows, last.weights(), &blocks, y, m, finish, team);
         });
     }
@@ -289,45 +282,7 @@ fn quantized(shape: [usize; 3], body: impl FnOnce(&mut QuantizedRows<'_>)) {
     });
 }
 
-/// Runs `body` with `len` bytes of this thread, aligned to a cache line.
-fn with_panel(len: usize, body: impl FnOnce(&mut [u8])) {
-    f32::with_buffer(Workspace::Task, |buffer| {
-        let [panel] = split_aligned(buffer, [len.div_ceil(4)]);
-        body(&mut bytemuck::cast_slice_mut(panel)[..len]);
-    });
-}
-
-/// Groups of neighbouring features of rows of `n`.
-fn neighbours(x: &[f32], n: usize) -> impl Fn(usize, usize, &mut [f32]) + Sync + '_ {
-    move |token, group, features| {
-        features.copy_from_slice(&x[token * n + group * features.len()..][..features.len()]);
-    }
-}
-
-/// Groups of every `groups`-th feature of rows of `n`.
-fn strided(x: &[f32], n: usize, groups: usize) -> impl Fn(usize, usize, &mut [f32]) + Sync + '_ {
-    move |token, group, features| {
-        let row = &x[token * n..][..n];
-        for (feature, value) in features.iter_mut().zip(row[group..].iter().step_by(groups)) {
-            *feature = *value;
-        }
-    }
-}
-
-/// `Σ_j s_ij ∘ z_j` for rows `z [b2, r]` of `between` features and couplings `s [b1, b2, r]`.
-fn coupled<'a>(z: &'a [f32], s: &'a [f32], between: usize) -> impl Fn(usize, usize, &mut [f32]) + Sync + 'a {
-    move |token, group, features| {
-        let (z, s) = (&z[token * between..][..between], &s[group * between..][..between]);
-        vectorized(
-            #[inline(always)]
-            || {
-                features.fill(0.0);
-                for (z, s) in z.chunks_exact(features.len()).zip(s.chunks_exact(features.len())) {
-                    for ((feature, z), s) in features.iter_mut().zip(z).zip(s) {
-                        *feature = Scalar::mul_add(*z, *s, *feature);
-                    }
-                }
-            },
-        );
-    }
+/// Runs `body` with room for a panel of `len` floats as it is stored, and packed.
+fn with_panels(len: usize, body: impl FnOnce([&mut [f32]; 2])) {
+    f32::with_buffer(Workspace::Task, |buffer| body(split_aligned(buffer, [len; 2])));
 }

@@ -114,8 +114,9 @@ fn many_tokens<I: Isa>(
         let (first, panel) = (task / panels.len() * chunk, panels[task % panels.len()]);
         let tokens = first..x.tokens.min(first + chunk);
         let units = w.depth.div_ceil(4);
-        super::with_panel(units * 4 * VECTORS * I::LANES, |packed| {
-            pack::<I>(w, panel, packed);
+        super::with_panels(units * VECTORS * I::LANES, |[rows, packed]| {
+            pack::<I>(w, panel, rows, packed);
+            let packed = bytemuck::cast_slice_mut::<f32, u8>(packed);
             // SAFETY: as in `few_tokens`.
             unsafe {
                 I::run(
@@ -132,27 +133,24 @@ fn many_tokens<I: Isa>(
     });
 }
 
-/// Packs the rows of a block: for each four inputs, the four weights of every row. What is missing of the last four inputs is 0 or anything
-/// else, as the inputs are 0; so are the places of missing rows, whose sums nobody reads.
-fn pack<I: Isa>(w: Weights<'_>, block: Block, packed: &mut [u8]) {
-    let nr = VECTORS * I::LANES;
-    let weights = &w.values[block.first * w.depth..][..block.rows * w.depth];
-    let (units, packed) = (w.depth.div_ceil(4), bytemuck::cast_slice_mut::<u8, f32>(packed));
-    match bytemuck::try_cast_slice::<i8, f32>(weights) {
-        // Four weights are moved as one f32.
-        Ok(weights) if w.depth.is_multiple_of(4) => {
-            transpose_to(Matrix::row_major(weights, block.rows, units, units), packed, nr);
-        }
+/// Packs the rows of a block: for each four inputs, the four weights of every row. `rows` has room for the rows at a multiple of four
+/// inputs. The places of missing rows hold anything at all: nobody reads their sums.
+fn pack<I: Isa>(w: Weights<'_>, block: Block, rows: &mut [f32], packed: &mut [f32]) {
+    let (units, count) = (w.depth.div_ceil(4), block.rows);
+    let weights = &w.values[block.first * w.depth..][..count * w.depth];
+    // Four weights are moved as one f32.
+    let weights = match bytemuck::try_cast_slice::<i8, f32>(weights) {
+        Ok(weights) if w.depth.is_multiple_of(4) => weights,
         _ => {
-            for (row, weights) in weights.chunks_exact(w.depth).enumerate() {
-                for (unit, weights) in weights.chunks(4).enumerate() {
-                    let mut bytes = [0; 4];
-                    bytes[..weights.len()].copy_from_slice(bytemuck::cast_slice(weights));
-                    packed[unit * nr + row] = f32::from_ne_bytes(bytes);
-                }
+            let bytes = bytemuck::cast_slice_mut::<f32, i8>(rows);
+            for (row, weights) in bytes.chunks_exact_mut(4 * units).zip(weights.chunks_exact(w.depth)) {
+                row[..w.depth].copy_from_slice(weights);
+                row[w.depth..].fill(0);
             }
+            &rows[..count * units]
         }
-    }
+    };
+    transpose_to(Matrix::row_major(weights, count, units, units), packed, VECTORS * I::LANES);
 }
 
 /// # Safety

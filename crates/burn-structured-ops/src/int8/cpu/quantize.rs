@@ -9,80 +9,96 @@ const TASK_TOKENS: usize = 16;
 /// 2²³ + 2²²: a float of at most 2²² added to it leaves its nearest integer in the low bits, ties to even.
 const ROUNDER: f32 = 12_582_912.0;
 
-/// Quantizes the inputs of all `groups` of a product, `depth` features each, for all tokens. `gather(token, group, features)` writes
-/// them.
+/// Where the inputs of a product come from.
 ///
-/// Rows are padded with zeros. A row with a feature that is not finite has a scale that is not a number.
-pub(super) fn quantize(
-    rows: &mut QuantizedRows<'_>,
-    team: &ThreadTeam,
-    gather: impl Fn(usize, usize, &mut [f32]) + Sync,
-) {
-    quantize_with(rows, team, 0, |_, _| {}, |_, token, group, features| gather(token, group, features));
+/// Everything here must be `inline(always)`, to be compiled for the instructions of the processor.
+pub(super) trait Gather: Sync {
+    /// Floats that [`prepare`](Self::prepare) writes.
+    fn prepared_len(&self) -> usize {
+        0
+    }
+
+    /// Called once a token, before its groups are gathered.
+    #[inline(always)]
+    fn prepare(&self, _token: usize, _prepared: &mut [f32]) {}
+
+    /// The inputs of one group of a token: as many floats as `buffer` has, which they may be written to.
+    fn features<'a>(&'a self, prepared: &'a [f32], token: usize, group: usize, buffer: &'a mut [f32]) -> &'a [f32];
 }
 
-/// [`quantize`] with `width` floats that `prepare(token, floats)` writes once a token, for its groups to be gathered from.
-pub(super) fn quantize_with(
-    rows: &mut QuantizedRows<'_>,
-    team: &ThreadTeam,
-    width: usize,
-    prepare: impl Fn(usize, &mut [f32]) + Sync,
-    gather: impl Fn(&[f32], usize, usize, &mut [f32]) + Sync,
-) {
+/// Quantizes the inputs of all groups of a product for all tokens.
+///
+/// Rows are padded with zeros. A row with a feature that is not finite has a scale that is not a number.
+pub(super) fn quantize(rows: &mut QuantizedRows<'_>, team: &ThreadTeam, gather: impl Gather) {
     let [groups, tokens, depth, stride] = [rows.groups, rows.tokens, rows.depth, rows.stride];
     let values = SharedOutput::new(&mut *rows.values);
     let (scales, sums) = (SharedOutput::new(&mut *rows.scales), SharedOutput::new(&mut *rows.sums));
     team.parallel_for(tokens.div_ceil(TASK_TOKENS), |task| {
-        let (mut prepared, mut features) = (vec![0.0; width], vec![0.0; depth]);
-        for token in task * TASK_TOKENS..tokens.min((task + 1) * TASK_TOKENS) {
-            prepare(token, &mut prepared);
-            for group in 0..groups {
-                let row = group * tokens + token;
-                gather(&prepared, token, group, &mut features);
-                // SAFETY: no other task has this token, and the buffers are initialised.
-                let (out, scale, sum) =
-                    unsafe { (values.slice(row * stride, stride), scales.slice(row, 1), sums.slice(row, 1)) };
-                vectorized(
-                    #[inline(always)]
-                    || (scale[0], sum[0]) = quantize_row(&features, out),
-                );
-            }
-        }
+        let (mut prepared, mut buffer) = (vec![0.0; gather.prepared_len()], vec![0.0; depth]);
+        vectorized(
+            #[inline(always)]
+            || {
+                for token in task * TASK_TOKENS..tokens.min((task + 1) * TASK_TOKENS) {
+                    gather.prepare(token, &mut prepared);
+                    for group in 0..groups {
+                        let row = group * tokens + token;
+                        let features = gather.features(&prepared, token, group, &mut buffer);
+                        // SAFETY: no other task has this token, and the buffers are initialised.
+                        let (out, scale, sum) =
+                            unsafe { (values.slice(row * stride, stride), scales.slice(row, 1), sums.slice(row, 1)) };
+                        (scale[0], sum[0]) = quantize_row(features, out);
+                    }
+                }
+            },
+        );
     });
 }
+
+/// Floats that are quantized at a time.
+const LANES: usize = 16;
 
 /// The scale of `features` and the sum of their quantized values, which are written to the beginning of `out`; the rest of it is zero.
 #[inline(always)]
 fn quantize_row(features: &[f32], out: &mut [i8]) -> (f32, i32) {
-    const LANES: usize = 16;
-    let mut largest = [0.0f32; LANES];
-    let mut finite = [0.0f32; LANES];
     let (chunks, rest) = features.as_chunks::<LANES>();
-    for chunk in chunks {
+    let mut last = [0.0f32; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    let (mut largest, mut finite) = ([0.0f32; LANES], [0.0f32; LANES]);
+    for chunk in chunks.iter().chain([&last]) {
         for lane in 0..LANES {
-            let value = chunk[lane];
-            largest[lane] = if value.abs() > largest[lane] { value.abs() } else { largest[lane] };
-            finite[lane] += value - value;
+            let size = chunk[lane].abs();
+            largest[lane] = if size > largest[lane] { size } else { largest[lane] };
+            finite[lane] += chunk[lane] - chunk[lane];
         }
     }
-    for (lane, value) in rest.iter().enumerate() {
-        largest[lane] = if value.abs() > largest[lane] { value.abs() } else { largest[lane] };
-        finite[lane] += value - value;
+    let (mut scale, mut not_finite) = (0.0f32, 0.0f32);
+    for lane in 0..LANES {
+        scale = scale.max(largest[lane]);
+        not_finite += finite[lane];
     }
-    let largest = largest.into_iter().fold(0.0f32, f32::max);
-    let finite: f32 = finite.into_iter().sum();
     let quanta = f32::from(crate::int8::MAX);
-    let to_quanta = if largest > 0.0 { largest.recip() * quanta } else { 0.0 };
-    let (values, padding) = out.split_at_mut(features.len());
-    let mut sum = 0i32;
-    for (out, value) in values.iter_mut().zip(features) {
-        // The low byte of a rounded number from −127 to 127; anything at all if the row has no scale.
-        let rounded = (value * to_quanta + ROUNDER).to_bits() as u8 as i8;
-        *out = rounded;
-        sum += i32::from(rounded);
+    let to_quanta = if scale > 0.0 { scale.recip() * quanta } else { 0.0 };
+    let mut sums = [0i32; LANES];
+    let (rows, padding) = out.split_at_mut(features.len());
+    let (rows, tail) = rows.as_chunks_mut::<LANES>();
+    for (out, chunk) in rows.iter_mut().zip(chunks) {
+        *out = quantize_chunk(chunk, to_quanta, &mut sums);
     }
+    tail.copy_from_slice(&quantize_chunk(&last, to_quanta, &mut sums)[..rest.len()]);
     padding.fill(0);
-    (largest / quanta + finite, sum)
+    (scale / quanta + not_finite, sums.into_iter().sum())
+}
+
+/// The nearest integers, added to `sums`; anything at all if the row has no scale.
+#[inline(always)]
+fn quantize_chunk(features: &[f32; LANES], to_quanta: f32, sums: &mut [i32; LANES]) -> [i8; LANES] {
+    let mut out = [0; LANES];
+    for lane in 0..LANES {
+        let quanta = (features[lane] * to_quanta + ROUNDER).to_bits() as i8;
+        sums[lane] += i32::from(quanta);
+        out[lane] = quanta;
+    }
+    out
 }
 
 #[cfg(test)]
