@@ -1,8 +1,9 @@
-//! Trains a vision transformer with structured layers on CIFAR, or compares several structures.
+//! Trains a vision transformer or an MLP-Mixer with structured layers on CIFAR, or compares several structures.
 //!
 //! ```text
 //! cargo run --release --example vit_cifar
 //! cargo run --release --example vit_cifar -- --compare dense,blast,low-rank --epochs 20
+//! cargo run --release --example vit_cifar -- --model mixer --compare dense,blast,low-rank
 //! ```
 //!
 //! The images come from `--data-dir`, else from the cache folder, else from the web; with none of them the example runs
@@ -13,13 +14,16 @@
 #[path = "shared/ctrl_c.rs"]
 mod ctrl_c;
 
+use burn_structured::models::mixer::MixerConfig;
 use burn_structured::models::vit::ViTConfig;
 use burn_structured::nn::{Blocks, Rank, Structure, StructureParseError};
-use burn_structured::train::comparison::{ImageReport, ImageRow, split_structures};
+use burn_structured::train::comparison::{ImageReport, ImageRow, ModelCost, split_structures};
 use burn_structured::train::data::{CifarKind, DataError, ImageSet, cifar, download, folder, synthetic};
 use burn_structured::train::device;
 use burn_structured::train::training::{Interrupter, RunFolder, Start};
-use burn_structured::train::vision::{Recipe, RunSettings, best_learning_rate, search_learning_rate, train};
+use burn_structured::train::vision::{
+    ClassifierConfig, ImageClassifier, Recipe, RunSettings, best_learning_rate, search_learning_rate, train,
+};
 use clap::{Parser, ValueEnum};
 use mimalloc::MiMalloc;
 use std::error::Error;
@@ -44,14 +48,24 @@ enum Dataset {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Architecture {
+    /// A vision transformer
+    Vit,
+    /// An MLP-Mixer
+    Mixer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Preset {
-    /// dim 128, depth 4, heads 4, MLP ratio 3, patch 4: trains on two CPU cores
+    /// dim 128, depth 4, patch 4: trains on two CPU cores
     Small,
     /// The BLAST paper's ViT-S: dim 768, depth 8, heads 8, MLP ratio 3, patch 4
     VitS,
+    /// Mixer-S with patches of 4: dim 512, depth 8
+    MixerS,
 }
 
-/// Trains a vision transformer with structured linear layers.
+/// Trains a vision transformer or an MLP-Mixer with structured linear layers.
 ///
 /// A finished run leaves its weights (model.bpk) and figures (result.json) in --out; a comparison leaves one folder a
 /// structure, comparison.json and comparison.svg.
@@ -77,6 +91,9 @@ struct Args {
     #[arg(long, conflicts_with = "limit")]
     full: bool,
 
+    /// Architecture of the model
+    #[arg(long, value_enum, default_value = "vit")]
+    model: Architecture,
     /// Size of the model
     #[arg(long, value_enum, default_value = "small")]
     preset: Preset,
@@ -140,9 +157,9 @@ struct Args {
     /// Where to compute: flex, or cuda[:index], vulkan, … as compiled in by --features
     #[arg(long, default_value = "flex")]
     device: String,
-    /// Where to write
-    #[arg(long, default_value = "runs/vit_cifar")]
-    out: PathBuf,
+    /// Where to write [default: runs/vit_cifar or runs/mixer_cifar]
+    #[arg(long)]
+    out: Option<PathBuf>,
     /// Continue a run that was stopped, after its last complete epoch
     #[arg(long, conflicts_with = "fresh")]
     resume: bool,
@@ -225,18 +242,51 @@ impl Args {
         recipe
     }
 
-    fn model(&self, set: &ImageSet, structure: Structure) -> ViTConfig {
-        let classes = set.classes.len();
-        let preset = match self.preset {
-            Preset::Small => ViTConfig::small(classes),
-            Preset::VitS => ViTConfig::cifar_vit_s(classes),
+    fn out(&self) -> PathBuf {
+        let default = match self.model {
+            Architecture::Vit => "runs/vit_cifar",
+            Architecture::Mixer => "runs/mixer_cifar",
         };
-        preset
+        self.out.clone().unwrap_or_else(|| default.into())
+    }
+}
+
+/// A model that these arguments can describe.
+trait Described: ClassifierConfig {
+    fn new(args: &Args, set: &ImageSet, structure: Structure) -> Result<Self, String>;
+}
+
+impl Described for ViTConfig {
+    fn new(args: &Args, set: &ImageSet, structure: Structure) -> Result<Self, String> {
+        let classes = set.classes.len();
+        let preset = match args.preset {
+            Preset::Small => Self::small(classes),
+            Preset::VitS => Self::cifar_vit_s(classes),
+            Preset::MixerS => return Err("mixer-s is no vision transformer; add --model mixer".into()),
+        };
+        Ok(preset
             .with_image_size(set.height)
             .with_channels(set.channels)
-            .with_dropout(self.dropout)
-            .with_drop_path(self.drop_path)
-            .with_structure(structure)
+            .with_dropout(args.dropout)
+            .with_drop_path(args.drop_path)
+            .with_structure(structure))
+    }
+}
+
+impl Described for MixerConfig {
+    fn new(args: &Args, set: &ImageSet, structure: Structure) -> Result<Self, String> {
+        let classes = set.classes.len();
+        let preset = match args.preset {
+            Preset::Small => Self::small(classes),
+            Preset::MixerS => Self::cifar_mixer_s(classes),
+            Preset::VitS => return Err("vit-s is no MLP-Mixer; choose --preset small or mixer-s".into()),
+        };
+        Ok(preset
+            .with_image_size(set.height)
+            .with_channels(set.channels)
+            .with_dropout(args.dropout)
+            .with_drop_path(args.drop_path)
+            .with_structure(structure))
     }
 }
 
@@ -265,7 +315,8 @@ fn fallback_set(kind: CifarKind, reason: &DataError, seed: u64) -> ImageSet {
     synthetic::generate(1000, 200, seed)
 }
 
-fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+fn run<C: Described>(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let out = args.out();
     let device = device::from_name(&args.device)?;
     let set = read_images(args)?;
     let limit = if args.full { None } else { args.limit.or(Some(2500)) };
@@ -283,14 +334,14 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
 
     // Report a structure that does not fit before the first one has been trained for an hour.
     for structure in &structures {
-        let model = args.model(&set, *structure).try_init(&device)?;
+        let model = C::new(args, &set, *structure)?.try_init(&device)?;
         recipe.check_for(&model.factors())?;
         let cost = model.cost();
         println!(
             "{structure}: {:.2} M parameters, {:.1} M FLOPs/image, {:.0} % of the dense linear layers' FLOPs",
             cost.params as f64 / 1e6,
-            cost.model_flops() as f64 / 1e6,
-            100.0 * cost.replaced.flops_ratio()
+            cost.model_flops as f64 / 1e6,
+            100.0 * cost.relative_flops
         );
     }
 
@@ -302,6 +353,7 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         _ => Start::New,
     };
     let mut report = ImageReport {
+        model: C::NAME.into(),
         dataset: set.name.clone(),
         train_images: set.train.len(),
         test_images: set.test.len(),
@@ -311,16 +363,10 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     };
     for structure in structures {
         let folder = match args.compare {
-            Some(_) => RunFolder::of_structure(&args.out, structure),
-            None => RunFolder::new(&args.out),
+            Some(_) => RunFolder::of_structure(&out, structure),
+            None => RunFolder::new(&out),
         };
-        let mut settings = RunSettings {
-            model: args.model(&set, structure),
-            recipe: recipe.clone(),
-            dataset: set.name.clone(),
-            train_images: set.train.len(),
-            test_images: set.test.len(),
-        };
+        let mut settings = RunSettings::new(C::new(args, &set, structure)?, recipe.clone(), &set);
         if !args.lr_search.is_empty() {
             let epochs = args.search_epochs.unwrap_or(args.epochs.div_ceil(3));
             eprintln!("\nsearching the learning rate of {structure} in {}", folder.path().display());
@@ -344,16 +390,16 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
             }
         };
         let Some(result) = result else { return Ok(interrupted(Some(&folder))) };
-        let cost = settings.model.try_init(&device)?.cost();
+        let cost: ModelCost = settings.model.try_init(&device)?.cost();
         report.rows.push(ImageRow::new(structure, settings.recipe.lr, cost, result));
     }
 
     println!("\n{report}");
     if args.compare.is_some() {
-        let [json, svg] = report.save(&args.out)?;
+        let [json, svg] = report.save(&out)?;
         println!("saved {} and {}", json.display(), svg.display());
     } else {
-        println!("weights: {}", RunFolder::new(&args.out).model().display());
+        println!("weights: {}", RunFolder::new(&out).model().display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -371,7 +417,12 @@ fn interrupted(folder: Option<&RunFolder>) -> ExitCode {
 }
 
 fn main() -> ExitCode {
-    run(&Args::parse()).unwrap_or_else(|error| {
+    let args = Args::parse();
+    let outcome = match args.model {
+        Architecture::Vit => run::<ViTConfig>(&args),
+        Architecture::Mixer => run::<MixerConfig>(&args),
+    };
+    outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::FAILURE
     })

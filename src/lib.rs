@@ -59,6 +59,9 @@ mod documents {
     #[doc = include_str!("../book/src/vision-transformer.md")]
     struct VisionTransformer;
 
+    #[doc = include_str!("../book/src/mixer.md")]
+    struct Mixer;
+
     #[doc = include_str!("../book/src/gpt2.md")]
     struct Gpt2;
 
