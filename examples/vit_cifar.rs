@@ -13,12 +13,16 @@
 
 #[path = "shared/ctrl_c.rs"]
 mod ctrl_c;
+#[path = "shared/images.rs"]
+mod images;
+#[path = "shared/structures.rs"]
+mod structures;
 
 use burn_structured::models::mixer::MixerConfig;
 use burn_structured::models::vit::ViTConfig;
-use burn_structured::nn::{Blocks, Rank, Structure, StructureParseError};
-use burn_structured::train::comparison::{ImageReport, ImageRow, ModelCost, split_structures};
-use burn_structured::train::data::{CifarKind, DataError, ImageSet, cifar, download, folder, synthetic};
+use burn_structured::nn::{Blocks, Rank, Structure};
+use burn_structured::train::comparison::{ImageReport, ImageRow, ModelCost};
+use burn_structured::train::data::ImageSet;
 use burn_structured::train::device;
 use burn_structured::train::training::{Interrupter, RunFolder, Start};
 use burn_structured::train::vision::{
@@ -29,23 +33,10 @@ use mimalloc::MiMalloc;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 
 /// Keeps the pages of freed tensors for the next ones of their size, where the system's takes them back at every step.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Dataset {
-    /// CIFAR-10, in its official binary files
-    Cifar10,
-    /// CIFAR-100, in its official binary files
-    Cifar100,
-    /// Images in folders: <DATA_DIR>/train/<class>/ and <DATA_DIR>/test/<class>/
-    Folder,
-    /// The built-in procedurally generated set
-    Synthetic,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Architecture {
@@ -72,15 +63,8 @@ enum Preset {
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Args {
-    /// What to train on
-    #[arg(long, value_enum, default_value = "cifar10")]
-    dataset: Dataset,
-    /// Folder with the images [default: the cache folder, else a download]
-    #[arg(long)]
-    data_dir: Option<PathBuf>,
-    /// Never use the network
-    #[arg(long)]
-    offline: bool,
+    #[command(flatten)]
+    images: images::ImageArgs,
     /// Train on this many images only, of all classes alike [default: 2500]
     #[arg(long, value_name = "IMAGES")]
     limit: Option<usize>,
@@ -100,10 +84,10 @@ struct Args {
     /// Structure of the linear layers: dense, blast, low-rank, ss1, monarch, block-diagonal, pixelfly, gaudi, btt or
     /// kronecker, with settings as in blast:b=4,ratio=0.33
     #[arg(long, default_value = "blast", conflicts_with = "compare")]
-    structure: Named,
+    structure: structures::Named,
     /// Train each of these under the same seed and budget: dense,blast,low-rank,monarch,…
-    #[arg(long, value_name = "STRUCTURES", value_parser = parse_structures)]
-    compare: Option<Structures>,
+    #[arg(long, value_name = "STRUCTURES", value_parser = structures::parse)]
+    compare: Option<structures::Structures>,
     /// Blocks of the structures that have them: 4, 3x6 (rows x columns) or auto
     #[arg(long, value_parser = parse_blocks)]
     blocks: Option<Blocks>,
@@ -168,31 +152,6 @@ struct Args {
     fresh: bool,
 }
 
-/// A structure and whether its settings were given.
-#[derive(Clone, Copy, Debug)]
-struct Named {
-    structure: Structure,
-    /// Whether the name stood alone, without settings.
-    bare: bool,
-}
-
-impl FromStr for Named {
-    type Err = StructureParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self { structure: text.parse()?, bare: !text.contains(':') })
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Structures(Vec<Named>);
-
-fn parse_structures(text: &str) -> Result<Structures, String> {
-    let structures =
-        split_structures(&text.replace(';', ",")).iter().map(|text| text.parse()).collect::<Result<_, _>>();
-    structures.map(Structures).map_err(|error: StructureParseError| error.to_string())
-}
-
 fn parse_blocks(text: &str) -> Result<Blocks, String> {
     match format!("blast:b={text}").parse() {
         Ok(Structure::Blast { blocks, .. }) => Ok(blocks),
@@ -204,9 +163,9 @@ fn parse_blocks(text: &str) -> Result<Blocks, String> {
 impl Args {
     /// What is to be trained, with `--blocks`, `--ratio` and `--rank` applied.
     fn structures(&self) -> Result<Vec<Structure>, String> {
-        let named = self.compare.as_ref().map_or(vec![self.structure], |Structures(all)| all.clone());
+        let named = self.compare.as_ref().map_or(vec![self.structure], |structures::Structures(all)| all.clone());
         let rank = self.rank.map(Rank::Fixed).or(self.ratio.map(Rank::Ratio));
-        let settle = |Named { structure, bare }: Named| {
+        let settle = |structures::Named { structure, bare }: structures::Named| {
             // A comparison passes over those that have no such setting.
             if self.compare.is_none() {
                 let by_rank = [1, 2].map(|rank| structure.with_rank(Rank::Fixed(rank)));
@@ -290,35 +249,10 @@ impl Described for MixerConfig {
     }
 }
 
-fn read_images(args: &Args) -> Result<ImageSet, Box<dyn Error>> {
-    let kind = match args.dataset {
-        Dataset::Cifar10 => CifarKind::Cifar10,
-        Dataset::Cifar100 => CifarKind::Cifar100,
-        Dataset::Folder => {
-            let root = args.data_dir.as_deref().ok_or("--dataset folder needs --data-dir")?;
-            return Ok(folder::load(root, 32)?);
-        }
-        Dataset::Synthetic => return Ok(synthetic::generate(1000, 200, args.seed)),
-    };
-    match download::locate(kind, args.data_dir.as_deref(), !args.offline) {
-        Ok(folder) => Ok(cifar::load(&folder, kind)?),
-        Err(error) if error.is_unavailable() && args.data_dir.is_none() => Ok(fallback_set(kind, &error, args.seed)),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The synthetic set, with a warning that it is not CIFAR.
-fn fallback_set(kind: CifarKind, reason: &DataError, seed: u64) -> ImageSet {
-    eprintln!("{} is not available: {reason}", kind.name());
-    eprintln!("Running on the built-in SYNTHETIC set instead. Its accuracies say nothing about {}.", kind.name());
-    eprintln!("For real images, give the folder with the official binary files: --data-dir <folder>\n");
-    synthetic::generate(1000, 200, seed)
-}
-
 fn run<C: Described>(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let out = args.out();
     let device = device::from_name(&args.device)?;
-    let set = read_images(args)?;
+    let set = args.images.read(args.seed)?;
     let limit = if args.full { None } else { args.limit.or(Some(2500)) };
     let set = set.limit(limit, args.test_limit, args.seed);
     let recipe = args.recipe();

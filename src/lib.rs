@@ -62,6 +62,9 @@ mod documents {
     #[doc = include_str!("../book/src/mixer.md")]
     struct Mixer;
 
+    #[doc = include_str!("../book/src/dit.md")]
+    struct Dit;
+
     #[doc = include_str!("../book/src/gpt2.md")]
     struct Gpt2;
 

@@ -1,10 +1,12 @@
-//! Models whose linear layers each take a `Structure`: [`vit`], a vision transformer, [`mixer`], an MLP-Mixer,
+//! Models whose linear layers each take a `Structure`: [`vit`], a vision transformer, [`mixer`], an MLP-Mixer, [`dit`], a diffusion transformer,
 //! [`gpt2`], a language model, and [`bert`], a sentence encoder. Language models read and write [`text`]. GPT-2 and BERT are read from and written to checkpoints, compressed or
 //! not, of the crate `burn-structured-checkpoint`.
 //!
 //! Modules and the names of their checkpoints only; training them is the crate `burn-structured-train`.
 
 pub mod bert;
+mod cost;
+pub mod dit;
 mod drop_path;
 mod error;
 pub mod gpt2;
@@ -18,5 +20,6 @@ pub mod text;
 pub mod vit;
 mod weights;
 
+pub use cost::ItemCost;
 pub use error::ModelError;
 pub use weights::WeightsError;

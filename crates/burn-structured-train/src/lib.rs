@@ -5,6 +5,7 @@
 //! | [`data`] | CIFAR, image folders and a built-in synthetic set, as batches; text and token files, as windows |
 //! | [`training`] | Burn's training loop in a folder that can be resumed |
 //! | [`vision`] | training a vision transformer or an MLP-Mixer as a classifier |
+//! | [`diffusion`] | training a diffusion transformer, and sampling images from it |
 //! | [`language`] | training, evaluating and retraining GPT-2 |
 //! | [`comparison`] | several structures side by side: a table, JSON and a plot |
 //! | [`similarity`] | how well a sentence encoder ranks the pairs of the STS benchmark |
@@ -29,6 +30,7 @@
 pub mod comparison;
 pub mod data;
 pub mod device;
+pub mod diffusion;
 pub mod language;
 pub mod similarity;
 pub mod training;

@@ -8,7 +8,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{Cost, Factor, Structure, StructuredMlp};
+use burn_structured_nn::{Cost, Factor, MlpActivation, Structure, StructuredMlp};
 
 /// Configuration to create a [`MixerBlock`] using the [init function](MixerBlockConfig::try_init).
 #[derive(Config, Debug)]
@@ -71,9 +71,9 @@ impl MixerBlockConfig {
         let channel_layers = [("channel_up", self.channel_up), ("channel_down", self.channel_down)];
         Ok(MixerBlock {
             norm1: LayerNormConfig::new(self.d_model).init(device),
-            token_mlp: mlp(self.tokens, self.d_token, token_layers, device)?,
+            token_mlp: mlp(self.tokens, self.d_token, token_layers, MlpActivation::Gelu, device)?,
             norm2: LayerNormConfig::new(self.d_model).init(device),
-            channel_mlp: mlp(self.d_model, self.d_channel, channel_layers, device)?,
+            channel_mlp: mlp(self.d_model, self.d_channel, channel_layers, MlpActivation::Gelu, device)?,
             dropout: DropoutConfig::new(self.dropout).init(),
             drop_path: DropPathConfig::new(self.drop_path).init(),
         })

@@ -1,19 +1,18 @@
 //! An MLP-Mixer whose linear layers are structured.
 //!
 //! Tokens are mixed by an MLP across them instead of attention (Tolstikhin et al., *MLP-Mixer: An all-MLP Architecture for Vision*, 2021).
-//! The four linear layers of every block (`token_up`, `token_down`, `channel_up`, `channel_down`) each take a [`Structure`]; the patch
-//! embedding and the classification head stay dense.
+//! The four linear layers of every block (`token_up`, `token_down`, `channel_up`, `channel_down`) each take a
+//! [`Structure`](burn_structured_nn::Structure); the patch embedding and the classification head stay dense.
 
 mod block;
 mod config;
-mod cost;
 #[cfg(test)]
 mod tests;
 
 pub use block::{MixerBlock, MixerBlockConfig};
 pub use config::MixerConfig;
-pub use cost::MixerCost;
 
+use crate::ItemCost;
 use crate::patches::{check_images, to_patches};
 use burn::module::Module;
 use burn::nn::{Dropout, LayerNorm, Linear};
@@ -83,16 +82,17 @@ impl Mixer {
     }
 
     /// What one image costs.
-    pub fn cost(&self) -> MixerCost {
+    pub fn cost(&self) -> ItemCost {
         let [d_patch, d_model] = self.embedding.weight.shape().dims();
         let [_, classes] = self.head.weight.shape().dims();
-        MixerCost {
-            token_mixing: self.blocks.iter().map(MixerBlock::token_cost).sum(),
-            channel_mixing: self.blocks.iter().map(MixerBlock::channel_cost).sum(),
-            tokens: self.tokens(),
-            d_model,
+        let cost = ItemCost {
             params: self.num_params(),
             other_flops: 2 * self.tokens() * d_patch * d_model + 2 * d_model * classes,
-        }
+            ..ItemCost::default()
+        };
+        // Token mixing takes the features of an image for its tokens.
+        self.blocks.iter().fold(cost, |cost, block| {
+            cost.with_replaced(block.token_cost(), d_model).with_replaced(block.channel_cost(), self.tokens())
+        })
     }
 }

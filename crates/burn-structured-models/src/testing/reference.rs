@@ -50,6 +50,25 @@ pub(crate) fn normalised(x: &Rows, epsilon: f64) -> Rows {
     x.iter().map(normalise).collect()
 }
 
+/// `softmax(Q Kᵀ / √d_head) V` of each head, of rows that hold query, key and value.
+pub(crate) fn attention(qkv: &Rows, heads: usize) -> Rows {
+    let d_model = qkv[0].len() / 3;
+    let width = d_model / heads;
+    let part = |row: &[f64], which: usize, head: usize| row[which * d_model + head * width..][..width].to_vec();
+    let token = |query: &Vec<f64>| {
+        let head = |head: usize| {
+            let query = part(query, 0, head);
+            let score = |row: &Vec<f64>| (dot(&query, &part(row, 1, head)) / (width as f64).sqrt()).exp();
+            let weights: Vec<f64> = qkv.iter().map(score).collect();
+            let total: f64 = weights.iter().sum();
+            let values: Rows = qkv.iter().map(|row| part(row, 2, head)).collect();
+            transpose(&values).iter().map(|column| dot(&weights, column) / total).collect::<Vec<f64>>()
+        };
+        (0..heads).flat_map(head).collect()
+    };
+    qkv.iter().map(token).collect()
+}
+
 /// The square patches of an image of three axes, row by row and each channel by channel.
 pub(crate) fn patches(image: &[f64], side: usize, patch: usize) -> Rows {
     let channels = image.len() / (side * side);

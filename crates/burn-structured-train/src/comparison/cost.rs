@@ -1,7 +1,7 @@
 //! What a model costs, beside the dense one.
 
+use burn_structured_models::ItemCost;
 use burn_structured_models::gpt2::Gpt2Cost;
-use burn_structured_models::mixer::MixerCost;
 use burn_structured_models::vit::ViTCost;
 use serde::{Deserialize, Serialize};
 
@@ -50,11 +50,11 @@ impl From<ViTCost> for ModelCost {
     }
 }
 
-impl From<MixerCost> for ModelCost {
-    fn from(cost: MixerCost) -> Self {
+impl From<ItemCost> for ModelCost {
+    fn from(cost: ItemCost) -> Self {
         Self {
             params: cost.params,
-            replaced_flops: cost.replaced_flops(),
+            replaced_flops: cost.replaced_flops,
             relative_flops: cost.replaced_flops_ratio(),
             model_flops: cost.model_flops(),
             relative_model_flops: cost.model_flops_ratio(),

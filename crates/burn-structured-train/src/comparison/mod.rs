@@ -4,10 +4,12 @@
 //! |---|---|---|
 //! | [`ImageReport`] | image classifiers | test accuracy |
 //! | [`LanguageReport`] | language models, each trained with one or several seeds | perplexity |
+//! | [`DiffusionReport`] | a dense diffusion transformer, compressed and retrained | noise error |
 //! | [`RetrainingReport`] | a dense language model, compressed and retrained | perplexity before, between and after |
 
 mod chart;
 mod cost;
+mod diffusion;
 mod images;
 mod language;
 mod retraining;
@@ -16,6 +18,7 @@ mod structures;
 mod table;
 
 pub use cost::ModelCost;
+pub use diffusion::{DiffusionQuality, DiffusionReport, DiffusionRow};
 pub use images::{ImageReport, ImageRow};
 pub use language::{LanguageReport, LanguageRow, SeedRun, Spread};
 pub use retraining::{RetrainingReport, RetrainingRow};

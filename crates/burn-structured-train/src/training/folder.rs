@@ -108,6 +108,29 @@ impl RunFolder {
         self.read("result.json").ok().flatten()
     }
 
+    /// The settings that a run here was started with.
+    ///
+    /// # Errors
+    ///
+    /// If there was none, or one of another kind.
+    pub fn settings<S: Settings>(&self) -> Result<S, TrainingError> {
+        let missing = || TrainingError::file("read", self.path.join("settings.json"), "it is missing");
+        self.read("settings.json")?.ok_or_else(missing)
+    }
+
+    /// `model` with the weights of the finished run.
+    ///
+    /// # Errors
+    ///
+    /// If there are none, or they are those of another model.
+    pub fn load<M: Module>(&self, model: M) -> Result<M, TrainingError> {
+        let path = self.model();
+        if !path.is_file() {
+            return Err(TrainingError::file("read", path, "it is missing; the run has not finished"));
+        }
+        model.try_load_file(&path).map_err(|error| TrainingError::file("read", path, error))
+    }
+
     /// Whether a run may start here.
     ///
     /// # Errors
