@@ -65,6 +65,9 @@ mod documents {
     #[doc = include_str!("../book/src/dit.md")]
     struct Dit;
 
+    #[doc = include_str!("../book/src/dlrm.md")]
+    struct Dlrm;
+
     #[doc = include_str!("../book/src/gpt2.md")]
     struct Gpt2;
 

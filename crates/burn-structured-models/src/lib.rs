@@ -1,4 +1,5 @@
-//! Models whose linear layers each take a `Structure`: [`vit`], a vision transformer, [`mixer`], an MLP-Mixer, [`dit`], a diffusion transformer,
+//! Models whose linear layers each take a `Structure`: [`vit`], a vision transformer, [`mixer`], an MLP-Mixer, [`dit`], a diffusion transformer, [`dlrm`], a
+//! click model,
 //! [`gpt2`], a language model, and [`bert`], a sentence encoder. Language models read and write [`text`]. GPT-2 and BERT are read from and written to checkpoints, compressed or
 //! not, of the crate `burn-structured-checkpoint`.
 //!
@@ -7,6 +8,7 @@
 pub mod bert;
 mod cost;
 pub mod dit;
+pub mod dlrm;
 mod drop_path;
 mod error;
 pub mod gpt2;
