@@ -63,7 +63,7 @@ pub struct Arguments {
     pub calibration: usize,
 
     /// Batches to train on
-    #[arg(long, default_value_t = 1500)]
+    #[arg(long, default_value_t = 1000)]
     pub steps: usize,
     /// Images of a batch
     #[arg(long, default_value_t = 64)]

@@ -40,7 +40,7 @@ impl Default for DiffusionRecipe {
     /// What suits the small DiT on two CPU cores.
     fn default() -> Self {
         Self {
-            steps: 1500,
+            steps: 1000,
             batch_size: 64,
             lr: 1e-3,
             warmup: 100,
