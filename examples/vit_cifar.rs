@@ -1,8 +1,9 @@
-//! Trains a vision transformer with structured layers on CIFAR, or compares several structures.
+//! Trains a vision transformer or an MLP-Mixer with structured layers on CIFAR, or compares several structures.
 //!
 //! ```text
 //! cargo run --release --example vit_cifar
 //! cargo run --release --example vit_cifar -- --compare dense,blast,low-rank --epochs 20
+//! cargo run --release --example vit_cifar -- --model mixer --compare dense,blast,low-rank
 //! ```
 //!
 //! The images come from `--data-dir`, else from the cache folder, else from the web; with none of them the example runs
@@ -12,61 +13,58 @@
 
 #[path = "shared/ctrl_c.rs"]
 mod ctrl_c;
+#[path = "shared/images.rs"]
+mod images;
+#[path = "shared/structures.rs"]
+mod structures;
 
+use burn_structured::models::mixer::MixerConfig;
 use burn_structured::models::vit::ViTConfig;
-use burn_structured::nn::{Blocks, Rank, Structure, StructureParseError};
-use burn_structured::train::comparison::{ImageReport, ImageRow, split_structures};
-use burn_structured::train::data::{CifarKind, DataError, ImageSet, cifar, download, folder, synthetic};
+use burn_structured::nn::{Blocks, Rank, Structure};
+use burn_structured::train::comparison::{ImageReport, ImageRow, ModelCost};
+use burn_structured::train::data::ImageSet;
 use burn_structured::train::device;
 use burn_structured::train::training::{Interrupter, RunFolder, Start};
-use burn_structured::train::vision::{Recipe, RunSettings, best_learning_rate, search_learning_rate, train};
+use burn_structured::train::vision::{
+    ClassifierConfig, ImageClassifier, Recipe, RunSettings, best_learning_rate, search_learning_rate, train,
+};
 use clap::{Parser, ValueEnum};
 use mimalloc::MiMalloc;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 
 /// Keeps the pages of freed tensors for the next ones of their size, where the system's takes them back at every step.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Dataset {
-    /// CIFAR-10, in its official binary files
-    Cifar10,
-    /// CIFAR-100, in its official binary files
-    Cifar100,
-    /// Images in folders: <DATA_DIR>/train/<class>/ and <DATA_DIR>/test/<class>/
-    Folder,
-    /// The built-in procedurally generated set
-    Synthetic,
+enum Architecture {
+    /// A vision transformer
+    Vit,
+    /// An MLP-Mixer
+    Mixer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Preset {
-    /// dim 128, depth 4, heads 4, MLP ratio 3, patch 4: trains on two CPU cores
+    /// dim 128, depth 4, patch 4: trains on two CPU cores
     Small,
     /// The BLAST paper's ViT-S: dim 768, depth 8, heads 8, MLP ratio 3, patch 4
     VitS,
+    /// Mixer-S with patches of 4: dim 512, depth 8
+    MixerS,
 }
 
-/// Trains a vision transformer with structured linear layers.
+/// Trains a vision transformer or an MLP-Mixer with structured linear layers.
 ///
 /// A finished run leaves its weights (model.bpk) and figures (result.json) in --out; a comparison leaves one folder a
 /// structure, comparison.json and comparison.svg.
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Args {
-    /// What to train on
-    #[arg(long, value_enum, default_value = "cifar10")]
-    dataset: Dataset,
-    /// Folder with the images [default: the cache folder, else a download]
-    #[arg(long)]
-    data_dir: Option<PathBuf>,
-    /// Never use the network
-    #[arg(long)]
-    offline: bool,
+    #[command(flatten)]
+    images: images::ImageArgs,
     /// Train on this many images only, of all classes alike [default: 2500]
     #[arg(long, value_name = "IMAGES")]
     limit: Option<usize>,
@@ -77,16 +75,19 @@ struct Args {
     #[arg(long, conflicts_with = "limit")]
     full: bool,
 
+    /// Architecture of the model
+    #[arg(long, value_enum, default_value = "vit")]
+    model: Architecture,
     /// Size of the model
     #[arg(long, value_enum, default_value = "small")]
     preset: Preset,
     /// Structure of the linear layers: dense, blast, low-rank, ss1, monarch, block-diagonal, pixelfly, gaudi, btt or
     /// kronecker, with settings as in blast:b=4,ratio=0.33
     #[arg(long, default_value = "blast", conflicts_with = "compare")]
-    structure: Named,
+    structure: structures::Named,
     /// Train each of these under the same seed and budget: dense,blast,low-rank,monarch,…
-    #[arg(long, value_name = "STRUCTURES", value_parser = parse_structures)]
-    compare: Option<Structures>,
+    #[arg(long, value_name = "STRUCTURES", value_parser = structures::parse)]
+    compare: Option<structures::Structures>,
     /// Blocks of the structures that have them: 4, 3x6 (rows x columns) or auto
     #[arg(long, value_parser = parse_blocks)]
     blocks: Option<Blocks>,
@@ -140,40 +141,15 @@ struct Args {
     /// Where to compute: flex, or cuda[:index], vulkan, … as compiled in by --features
     #[arg(long, default_value = "flex")]
     device: String,
-    /// Where to write
-    #[arg(long, default_value = "runs/vit_cifar")]
-    out: PathBuf,
+    /// Where to write [default: runs/vit_cifar or runs/mixer_cifar]
+    #[arg(long)]
+    out: Option<PathBuf>,
     /// Continue a run that was stopped, after its last complete epoch
     #[arg(long, conflicts_with = "fresh")]
     resume: bool,
     /// Drop an unfinished run in --out
     #[arg(long)]
     fresh: bool,
-}
-
-/// A structure and whether its settings were given.
-#[derive(Clone, Copy, Debug)]
-struct Named {
-    structure: Structure,
-    /// Whether the name stood alone, without settings.
-    bare: bool,
-}
-
-impl FromStr for Named {
-    type Err = StructureParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self { structure: text.parse()?, bare: !text.contains(':') })
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Structures(Vec<Named>);
-
-fn parse_structures(text: &str) -> Result<Structures, String> {
-    let structures =
-        split_structures(&text.replace(';', ",")).iter().map(|text| text.parse()).collect::<Result<_, _>>();
-    structures.map(Structures).map_err(|error: StructureParseError| error.to_string())
 }
 
 fn parse_blocks(text: &str) -> Result<Blocks, String> {
@@ -187,9 +163,9 @@ fn parse_blocks(text: &str) -> Result<Blocks, String> {
 impl Args {
     /// What is to be trained, with `--blocks`, `--ratio` and `--rank` applied.
     fn structures(&self) -> Result<Vec<Structure>, String> {
-        let named = self.compare.as_ref().map_or(vec![self.structure], |Structures(all)| all.clone());
+        let named = self.compare.as_ref().map_or(vec![self.structure], |structures::Structures(all)| all.clone());
         let rank = self.rank.map(Rank::Fixed).or(self.ratio.map(Rank::Ratio));
-        let settle = |Named { structure, bare }: Named| {
+        let settle = |structures::Named { structure, bare }: structures::Named| {
             // A comparison passes over those that have no such setting.
             if self.compare.is_none() {
                 let by_rank = [1, 2].map(|rank| structure.with_rank(Rank::Fixed(rank)));
@@ -225,49 +201,58 @@ impl Args {
         recipe
     }
 
-    fn model(&self, set: &ImageSet, structure: Structure) -> ViTConfig {
-        let classes = set.classes.len();
-        let preset = match self.preset {
-            Preset::Small => ViTConfig::small(classes),
-            Preset::VitS => ViTConfig::cifar_vit_s(classes),
+    fn out(&self) -> PathBuf {
+        let default = match self.model {
+            Architecture::Vit => "runs/vit_cifar",
+            Architecture::Mixer => "runs/mixer_cifar",
         };
-        preset
+        self.out.clone().unwrap_or_else(|| default.into())
+    }
+}
+
+/// A model that these arguments can describe.
+trait Described: ClassifierConfig {
+    fn new(args: &Args, set: &ImageSet, structure: Structure) -> Result<Self, String>;
+}
+
+impl Described for ViTConfig {
+    fn new(args: &Args, set: &ImageSet, structure: Structure) -> Result<Self, String> {
+        let classes = set.classes.len();
+        let preset = match args.preset {
+            Preset::Small => Self::small(classes),
+            Preset::VitS => Self::cifar_vit_s(classes),
+            Preset::MixerS => return Err("mixer-s is no vision transformer; add --model mixer".into()),
+        };
+        Ok(preset
             .with_image_size(set.height)
             .with_channels(set.channels)
-            .with_dropout(self.dropout)
-            .with_drop_path(self.drop_path)
-            .with_structure(structure)
+            .with_dropout(args.dropout)
+            .with_drop_path(args.drop_path)
+            .with_structure(structure))
     }
 }
 
-fn read_images(args: &Args) -> Result<ImageSet, Box<dyn Error>> {
-    let kind = match args.dataset {
-        Dataset::Cifar10 => CifarKind::Cifar10,
-        Dataset::Cifar100 => CifarKind::Cifar100,
-        Dataset::Folder => {
-            let root = args.data_dir.as_deref().ok_or("--dataset folder needs --data-dir")?;
-            return Ok(folder::load(root, 32)?);
-        }
-        Dataset::Synthetic => return Ok(synthetic::generate(1000, 200, args.seed)),
-    };
-    match download::locate(kind, args.data_dir.as_deref(), !args.offline) {
-        Ok(folder) => Ok(cifar::load(&folder, kind)?),
-        Err(error) if error.is_unavailable() && args.data_dir.is_none() => Ok(fallback_set(kind, &error, args.seed)),
-        Err(error) => Err(error.into()),
+impl Described for MixerConfig {
+    fn new(args: &Args, set: &ImageSet, structure: Structure) -> Result<Self, String> {
+        let classes = set.classes.len();
+        let preset = match args.preset {
+            Preset::Small => Self::small(classes),
+            Preset::MixerS => Self::cifar_mixer_s(classes),
+            Preset::VitS => return Err("vit-s is no MLP-Mixer; choose --preset small or mixer-s".into()),
+        };
+        Ok(preset
+            .with_image_size(set.height)
+            .with_channels(set.channels)
+            .with_dropout(args.dropout)
+            .with_drop_path(args.drop_path)
+            .with_structure(structure))
     }
 }
 
-/// The synthetic set, with a warning that it is not CIFAR.
-fn fallback_set(kind: CifarKind, reason: &DataError, seed: u64) -> ImageSet {
-    eprintln!("{} is not available: {reason}", kind.name());
-    eprintln!("Running on the built-in SYNTHETIC set instead. Its accuracies say nothing about {}.", kind.name());
-    eprintln!("For real images, give the folder with the official binary files: --data-dir <folder>\n");
-    synthetic::generate(1000, 200, seed)
-}
-
-fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+fn run<C: Described>(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let out = args.out();
     let device = device::from_name(&args.device)?;
-    let set = read_images(args)?;
+    let set = args.images.read(args.seed)?;
     let limit = if args.full { None } else { args.limit.or(Some(2500)) };
     let set = set.limit(limit, args.test_limit, args.seed);
     let recipe = args.recipe();
@@ -283,14 +268,14 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
 
     // Report a structure that does not fit before the first one has been trained for an hour.
     for structure in &structures {
-        let model = args.model(&set, *structure).try_init(&device)?;
+        let model = C::new(args, &set, *structure)?.try_init(&device)?;
         recipe.check_for(&model.factors())?;
         let cost = model.cost();
         println!(
             "{structure}: {:.2} M parameters, {:.1} M FLOPs/image, {:.0} % of the dense linear layers' FLOPs",
             cost.params as f64 / 1e6,
-            cost.model_flops() as f64 / 1e6,
-            100.0 * cost.replaced.flops_ratio()
+            cost.model_flops as f64 / 1e6,
+            100.0 * cost.relative_flops
         );
     }
 
@@ -302,6 +287,7 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         _ => Start::New,
     };
     let mut report = ImageReport {
+        model: C::NAME.into(),
         dataset: set.name.clone(),
         train_images: set.train.len(),
         test_images: set.test.len(),
@@ -311,16 +297,10 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     };
     for structure in structures {
         let folder = match args.compare {
-            Some(_) => RunFolder::of_structure(&args.out, structure),
-            None => RunFolder::new(&args.out),
+            Some(_) => RunFolder::of_structure(&out, structure),
+            None => RunFolder::new(&out),
         };
-        let mut settings = RunSettings {
-            model: args.model(&set, structure),
-            recipe: recipe.clone(),
-            dataset: set.name.clone(),
-            train_images: set.train.len(),
-            test_images: set.test.len(),
-        };
+        let mut settings = RunSettings::new(C::new(args, &set, structure)?, recipe.clone(), &set);
         if !args.lr_search.is_empty() {
             let epochs = args.search_epochs.unwrap_or(args.epochs.div_ceil(3));
             eprintln!("\nsearching the learning rate of {structure} in {}", folder.path().display());
@@ -344,16 +324,16 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
             }
         };
         let Some(result) = result else { return Ok(interrupted(Some(&folder))) };
-        let cost = settings.model.try_init(&device)?.cost();
+        let cost: ModelCost = settings.model.try_init(&device)?.cost();
         report.rows.push(ImageRow::new(structure, settings.recipe.lr, cost, result));
     }
 
     println!("\n{report}");
     if args.compare.is_some() {
-        let [json, svg] = report.save(&args.out)?;
+        let [json, svg] = report.save(&out)?;
         println!("saved {} and {}", json.display(), svg.display());
     } else {
-        println!("weights: {}", RunFolder::new(&args.out).model().display());
+        println!("weights: {}", RunFolder::new(&out).model().display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -371,7 +351,12 @@ fn interrupted(folder: Option<&RunFolder>) -> ExitCode {
 }
 
 fn main() -> ExitCode {
-    run(&Args::parse()).unwrap_or_else(|error| {
+    let args = Args::parse();
+    let outcome = match args.model {
+        Architecture::Vit => run::<ViTConfig>(&args),
+        Architecture::Mixer => run::<MixerConfig>(&args),
+    };
+    outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::FAILURE
     })

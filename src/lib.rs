@@ -59,6 +59,15 @@ mod documents {
     #[doc = include_str!("../book/src/vision-transformer.md")]
     struct VisionTransformer;
 
+    #[doc = include_str!("../book/src/mixer.md")]
+    struct Mixer;
+
+    #[doc = include_str!("../book/src/dit.md")]
+    struct Dit;
+
+    #[doc = include_str!("../book/src/dlrm.md")]
+    struct Dlrm;
+
     #[doc = include_str!("../book/src/gpt2.md")]
     struct Gpt2;
 

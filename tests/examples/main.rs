@@ -1,6 +1,8 @@
 //! The example programs as a user runs them.
 
 mod compress_encoder;
+mod dit_cifar;
+mod dlrm_clicks;
 mod gpt2_generate;
 mod gpt2_text;
 #[allow(dead_code, reason = "the program's tests use the rest")]

@@ -71,6 +71,26 @@ fn comparison_writes_table_json_and_plot() {
 }
 
 #[test]
+fn mixer_trains_resumes_and_is_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments =
+        [&QUICK[..], &["--model", "mixer", "--compare", "dense,monarch:b=2", "--drop-path", "0.1"]].concat();
+    let output = run(&arguments, folder.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.contains("seed 42, model mixer, device flex") && table.contains("| monarch:b=2"), "{table}");
+    let json = std::fs::read_to_string(folder.path().join("comparison.json")).unwrap();
+    assert!(json.contains("\"model\": \"mixer\""), "{json}");
+    let result = folder.path().join("dense/result.json");
+    assert!(result.is_file() && folder.path().join("dense/model.bpk").is_file());
+
+    // A finished run is not one of another architecture.
+    let resume = ["--compare", "dense", "--resume"];
+    let other = run(&[&QUICK[..], &resume].concat(), folder.path());
+    assert!(text(&other.stderr).contains("architecture was \"mixer\", now \"vit\""), "{}", text(&other.stderr));
+}
+
+#[test]
 fn killed_run_resumes_after_its_last_epoch() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
@@ -131,6 +151,8 @@ fn bad_input_is_one_error_message() {
         (&["--dataset", "synthetic", "--device", "abacus"], "unknown device `abacus`; this build has flex"),
         (&["--dataset", "synthetic", "--limit", "20", "--batch-size", "0"], "batch size = 0"),
         (&["--dataset", "synthetic", "--limit", "20", "--lr", "7"], "lr = 7"),
+        (&["--dataset", "synthetic", "--model", "mixer", "--preset", "vit-s"], "vit-s is no MLP-Mixer"),
+        (&["--dataset", "synthetic", "--preset", "mixer-s"], "add --model mixer"),
         (&["--dataset", "folder"], "--dataset folder needs --data-dir"),
         (&["--data-dir", "/no/such/folder"], "/no/such/folder"),
         (&["--data-dir", foreign], "data_batch_1.bin"),

@@ -1,11 +1,20 @@
-//! Models whose linear layers each take a `Structure`: [`vit`], a vision transformer, [`gpt2`], a language model, and [`bert`], a
-//! sentence encoder. Language models read and write [`text`]. GPT-2 and BERT are read from and written to checkpoints, compressed or
+//! Models whose linear layers each take a `Structure`: [`vit`], a vision transformer, [`mixer`], an MLP-Mixer, [`dit`], a diffusion transformer, [`dlrm`], a
+//! click model,
+//! [`gpt2`], a language model, and [`bert`], a sentence encoder. Language models read and write [`text`]. GPT-2 and BERT are read from and written to checkpoints, compressed or
 //! not, of the crate `burn-structured-checkpoint`.
 //!
 //! Modules and the names of their checkpoints only; training them is the crate `burn-structured-train`.
 
 pub mod bert;
+mod cost;
+pub mod dit;
+pub mod dlrm;
+mod drop_path;
+mod error;
 pub mod gpt2;
+mod layers;
+pub mod mixer;
+mod patches;
 mod residual;
 #[cfg(test)]
 mod testing;
@@ -13,4 +22,6 @@ pub mod text;
 pub mod vit;
 mod weights;
 
+pub use cost::ItemCost;
+pub use error::ModelError;
 pub use weights::WeightsError;

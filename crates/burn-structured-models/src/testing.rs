@@ -1,6 +1,9 @@
-//! What tests of several models use: checkpoints that are taken apart and put together, and the inputs of layers.
+//! What tests of several models use: checkpoints that are taken apart and put together, the inputs of layers, devices, and references.
 
-use burn::tensor::{Tensor, TensorData};
+pub(crate) mod reference;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn_store::{ModuleSnapshot, bridge};
 use burn_structured_checkpoint::{self as checkpoint, Checkpoint, Dtype};
 use burn_structured_nn::observe_inputs;
@@ -74,4 +77,38 @@ pub(crate) fn inputs_of<R>(run: impl FnOnce() -> R) -> (Vec<Tensor<2>>, R) {
     let shared = seen.clone();
     let result = observe_inputs(move |_, input| shared.borrow_mut().push(input), run);
     (seen.take(), result)
+}
+
+/// A model whose parameters are all drawn, those that start as zeros or ones as well; the device's seed decides which.
+pub(crate) fn with_noise<M: Module>(model: M) -> M {
+    struct Noise;
+    impl ModuleMapper for Noise {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|tensor| {
+                let noise = tensor.random_like(Distribution::Normal(0.0, 0.3));
+                tensor + noise
+            })
+        }
+    }
+    model.map(&mut Noise)
+}
+
+/// The devices of this build on which Burn's own matmul is right; on SwiftShader it returns zeros.
+#[allow(clippy::print_stderr, reason = "a skipped test must say so")]
+pub(crate) fn devices() -> Vec<(&'static str, Device)> {
+    let right = |(name, device): &(&str, Device)| {
+        let product = Tensor::<3>::ones([2, 5, 24], device).matmul(Tensor::ones([2, 24, 18], device));
+        let right = product.into_data().iter::<f32>().all(|value| value == 24.0);
+        if !right {
+            eprintln!("skipped: {name}: Burn's own matmul is wrong on this device");
+        }
+        right
+    };
+    let backends = burn_structured_ops::device::compiled().into_iter();
+    backends.map(|backend| (backend.name, backend.device(0))).filter(right).collect()
+}
+
+/// All of the structures on Flex, and the first one elsewhere: kernels take long to compile, and each has tests of its own.
+pub(crate) fn structures_on<'a>(device: &str, structures: &'a [&'a str]) -> &'a [&'a str] {
+    if device == "flex" { structures } else { &structures[..1] }
 }

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`data`] | CIFAR, image folders and a built-in synthetic set, as batches; text and token files, as windows |
 //! | [`training`] | Burn's training loop in a folder that can be resumed |
-//! | [`vision`] | training a vision transformer as a classifier |
+//! | [`vision`] | training a vision transformer or an MLP-Mixer as a classifier |
+//! | [`diffusion`] | training a diffusion transformer, and sampling images from it |
+//! | [`clicks`] | training a click model on generated clicks |
 //! | [`language`] | training, evaluating and retraining GPT-2 |
 //! | [`comparison`] | several structures side by side: a table, JSON and a plot |
 //! | [`similarity`] | how well a sentence encoder ranks the pairs of the STS benchmark |
@@ -26,9 +28,11 @@
 //! - `IterationSpeedMetric` counts iterations, the first ones of a run included; a [`vision::RunResult`] has the images a
 //!   second of the median pass.
 
+pub mod clicks;
 pub mod comparison;
 pub mod data;
 pub mod device;
+pub mod diffusion;
 pub mod language;
 pub mod similarity;
 pub mod training;

@@ -1,7 +1,7 @@
 //! Multi-head self-attention with structured projections.
 
-use super::ViTError;
-use super::block::structured;
+use crate::ModelError;
+use crate::layers::structured;
 use crate::residual::forward_added;
 use burn::config::Config;
 use burn::module::Module;
@@ -49,7 +49,7 @@ impl AttentionConfig {
     /// # Errors
     ///
     /// If a structure does not fit its layer.
-    pub fn try_init(&self, device: &Device) -> Result<Attention, ViTError> {
+    pub fn try_init(&self, device: &Device) -> Result<Attention, ModelError> {
         let d_model = self.d_model;
         Ok(Attention {
             qkv: structured("qkv", d_model, 3 * d_model, self.qkv, device)?,
@@ -68,7 +68,7 @@ impl Attention {
     }
 
     /// [`forward`](Self::forward), added to a residual if there is one.
-    pub(super) fn forward_added(&self, x: Tensor<3>, residual: Option<Tensor<3>>) -> Tensor<3> {
+    pub(crate) fn forward_added(&self, x: Tensor<3>, residual: Option<Tensor<3>>) -> Tensor<3> {
         let [batch, tokens, d_model] = x.dims();
         let qkv = self.qkv.forward(x).reshape([batch, tokens, 3 * self.heads, d_model / self.heads]);
         let mixed = self_attention(qkv, AttentionMask::default()).reshape([batch, tokens, d_model]);

@@ -1,12 +1,14 @@
 //! One transformer block: attention and MLP, each a residual branch after its norm.
 
-use super::{Attention, AttentionConfig, DropPath, DropPathConfig, ViTError};
+use super::{Attention, AttentionConfig, DropPath, DropPathConfig};
+use crate::ModelError;
+use crate::layers::structured;
 use crate::residual::mlp_added;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{Activation, Cost, Factor, Structure, StructuredLinear, StructuredLinearConfig};
+use burn_structured_nn::{Activation, Cost, Factor, Structure, StructuredLinear};
 
 /// Configuration to create a [`Block`] using the [init function](BlockConfig::try_init).
 #[derive(Config, Debug)]
@@ -65,7 +67,7 @@ impl BlockConfig {
     /// # Errors
     ///
     /// If a structure does not fit its layer.
-    pub fn try_init(&self, device: &Device) -> Result<Block, ViTError> {
+    pub fn try_init(&self, device: &Device) -> Result<Block, ModelError> {
         let d_model = self.d_model;
         let d_hidden = (d_model as f64 * self.mlp_ratio) as usize;
         let attention = AttentionConfig::new(d_model, self.heads)
@@ -87,14 +89,9 @@ impl BlockConfig {
 impl Block {
     /// `[batch, tokens, d_model]` to the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        // Where no branch is dropped, its sum with the residual is an epilogue of its last product.
-        let whole = self.drop_path.is_identity(&x.device());
-        let finish = |x: Tensor<3>, branch: &dyn Fn(Tensor<3>, Option<Tensor<3>>) -> Tensor<3>| match whole {
-            true => branch(x.clone(), Some(x)),
-            false => x.clone() + self.drop_path.forward(branch(x, None)),
-        };
-        let x = finish(x, &|x, residual| self.attention.forward_added(self.norm1.forward(x), residual));
-        finish(x, &|x, residual| {
+        let x =
+            self.drop_path.add_branch(x, |x, residual| self.attention.forward_added(self.norm1.forward(x), residual));
+        self.drop_path.add_branch(x, |x, residual| {
             let (layers, dropout) = ([&self.fc1, &self.fc2], &self.dropout);
             mlp_added(layers, Activation::Gelu, self.norm2.forward(x), Some(dropout), dropout, residual)
         })
@@ -109,21 +106,4 @@ impl Block {
     pub fn cost(&self) -> Cost {
         self.attention.cost() + self.fc1.cost() + self.fc2.cost()
     }
-}
-
-/// A linear layer of a block; an error says which one.
-pub(super) fn structured(
-    layer: &'static str,
-    d_input: usize,
-    d_output: usize,
-    structure: Structure,
-    device: &Device,
-) -> Result<StructuredLinear, ViTError> {
-    StructuredLinearConfig::new(d_input, d_output, structure).try_init(device).map_err(|source| ViTError::Structure {
-        layer,
-        d_input,
-        d_output,
-        structure,
-        source: Box::new(source),
-    })
 }

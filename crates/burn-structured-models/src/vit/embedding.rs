@@ -1,9 +1,10 @@
 //! From images to tokens.
 
+use crate::patches::{check_images, to_patches};
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor, assert_shape};
+use burn::tensor::{Device, Tensor};
 
 /// Configuration to create a [`PatchEmbedding`] using the [init function](PatchEmbeddingConfig::init).
 #[derive(Config, Debug)]
@@ -60,17 +61,10 @@ impl PatchEmbedding {
     ///
     /// If the images have another size or number of channels.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<3> {
-        let (grid, patch) = (self.grid, self.patch_size);
         let [d_patch, d_model] = self.projection.weight.shape().dims();
-        let [batch, channels, height, width] = images.dims();
-        let (image_size, expected_channels) = (grid * patch, d_patch / (patch * patch));
-        assert_shape!(images, [_, expected_channels, image_size, image_size]);
-        debug_assert_eq!([channels, height, width], [expected_channels, image_size, image_size]);
-
-        let patches = images
-            .reshape([batch, channels, grid, patch, grid, patch])
-            .permute([0, 2, 4, 1, 3, 5])
-            .reshape([batch, grid * grid, d_patch]);
+        check_images(&images, d_patch / self.patch_size.pow(2), self.grid * self.patch_size);
+        let patches = to_patches(images, self.patch_size);
+        let batch = patches.dims()[0];
         let class = self.class.val().expand([batch, 1, d_model]);
         Tensor::cat(vec![class, self.projection.forward(patches)], 1) + self.positions.val()
     }

@@ -6,50 +6,20 @@
 
 mod attention;
 mod block;
-mod drop_path;
 mod embedding;
 
+use crate::drop_path::share_of_depth;
+pub use crate::drop_path::{DropPath, DropPathConfig};
 pub use attention::{Attention, AttentionConfig};
 pub use block::{Block, BlockConfig};
-pub use drop_path::{DropPath, DropPathConfig};
 pub use embedding::{PatchEmbedding, PatchEmbeddingConfig};
 
+use crate::ModelError;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{Cost, Factor, Structure, StructureError, on_pool};
-use thiserror::Error;
-
-/// Why a [`ViT`] cannot be built.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ViTError {
-    /// A setting that is zero, or does not divide another.
-    #[error("{name} = {value} {problem}")]
-    Setting {
-        /// The setting.
-        name: &'static str,
-        /// Its value.
-        value: String,
-        /// What is wrong with it and what would work.
-        problem: String,
-    },
-    /// A layer's structure does not fit its dimensions.
-    #[error("{layer} ({d_input} → {d_output}, {structure}): {source}")]
-    Structure {
-        /// The layer: `qkv`, `proj`, `fc1` or `fc2`.
-        layer: &'static str,
-        /// Its input features.
-        d_input: usize,
-        /// Its output features.
-        d_output: usize,
-        /// The requested structure.
-        structure: Structure,
-        /// Why it does not fit.
-        source: Box<StructureError>,
-    },
-}
+use burn_structured_nn::{Cost, Factor, Structure, on_pool};
 
 /// Configuration to create a [`ViT`] using the [init function](ViTConfig::init).
 #[derive(Config, Debug, PartialEq)]
@@ -197,15 +167,13 @@ impl ViTConfig {
     ///
     /// If a size is zero, the patches do not tile the image, the heads do not divide the features, a probability is
     /// outside `[0, 1)`, or a structure does not fit its layer.
-    pub fn try_init(&self, device: &Device) -> Result<ViT, ViTError> {
+    pub fn try_init(&self, device: &Device) -> Result<ViT, ModelError> {
         self.check()?;
         let block = |index: usize| {
-            // Stochastic depth grows linearly with depth (Huang et al., 2016).
-            let share = if self.depth > 1 { index as f64 / (self.depth - 1) as f64 } else { 1.0 };
             BlockConfig::new(self.d_model, self.heads)
                 .with_mlp_ratio(self.mlp_ratio)
                 .with_dropout(self.dropout)
-                .with_drop_path(self.drop_path * share)
+                .with_drop_path(self.drop_path * share_of_depth(index, self.depth))
                 .with_qkv(self.qkv)
                 .with_proj(self.proj)
                 .with_fc1(self.fc1)
@@ -222,11 +190,8 @@ impl ViTConfig {
         })
     }
 
-    fn check(&self) -> Result<(), ViTError> {
-        let error = |name, value: &dyn ToString, problem: String| {
-            Err(ViTError::Setting { name, value: value.to_string(), problem })
-        };
-        for (name, value) in [
+    fn check(&self) -> Result<(), ModelError> {
+        ModelError::check_positive(&[
             ("classes", self.classes),
             ("image_size", self.image_size),
             ("channels", self.channels),
@@ -234,28 +199,11 @@ impl ViTConfig {
             ("d_model", self.d_model),
             ("depth", self.depth),
             ("heads", self.heads),
-        ] {
-            if value == 0 {
-                return error(name, &value, "must be at least 1".into());
-            }
-        }
-        if !self.image_size.is_multiple_of(self.patch_size) {
-            let problem = format!("does not divide image_size = {}; choose a divisor of it", self.image_size);
-            return error("patch_size", &self.patch_size, problem);
-        }
-        if !self.d_model.is_multiple_of(self.heads) {
-            let problem = format!("does not divide d_model = {}; choose a divisor of it", self.d_model);
-            return error("heads", &self.heads, problem);
-        }
-        if !(self.mlp_ratio > 0.0 && (self.d_model as f64 * self.mlp_ratio) as usize > 0) {
-            return error("mlp_ratio", &self.mlp_ratio, "leaves no features between fc1 and fc2".into());
-        }
-        for (name, value) in [("dropout", self.dropout), ("drop_path", self.drop_path)] {
-            if !(0.0..1.0).contains(&value) {
-                return error(name, &value, "is no probability from 0 to below 1".into());
-            }
-        }
-        Ok(())
+        ])?;
+        ModelError::check_divides(("patch_size", self.patch_size), ("image_size", self.image_size))?;
+        ModelError::check_divides(("heads", self.heads), ("d_model", self.d_model))?;
+        ModelError::check_ratio(("mlp_ratio", self.mlp_ratio), self.d_model, "leaves no features between fc1 and fc2")?;
+        ModelError::check_probabilities(&[("dropout", self.dropout), ("drop_path", self.drop_path)])
     }
 }
 
@@ -272,16 +220,28 @@ impl ViT {
     /// If the images have another size or number of channels.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let device = images.device();
-        on_pool(&device, || {
-            let mut x = self.dropout.forward(self.embedding.forward(images));
-            for block in &self.blocks {
-                x = block.forward(x);
-            }
-            let [batch, _, d_model] = x.dims();
-            // Only the class token reaches the head, so only it needs the norm.
-            let class = x.slice([0..batch, 0..1, 0..d_model]).reshape([batch, d_model]);
-            self.head.forward(self.norm.forward(class))
-        })
+        on_pool(&device, || self.head.forward(self.features(images)))
+    }
+
+    /// What the head sees: the class token after the last norm.
+    ///
+    /// # Shapes
+    ///
+    /// - images: `[batch, channels, image_size, image_size]`
+    /// - output: `[batch, d_model]`
+    ///
+    /// # Panics
+    ///
+    /// If the images have another size or number of channels.
+    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
+        let mut x = self.dropout.forward(self.embedding.forward(images));
+        for block in &self.blocks {
+            x = block.forward(x);
+        }
+        let [batch, _, d_model] = x.dims();
+        // Only the class token reaches the head, so only it needs the norm.
+        let class = x.slice([0..batch, 0..1, 0..d_model]).reshape([batch, d_model]);
+        self.norm.forward(class)
     }
 
     /// The factors of all structured layers, for an optimizer that gives each its own learning rate.

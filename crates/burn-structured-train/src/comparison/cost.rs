@@ -1,5 +1,6 @@
 //! What a model costs, beside the dense one.
 
+use burn_structured_models::ItemCost;
 use burn_structured_models::gpt2::Gpt2Cost;
 use burn_structured_models::vit::ViTCost;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,18 @@ impl From<ViTCost> for ModelCost {
             params: cost.params,
             replaced_flops: cost.replaced_flops(),
             relative_flops: cost.replaced.flops_ratio(),
+            model_flops: cost.model_flops(),
+            relative_model_flops: cost.model_flops_ratio(),
+        }
+    }
+}
+
+impl From<ItemCost> for ModelCost {
+    fn from(cost: ItemCost) -> Self {
+        Self {
+            params: cost.params,
+            replaced_flops: cost.replaced_flops,
+            relative_flops: cost.replaced_flops_ratio(),
             model_flops: cost.model_flops(),
             relative_model_flops: cost.model_flops_ratio(),
         }

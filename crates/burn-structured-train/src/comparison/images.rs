@@ -45,6 +45,9 @@ impl ImageRow {
 /// A comparison of image classifiers and what it was made with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageReport {
+    /// The architecture of the models; empty in reports that do not say.
+    #[serde(default)]
+    pub model: String,
     /// The name of the data; `synthetic` for the built-in set.
     pub dataset: String,
     /// Training images.
@@ -78,8 +81,8 @@ impl ImageReport {
         };
         Chart {
             title: format!(
-                "dataset: {} - {} training images, {} epochs, seed {}",
-                self.dataset, self.train_images, self.recipe.epochs, self.recipe.seed
+                "{}, dataset: {} - {} training images, {} epochs, seed {}",
+                self.model, self.dataset, self.train_images, self.recipe.epochs, self.recipe.seed
             ),
             y_label: "test accuracy, %",
             better: Better::Higher,
@@ -93,8 +96,14 @@ impl fmt::Display for ImageReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "dataset: {} ({} training, {} test images), {} epochs, seed {}, device {}",
-            self.dataset, self.train_images, self.test_images, self.recipe.epochs, self.recipe.seed, self.device
+            "dataset: {} ({} training, {} test images), {} epochs, seed {}, model {}, device {}",
+            self.dataset,
+            self.train_images,
+            self.test_images,
+            self.recipe.epochs,
+            self.recipe.seed,
+            self.model,
+            self.device
         )?;
         let titles = ["lr", "test acc."].map(String::from).into_iter();
         let speeds = ["train img/s", "infer img/s"].map(String::from);
@@ -131,6 +140,7 @@ mod tests {
             inference_images_per_second: 99.5,
         };
         ImageReport {
+            model: "vit".into(),
             dataset: "synthetic".into(),
             train_images: 10,
             test_images: 5,

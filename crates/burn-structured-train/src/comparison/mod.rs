@@ -4,10 +4,14 @@
 //! |---|---|---|
 //! | [`ImageReport`] | image classifiers | test accuracy |
 //! | [`LanguageReport`] | language models, each trained with one or several seeds | perplexity |
+//! | [`DiffusionReport`] | a dense diffusion transformer, compressed and retrained | noise error |
+//! | [`ClickReport`] | click models | area under the ROC curve |
 //! | [`RetrainingReport`] | a dense language model, compressed and retrained | perplexity before, between and after |
 
 mod chart;
+mod clicks;
 mod cost;
+mod diffusion;
 mod images;
 mod language;
 mod retraining;
@@ -15,7 +19,9 @@ mod save;
 mod structures;
 mod table;
 
+pub use clicks::{ClickReport, ClickRow};
 pub use cost::ModelCost;
+pub use diffusion::{DiffusionQuality, DiffusionReport, DiffusionRow};
 pub use images::{ImageReport, ImageRow};
 pub use language::{LanguageReport, LanguageRow, SeedRun, Spread};
 pub use retraining::{RetrainingReport, RetrainingRow};

@@ -1,6 +1,6 @@
 //! Images and text for training: where they come from, and how they become batches.
 //!
-//! Text and its tokens are in [`tokens`]. For images, a source ([`cifar`], [`folder`], [`synthetic`]) gives an [`ImageSet`];
+//! Text and its tokens are in [`tokens`], generated clicks in [`clicks`]. For images, a source ([`cifar`], [`folder`], [`synthetic`]) gives an [`ImageSet`];
 //! [`download`] finds or fetches CIFAR; an [`ImageBatcher`] turns items into normalised, augmented [`ImageBatch`]es.
 //! Everything that touches a file, the network or a user's setting reports a [`DataError`].
 //!
@@ -21,6 +21,7 @@
 
 pub mod augment;
 pub mod cifar;
+pub mod clicks;
 pub mod download;
 pub mod folder;
 pub mod synthetic;

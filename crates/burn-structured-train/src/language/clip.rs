@@ -10,7 +10,7 @@ use burn::tensor::{Device, FloatDType, Int, Tensor};
 /// PyTorch's `clip_grad_norm_` does.
 ///
 /// The norm stays on its device: nothing waits for it.
-pub(super) fn clip_global_norm<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) -> GradientsParams {
+pub(crate) fn clip_global_norm<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) -> GradientsParams {
     let Some(scale) = scale(module, &[&grads], max_norm) else { return grads };
     scaled(module, grads, scale)
 }

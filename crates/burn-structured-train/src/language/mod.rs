@@ -53,11 +53,13 @@ mod search;
 mod settings;
 mod steps;
 
+pub(crate) use clip::clip_global_norm;
 pub use curve::read_curve;
 pub use evaluation::{Evaluation, perplexity};
 pub use learner::train_language;
 pub use recipe::{LanguageRecipe, Optimizer, Precision};
 pub use retrain::{Parameters, RetrainConfig, RetrainStep, Retrained, retrain};
+pub(crate) use schedule::WarmupCosine;
 pub use search::{Trial, best_learning_rate, search_learning_rate};
 pub use settings::{LanguageResult, LanguageSettings, Launch, TokenData};
 pub use steps::AfterEvaluation;

@@ -13,7 +13,7 @@ use burn::module::ParamGroup;
 ///
 /// as in nanoGPT. The steps may be fractions, as those of a schedule by time are.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct WarmupCosine {
+pub(crate) struct WarmupCosine {
     pub peak: f64,
     pub min: f64,
     pub warmup: f64,

@@ -1,8 +1,8 @@
 //! What can go wrong in a training run.
 
 use crate::data::DataError;
+use burn_structured_models::ModelError;
 use burn_structured_models::gpt2::Gpt2Error;
-use burn_structured_models::vit::ViTError;
 use std::error::Error as StdError;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -100,8 +100,8 @@ pub enum TrainingError {
     Loop(String),
 }
 
-impl From<ViTError> for TrainingError {
-    fn from(error: ViTError) -> Self {
+impl From<ModelError> for TrainingError {
+    fn from(error: ModelError) -> Self {
         Self::Model(Box::new(error))
     }
 }

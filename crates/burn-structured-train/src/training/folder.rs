@@ -108,6 +108,29 @@ impl RunFolder {
         self.read("result.json").ok().flatten()
     }
 
+    /// The settings that a run here was started with.
+    ///
+    /// # Errors
+    ///
+    /// If there was none, or one of another kind.
+    pub fn settings<S: Settings>(&self) -> Result<S, TrainingError> {
+        let missing = || TrainingError::file("read", self.path.join("settings.json"), "it is missing");
+        self.read("settings.json")?.ok_or_else(missing)
+    }
+
+    /// `model` with the weights of the finished run.
+    ///
+    /// # Errors
+    ///
+    /// If there are none, or they are those of another model.
+    pub fn load<M: Module>(&self, model: M) -> Result<M, TrainingError> {
+        let path = self.model();
+        if !path.is_file() {
+            return Err(TrainingError::file("read", path, "it is missing; the run has not finished"));
+        }
+        model.try_load_file(&path).map_err(|error| TrainingError::file("read", path, error))
+    }
+
     /// Whether a run may start here.
     ///
     /// # Errors
@@ -164,16 +187,20 @@ impl RunFolder {
     }
 
     fn check_same<S: Settings>(&self, settings: &S) -> Result<(), TrainingError> {
-        // Read as settings, so that what an older version did not know has its default.
-        let Some(before) = self.read::<S>("settings.json")? else {
-            return Err(TrainingError::file("read", self.path.join("settings.json"), "it is missing"));
-        };
+        let path = self.path.join("settings.json");
+        let error = |error| TrainingError::file("compare", &path, error);
         // Both once through the text, which does not keep the last bit of every number.
         let value = |settings: &S| -> Result<serde_json::Value, serde_json::Error> {
             serde_json::from_str(&serde_json::to_string(settings)?)
         };
-        let error = |error| TrainingError::file("compare", self.path.join("settings.json"), error);
-        match first_difference("", &value(&before).map_err(error)?, &value(settings).map_err(error)?) {
+        // Read as settings, so that what an older version did not know has its default.
+        let before = match self.read::<S>("settings.json") {
+            Ok(Some(before)) => value(&before).map_err(error)?,
+            Ok(None) => return Err(TrainingError::file("read", path, "it is missing")),
+            // Those of another kind of run differ in more than values.
+            Err(error) => self.read("settings.json").ok().flatten().ok_or(error)?,
+        };
+        match first_difference("", &before, &value(settings).map_err(error)?) {
             None => Ok(()),
             Some(difference) => Err(TrainingError::OtherSettings { path: self.path.clone(), difference }),
         }

@@ -1,11 +1,10 @@
 //! Accuracy and speed of a trained model.
 
+use super::ImageClassifier;
 use crate::data::{ImageBatcher, ImageSet};
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::Dataset;
-use burn::module::Module;
 use burn::tensor::Device;
-use burn_structured_models::vit::ViT;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ pub struct Evaluation {
 }
 
 /// Classifies every test image.
-pub fn evaluate(model: &ViT, set: &ImageSet, batch_size: usize, device: &Device) -> Evaluation {
+pub fn evaluate(model: &impl ImageClassifier, set: &ImageSet, batch_size: usize, device: &Device) -> Evaluation {
     let model = model.valid();
     let device = device.clone().inner();
     let batcher = ImageBatcher::evaluation(set);

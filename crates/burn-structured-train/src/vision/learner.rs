@@ -1,7 +1,7 @@
 //! One training run, from settings to result.
 
 use super::steps::Classifier;
-use super::{RunResult, RunSettings, evaluate};
+use super::{ClassifierConfig, ImageClassifier, RunResult, RunSettings, evaluate};
 use crate::data::{ImageBatcher, ImageSet};
 use crate::training::{self, Interrupter, Pass, Run, RunFolder, Start, Timing, Trained, TrainingError};
 use burn::data::dataloader::DataLoaderBuilder;
@@ -23,8 +23,8 @@ use burn_structured_nn::learning_rate_groups;
 /// # Errors
 ///
 /// If the settings are unusable, the folder cannot be prepared (see [`Start`]), or the training loop fails.
-pub fn train(
-    settings: &RunSettings,
+pub fn train<C: ClassifierConfig>(
+    settings: &RunSettings<C>,
     set: &ImageSet,
     device: &Device,
     folder: &RunFolder,
@@ -68,7 +68,7 @@ pub fn train(
         let schedule = recipe.schedule(set.train.len().div_ceil(batch_size), groups)?;
         let learner = Learner::new(classifier, optimizer.init(), schedule);
 
-        let training = SupervisedTraining::<Classifier>::new(folder.path(), train_loader, validation_loader)
+        let training = SupervisedTraining::<Classifier<C::Model>>::new(folder.path(), train_loader, validation_loader)
             .metrics((AccuracyMetric::new(), LossMetric::new()))
             .metric_train_numeric(LearningRateMetric::new());
         let timing = timing.clone();
@@ -120,13 +120,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(root.path());
         let set = synthetic::generate(1, 1, 1);
-        let settings = RunSettings {
-            model: ViTConfig::small(10).with_depth(1),
-            recipe: Recipe { epochs: 2, ..Recipe::default() },
-            dataset: set.name.clone(),
-            train_images: set.train.len(),
-            test_images: set.test.len(),
-        };
+        let recipe = Recipe { epochs: 2, ..Recipe::default() };
+        let settings = RunSettings::new(ViTConfig::small(10).with_depth(1), recipe, &set);
         folder.prepare(&settings, Start::New).unwrap();
         std::fs::create_dir_all(folder.checkpoints()).unwrap();
         for name in training::RECORDS {

@@ -1,6 +1,6 @@
 //! Learning-rate search by short runs, evaluated on held-out training images.
 
-use super::{RunResult, RunSettings, train};
+use super::{ClassifierConfig, RunResult, RunSettings, train};
 use crate::data::ImageSet;
 use crate::training::{Interrupter, RunFolder, Start, TrainingError, lowest_best, run_trials};
 use burn::tensor::Device;
@@ -28,8 +28,8 @@ pub struct Trial {
 ///
 /// As [`train`].
 #[allow(clippy::too_many_arguments, reason = "those of `train`, and the two that make it a search")]
-pub fn search_learning_rate(
-    settings: &RunSettings,
+pub fn search_learning_rate<C: ClassifierConfig>(
+    settings: &RunSettings<C>,
     set: &ImageSet,
     device: &Device,
     folder: &RunFolder,
@@ -51,9 +51,10 @@ pub fn search_learning_rate(
     };
     // Settings that cannot be used are reported before the first trial.
     settings.recipe.check()?;
-    let check = |settings: &RunSettings| settings.recipe.check();
-    let run =
-        |settings: &RunSettings, folder: &RunFolder| train(settings, &set, device, folder, start, interrupter.clone());
+    let check = |settings: &RunSettings<C>| settings.recipe.check();
+    let run = |settings: &RunSettings<C>, folder: &RunFolder| {
+        train(settings, &set, device, folder, start, interrupter.clone())
+    };
     let trials = run_trials(folder, start, rates, trial, check, run)?;
     let accuracy = |(lr, result): (f64, RunResult)| Trial { lr, accuracy: result.test.accuracy };
     Ok(trials.map(|trials| trials.into_iter().map(accuracy).collect()))

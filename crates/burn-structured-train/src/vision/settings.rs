@@ -1,15 +1,18 @@
 //! What decides a run, and what a finished one achieved.
 
-use super::{Evaluation, Recipe};
+use super::{ClassifierConfig, Evaluation, Recipe};
+use crate::data::ImageSet;
 use crate::training::Settings;
-use burn_structured_models::vit::ViTConfig;
 use serde::{Deserialize, Serialize};
 
 /// Everything that decides how a run goes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RunSettings {
+pub struct RunSettings<C> {
+    /// The architecture of the model: its [`ClassifierConfig::NAME`].
+    #[serde(default = "vit")]
+    architecture: String,
     /// The model.
-    pub model: ViTConfig,
+    pub model: C,
     /// The training.
     pub recipe: Recipe,
     /// The data: its name and the number of training and test images.
@@ -31,6 +34,25 @@ pub struct RunResult {
     pub training_images_per_second: Option<f64>,
 }
 
-impl Settings for RunSettings {
+/// Runs from before there was a choice.
+fn vit() -> String {
+    "vit".into()
+}
+
+impl<C: ClassifierConfig> RunSettings<C> {
+    /// The settings of a run that trains `model` on the images of `set`.
+    pub fn new(model: C, recipe: Recipe, set: &ImageSet) -> Self {
+        Self {
+            architecture: C::NAME.into(),
+            model,
+            recipe,
+            dataset: set.name.clone(),
+            train_images: set.train.len(),
+            test_images: set.test.len(),
+        }
+    }
+}
+
+impl<C: ClassifierConfig> Settings for RunSettings<C> {
     type Result = RunResult;
 }

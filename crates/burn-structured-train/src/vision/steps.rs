@@ -1,18 +1,18 @@
-//! What one batch does: Burn's training and inference steps of the ViT.
+//! What one batch does: Burn's training and inference steps of a classifier.
 
+use super::ImageClassifier;
 use crate::data::ImageBatch;
 use burn::module::Module;
 use burn::tensor::loss::cross_entropy_with_logits;
 use burn::train::{ClassificationOutput, InferenceStep, TrainOutput, TrainStep};
-use burn_structured_models::vit::ViT;
 
-/// A [`ViT`] as Burn's training loop takes it: this crate may implement Burn's traits only for a type of its own.
+/// A classifier as Burn's training loop takes it: this crate may implement Burn's traits only for a type of its own.
 #[derive(Module, Debug)]
-pub(super) struct Classifier {
-    pub model: ViT,
+pub(super) struct Classifier<M: Module> {
+    pub model: M,
 }
 
-impl Classifier {
+impl<M: ImageClassifier> Classifier<M> {
     /// Cross-entropy against soft targets, `-Σ target · log softmax(logits)`, averaged over the batch.
     fn classify(&self, batch: ImageBatch) -> ClassificationOutput {
         let logits = self.model.forward(batch.images);
@@ -21,7 +21,7 @@ impl Classifier {
     }
 }
 
-impl TrainStep for Classifier {
+impl<M: ImageClassifier> TrainStep for Classifier<M> {
     type Input = ImageBatch;
     type Output = ClassificationOutput;
 
@@ -31,7 +31,7 @@ impl TrainStep for Classifier {
     }
 }
 
-impl InferenceStep for Classifier {
+impl<M: ImageClassifier> InferenceStep for Classifier<M> {
     type Input = ImageBatch;
     type Output = ClassificationOutput;
 

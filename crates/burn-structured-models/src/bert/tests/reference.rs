@@ -1,10 +1,9 @@
 //! BERT in plain loops over `f64`, one sentence at a time, straight from a checkpoint's tensors.
 
+use crate::testing::reference::{Rows, add, dot, gelu};
 use std::collections::BTreeMap;
-use std::f64::consts::PI;
 
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
-type Rows = Vec<Vec<f64>>;
 
 struct Weights<'a>(&'a Tensors);
 
@@ -67,11 +66,11 @@ pub fn forward(tensors: &Tensors, tokens: &[u32], layers: usize, heads: usize) -
     let mut x = weights.norm("embeddings.LayerNorm", &embedded.collect());
     for layer in (0..layers).map(|index| format!("encoder.layer.{index}")) {
         let attended = weights.attention(&layer, &x, heads);
-        x = weights.norm(&format!("{layer}.attention.output.LayerNorm"), &sum(&attended, &x));
+        x = weights.norm(&format!("{layer}.attention.output.LayerNorm"), &add(&attended, &x));
         let mut hidden = weights.linear(&format!("{layer}.intermediate.dense"), &x);
-        hidden.iter_mut().flatten().for_each(|value| *value *= 0.5 * (1.0 + erf(*value / 2f64.sqrt())));
+        hidden.iter_mut().flatten().for_each(|value| *value = gelu(*value));
         let output = weights.linear(&format!("{layer}.output.dense"), &hidden);
-        x = weights.norm(&format!("{layer}.output.LayerNorm"), &sum(&output, &x));
+        x = weights.norm(&format!("{layer}.output.LayerNorm"), &add(&output, &x));
     }
     x
 }
@@ -83,25 +82,4 @@ pub fn embed(features: &Rows) -> Vec<f64> {
     let mean: Vec<f64> = mean.collect();
     let length = dot(&mean, &mean).sqrt();
     mean.iter().map(|value| value / length).collect()
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-fn sum(a: &Rows, b: &Rows) -> Rows {
-    a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + b).collect()).collect()
-}
-
-/// The error function by its Taylor series, which is good to 1e-9 for |x| < 4; beyond, it is ±1 to 1e-7.
-fn erf(x: f64) -> f64 {
-    if x.abs() >= 4.0 {
-        return x.signum();
-    }
-    let (mut term, mut sum) = (x, x);
-    for n in 1..100 {
-        term *= -x * x / f64::from(n);
-        sum += term / f64::from(2 * n + 1);
-    }
-    sum * 2.0 / PI.sqrt()
 }

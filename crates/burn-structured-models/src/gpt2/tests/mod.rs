@@ -6,8 +6,8 @@ mod init;
 mod model;
 
 use super::{Gpt2, Gpt2Config};
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
+use crate::testing::with_noise;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -18,18 +18,8 @@ fn tiny() -> Gpt2Config {
 
 /// A model whose tokens attend to few others, as those of a trained one do: a fresh one's attend to all alike.
 pub(super) fn random_model(config: &Gpt2Config, device: &Device) -> Gpt2 {
-    /// Adds noise to every parameter.
-    struct Noise;
-    impl ModuleMapper for Noise {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            param.map(|tensor| {
-                let noise = tensor.random_like(Distribution::Normal(0.0, 0.3));
-                tensor + noise
-            })
-        }
-    }
     device.seed(11);
-    config.init(device).map(&mut Noise)
+    with_noise(config.init(device))
 }
 
 /// Token ids `[rows, length]` below `vocab_size`.

@@ -23,6 +23,11 @@ pub struct DropPath {
     pub training: Param<Flag>,
 }
 
+/// The share of the last block's probability that a block has: stochastic depth grows linearly with depth (Huang et al., 2016).
+pub(crate) fn share_of_depth(index: usize, depth: usize) -> f64 {
+    if depth > 1 { index as f64 / (depth - 1) as f64 } else { 1.0 }
+}
+
 impl DropPathConfig {
     /// Initialize a new [`DropPath`] module.
     ///
@@ -37,8 +42,21 @@ impl DropPathConfig {
 
 impl DropPath {
     /// Whether branches on this device stay as they are.
-    pub(super) fn is_identity(&self, device: &Device) -> bool {
+    fn is_identity(&self, device: &Device) -> bool {
         self.probability == 0.0 || !self.training.is_enabled() || !device.is_autodiff()
+    }
+
+    /// `x + drop(branch(x, None))`; where no branch is dropped `branch(x, Some(x))`, which adds the residual as an epilogue of its last
+    /// product.
+    pub(crate) fn add_branch(
+        &self,
+        x: Tensor<3>,
+        branch: impl Fn(Tensor<3>, Option<Tensor<3>>) -> Tensor<3>,
+    ) -> Tensor<3> {
+        match self.is_identity(&x.device()) {
+            true => branch(x.clone(), Some(x)),
+            false => x.clone() + self.forward(branch(x, None)),
+        }
     }
 
     /// The branch `[batch, tokens, d_model]`, or zero for some of its images.

@@ -1,0 +1,82 @@
+//! Diffusion models of images: training to predict noise, and sampling without it.
+//!
+//! Images with pixels in `[−1, 1]` are mixed with Gaussian noise (Ho, Jain, Abbeel, *Denoising Diffusion Probabilistic Models*, 2020):
+//!
+//! ```text
+//! x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · ε        a NoiseSchedule
+//! ‖model(x_t, t, class) − ε‖²              the objective, averaged
+//! ```
+//!
+//! | item | what |
+//! |---|---|
+//! | [`NoiseSchedule`] | `ᾱ_t` of the cosine or the linear schedule |
+//! | [`run_diffusion`], [`train_dit`], [`noise_error`] | training a [`Dit`](burn_structured_models::dit::Dit), and its error on held-out images |
+//! | [`sample`] | DDIM with classifier-free guidance, from noise that a seed decides |
+//! | [`frechet_distance`], [`features`] | how far two sets of images are from each other, on the features of a trained vision transformer |
+//! | [`ImageGrid`] | images as a PNG |
+
+mod frechet;
+mod grid;
+mod learner;
+mod noise;
+mod recipe;
+mod run;
+mod sampler;
+mod schedule;
+
+pub use frechet::{FrechetError, Gaussian, features, frechet_distance};
+pub use grid::ImageGrid;
+pub use learner::{DiffusionStep, TrainedDit, noise_error, train_dit};
+pub use noise::gaussian;
+pub use recipe::DiffusionRecipe;
+pub use run::{DiffusionResult, DiffusionSettings, load_diffusion, run_diffusion};
+pub use sampler::{Sampling, sample};
+pub use schedule::{NoiseSchedule, ScheduleKind};
+
+use crate::data::{ImageSet, Normalization};
+use burn::tensor::{Tensor, TensorData};
+
+/// The images of `set` with pixels in `[−1, 1]`, the range that [`sample`] gives.
+pub fn centred(set: ImageSet) -> ImageSet {
+    let channels = set.channels;
+    ImageSet { normalization: Normalization { mean: vec![0.5; channels], std: vec![0.5; channels] }, ..set }
+}
+
+/// Images with pixels in `[−1, 1]`, normalised as a classifier of images takes them.
+fn to_normalized(images: Tensor<4>, normalization: &Normalization) -> Tensor<4> {
+    let channels = normalization.mean.len();
+    let (device, dtype) = (images.device(), images.dtype());
+    let of_channels = |values: &[f32]| {
+        Tensor::<4>::from_data(
+            TensorData::new(values.to_vec(), [1, channels, 1, 1]).convert_dtype(dtype),
+            (&device, dtype),
+        )
+    };
+    ((images + 1.0) / 2.0 - of_channels(&normalization.mean)) / of_channels(&normalization.std)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{ImageBatcher, synthetic};
+    use burn::data::dataloader::batcher::Batcher;
+    use burn::data::dataset::Dataset;
+    use burn::tensor::{Device, Tolerance};
+
+    #[test]
+    fn centred_images_can_be_normalised_for_a_classifier() {
+        let set = synthetic::generate(1, 1, 3);
+        let images = |set: &ImageSet| {
+            let items = set.train.get_many(vec![0, 3]).unwrap();
+            ImageBatcher::evaluation(set).batch(items, &Device::flex()).images
+        };
+        let expected = images(&set).into_data();
+        let normalization = set.normalization.clone();
+        let centred = images(&centred(set));
+        assert!(centred.to_data().iter::<f32>().all(|value| (-1.0..=1.0).contains(&value)));
+        // Differences of numbers up to 1, divided by deviations of a tenth and more.
+        to_normalized(centred, &normalization)
+            .into_data()
+            .assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
+    }
+}
