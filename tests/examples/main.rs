@@ -1,7 +1,7 @@
 //! The example programs as a user runs them.
 
 mod compress_encoder;
-mod gpt2_generate;
+mod generate;
 mod gpt2_text;
 #[allow(dead_code, reason = "the program's tests use the rest")]
 #[path = "../../crates/burn-structured-cli/tests/cli/models.rs"]

@@ -5,7 +5,9 @@
 //! Modules and the names of their checkpoints only; training them is the crate `burn-structured-train`.
 
 pub mod bert;
+pub mod decoder;
 pub mod gpt2;
+pub mod llama;
 mod residual;
 #[cfg(test)]
 mod testing;

@@ -1,7 +1,7 @@
 //! What can go wrong in a training run.
 
 use crate::data::DataError;
-use burn_structured_models::gpt2::Gpt2Error;
+use burn_structured_models::decoder::DecoderError;
 use burn_structured_models::vit::ViTError;
 use std::error::Error as StdError;
 use std::path::PathBuf;
@@ -106,8 +106,8 @@ impl From<ViTError> for TrainingError {
     }
 }
 
-impl From<Gpt2Error> for TrainingError {
-    fn from(error: Gpt2Error) -> Self {
+impl From<DecoderError> for TrainingError {
+    fn from(error: DecoderError) -> Self {
         Self::Model(Box::new(error))
     }
 }
