@@ -1,6 +1,6 @@
-//! Models whose linear layers each take a `Structure`: [`vit`], a vision transformer, [`gpt2`], a language model, and [`bert`], a
-//! sentence encoder. Language models read and write [`text`]. GPT-2 and BERT are read from and written to checkpoints, compressed or
-//! not, of the crate `burn-structured-checkpoint`.
+//! Models whose linear layers each take a `Structure`: [`vit`], a vision transformer, [`gpt2`] and [`llama`], language
+//! models, and [`bert`], a sentence encoder. Language models read and write [`text`], and what they share is [`decoder`]. All but the
+//! vision transformer are read from and written to checkpoints, compressed or not, of the crate `burn-structured-checkpoint`.
 //!
 //! Modules and the names of their checkpoints only; training them is the crate `burn-structured-train`.
 

@@ -13,14 +13,17 @@ fn llama_is_planned_compressed_verified_and_scored() {
     let structures = ["--structure", "low-rank", "--structure", "blast:b=2"];
     let planned =
         json(&[&["plan", &llama, "--target-params", "0.6", "-o", &plan][..], &measured, &structures].concat());
-    assert_eq!(planned["table"]["rows"].as_array().unwrap().len(), 14, "{planned}");
+    assert_eq!(planned["rows"].as_array().unwrap().len(), 14, "{planned}");
 
     let training = ["--refine-steps", "4", "--distill-steps", "4", "--samples", "16", "--distill-samples", "16"];
     let arguments = ["compress", &llama, "--plan", &plan, "--text", &lines, "-o", &small];
     let value = json(&[&arguments[..], &training].concat());
     assert_eq!(value["report"]["blocks"][1]["refinement"]["steps"], 4, "{value}");
     let distillation = &value["report"]["distillation"];
-    assert_eq!((&distillation["steps"], &distillation["measure"]), (&4.into(), &"divergence".into()), "{value}");
+    assert_eq!(distillation["steps"], 4, "{value}");
+    // What is lowered is the divergence of the distributions of the next token.
+    let [before, after] = [0, 1].map(|at| distillation["divergence"][at].as_f64().unwrap());
+    assert!(0.0 < after && after <= before, "{before} {after}");
     printed(&["verify", &small, "--dense", &llama]);
 
     json(&["to-dense", &small, "-o", &dense]);
