@@ -1,8 +1,8 @@
 //! Structured-matrix layers for [Burn](https://burn.dev): in the place of a dense `Linear`, with fewer parameters and FLOPs.
 //!
 //! This crate re-exports the workspace's parts. Features choose the execution backends; `checkpoint` adds the files of compressed
-//! models, `compress` what turns trained dense weights into structured ones, `models` a vision transformer, GPT-2 and a sentence
-//! encoder, and `train` the datasets, recipes and comparisons. The program `burn-structured` is the crate `burn-structured-cli`.
+//! models, `compress` what turns trained dense weights into structured ones, `models` a vision transformer, GPT-2, Llama and a
+//! sentence encoder, and `train` the datasets, recipes and comparisons. The program `burn-structured` is the crate `burn-structured-cli`.
 //!
 //! ```
 //! use burn::tensor::{Device, Distribution, Tensor};
@@ -70,6 +70,9 @@ mod documents {
 
     #[doc = include_str!("../book/src/gpt2.md")]
     struct Gpt2;
+
+    #[doc = include_str!("../book/src/llama.md")]
+    struct Llama;
 
     #[doc = include_str!("../crates/burn-structured-ops/README.md")]
     struct OpsReadme;

@@ -6,6 +6,7 @@ use crate::passes::{inference, training};
 use crate::workload::{Model, Pass};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_structured::models::decoder::Decoder;
 use burn_structured::models::gpt2::{self, Gpt2, Gpt2Config};
 use burn_structured::nn::{Cost, Structure, StructuredLinear};
 use std::time::Instant;

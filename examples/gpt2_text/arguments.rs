@@ -2,7 +2,8 @@
 
 use crate::budget::Budget;
 use crate::preset::Preset;
-use burn_structured::models::gpt2::{Gpt2Config, LayerRules};
+use burn_structured::models::decoder::LayerRules;
+use burn_structured::models::gpt2::Gpt2Config;
 use burn_structured::nn::Structure;
 use burn_structured::train::comparison::split_structures;
 use burn_structured::train::language::{LanguageRecipe, Optimizer, Precision};

@@ -8,7 +8,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 use burn_structured::compress::approximate;
 use burn_structured::compress::calibrate::Calibrator;
 use burn_structured::compress::factorize::FactorizerConfig;
-use burn_structured::models::gpt2::{Gpt2, LayerRules};
+use burn_structured::models::decoder::LayerRules;
+use burn_structured::models::gpt2::{Gpt2, linear_names};
 use burn_structured::nn::{Structure, StructuredLinear, layer_paths};
 use burn_structured::train::comparison::{RetrainingReport, RetrainingRow};
 use burn_structured::train::language::{Evaluation, Parameters, RetrainConfig, Retrained, perplexity, retrain};
@@ -29,7 +30,7 @@ pub fn run(session: &Session, dense: &Initial) -> Result<ExitCode, Box<dyn Error
     check_folders(&structures)?;
     let depth = dense.model.blocks.len();
     for rules in &structures {
-        rules.check(depth)?;
+        rules.check(depth, linear_names)?;
     }
     if let Some((name, _)) = dense.model.linears().find(|(_, layer)| !matches!(layer, StructuredLinear::Dense(_))) {
         return Err(format!("{name} of {} is not dense; compress the dense model", dense.folder.display()).into());

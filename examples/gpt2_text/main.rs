@@ -4,7 +4,7 @@
 //! cargo run --release --example gpt2_text
 //! cargo run --release --example gpt2_text -- --text book.txt --compare dense,blast,ss1,monarch,low-rank --seeds 1,2,3
 //! cargo run --release --example gpt2_text -- --text book.txt --init-from runs/dense --compress blast,low-rank --retrain 10%
-//! cargo run --release --example gpt2_generate -- --model runs/gpt2_text --prompt "A structured matrix"
+//! cargo run --release --example generate -- --model runs/gpt2_text --prompt "A structured matrix"
 //! ```
 //!
 //! Without any file the text is the documentation of this repository, which is tiny, and every output says so.
@@ -19,7 +19,6 @@ mod corpus;
 #[path = "../shared/ctrl_c.rs"]
 mod ctrl_c;
 mod prepare;
-#[path = "../shared/preset.rs"]
 mod preset;
 #[path = "../shared/progress.rs"]
 mod progress;
@@ -30,7 +29,8 @@ mod train;
 
 use arguments::Arguments;
 use burn::tensor::Device;
-use burn_structured::models::gpt2::{Gpt2, Gpt2Error, LayerRules};
+use burn_structured::models::decoder::{DecoderError, LayerRules};
+use burn_structured::models::gpt2::Gpt2;
 use burn_structured::models::text::Tokenizer;
 use burn_structured::train::device;
 use burn_structured::train::language::perplexity;
@@ -113,7 +113,7 @@ impl Initial {
     }
 
     /// The structures of the model's layers; one for all where they are alike.
-    fn structures(&self) -> Result<LayerRules, Gpt2Error> {
+    fn structures(&self) -> Result<LayerRules, DecoderError> {
         let structures: Vec<_> = self.model.linears().map(|(_, layer)| layer.structure()).collect();
         match structures.first() {
             Some(Some(first)) if structures.iter().all(|other| *other == Some(*first)) => Ok((*first).into()),

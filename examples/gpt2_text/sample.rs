@@ -1,8 +1,10 @@
 //! A sample of what a model writes.
 
 use crate::Session;
+use burn_structured::models::decoder::generate::{
+    GenerateError, GenerationConfig, Generator, Overflow, SamplingConfig,
+};
 use burn_structured::models::gpt2::Gpt2;
-use burn_structured::models::gpt2::generate::{GenerateError, GenerationConfig, Generator, Overflow, SamplingConfig};
 use burn_structured::models::text::Tokenizer;
 use std::error::Error;
 

@@ -4,7 +4,8 @@ use crate::Session;
 use crate::arguments::all;
 use crate::sample::Sampling;
 use burn::module::Module;
-use burn_structured::models::gpt2::{Gpt2, Gpt2Cost, LayerRules};
+use burn_structured::models::decoder::{DecoderCost, LayerRules};
+use burn_structured::models::gpt2::Gpt2;
 use burn_structured::train::comparison::{LanguageReport, LanguageRow, SeedRun};
 use burn_structured::train::language::{
     LanguageResult, LanguageSettings, Launch, best_learning_rate, search_learning_rate, train_language,
@@ -195,7 +196,7 @@ fn remove(path: &Path) -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn describe(cost: &Gpt2Cost) -> String {
+fn describe(cost: &DecoderCost) -> String {
     format!(
         "{:.2} M parameters, {:.2} M FLOPs/token, {:.0} % of the dense linear layers' FLOPs",
         cost.params as f64 / 1e6,
@@ -212,7 +213,7 @@ fn finish(session: &Session, out: &Path, sampling: Option<Sampling>) -> Result<(
     }
     println!("model, tokenizer, losses and result: {}", out.display());
     println!(
-        "continue a text with it: cargo run --release --example gpt2_generate -- --model {} --prompt 'The' --slide",
+        "continue a text with it: cargo run --release --example generate -- --model {} --prompt 'The' --slide",
         out.display()
     );
     Ok(())

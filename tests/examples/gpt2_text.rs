@@ -61,7 +61,7 @@ fn built_in_text_trains_a_model_that_generates() {
     assert_eq!(losses(folder.path()).lines().count(), 11);
     let generate = |model: &Path| {
         let command = ["--tokens", "5", "--prompt", "The ", "--model"];
-        example("gpt2_generate").args(command).arg(model).output().expect("the example was built")
+        example("generate").args(command).arg(model).output().expect("the example was built")
     };
     assert!(printed(&generate(folder.path())).starts_with("The "));
 }

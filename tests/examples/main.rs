@@ -3,7 +3,7 @@
 mod compress_encoder;
 mod dit_cifar;
 mod dlrm_clicks;
-mod gpt2_generate;
+mod generate;
 mod gpt2_text;
 #[allow(dead_code, reason = "the program's tests use the rest")]
 #[path = "../../crates/burn-structured-cli/tests/cli/models.rs"]

@@ -156,7 +156,7 @@ pub fn compression(file: &Recorded<Compression>) -> String {
     )
 }
 
-/// What is used of `generation.json`, tokens a second of `gpt2_generate`.
+/// What is used of `generation.json`, tokens a second of the example `generate`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Generation {
     /// Where it is from.

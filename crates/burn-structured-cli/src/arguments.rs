@@ -9,8 +9,8 @@ use std::path::PathBuf;
 /// Compress pretrained safetensors models with structured matrices, verify and measure the result
 ///
 /// MODEL is a folder of Hugging Face's layout (config.json, model.safetensors or its index, tokenizer.json), or a
-/// safetensors file or index. Layers of any model can be compressed one by one; BERT sentence encoders and GPT-2 can
-/// also be calibrated, compressed block after block with refinement and distillation on raw text, evaluated and
+/// safetensors file or index. Layers of any model can be compressed one by one; BERT sentence encoders, GPT-2 and Llama
+/// can also be calibrated, compressed block after block with refinement and distillation on raw text, evaluated and
 /// benchmarked.
 #[derive(Parser, Debug)]
 #[command(name = "burn-structured", version, max_term_width = 120, after_help = AFTER_HELP, after_long_help = AFTER_LONG_HELP)]
@@ -103,10 +103,10 @@ pub struct TextArguments {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub text: Vec<PathBuf>,
     /// Use at most so many samples, spread evenly over the text: lines for sentence encoders [default: 1500], windows
-    /// as long as the model's context for GPT-2 [default: 128]
+    /// as long as the model's context for language models [default: 128]
     #[arg(long, value_name = "NUMBER", value_parser = crate::text::at_least_one)]
     pub samples: Option<usize>,
-    /// How GPT-2's text becomes tokens: bytes, gpt2 or a tokenizer.json [default: the tokenizer in MODEL]
+    /// How a language model's text becomes tokens: bytes, gpt2 or a tokenizer.json [default: the tokenizer in MODEL]
     #[arg(long, value_name = "NAME|FILE")]
     pub tokenizer: Option<String>,
 }

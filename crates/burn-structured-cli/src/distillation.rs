@@ -9,7 +9,7 @@ use clap::Args;
 /// Lines for the distillation of a sentence encoder.
 const LINES: usize = 24_000;
 
-/// Windows for the distillation of a GPT-2.
+/// Windows for the distillation of a language model.
 const WINDOWS: usize = 512;
 
 /// Training of the whole model on raw text.
@@ -45,7 +45,7 @@ impl DistillArguments {
         self.samples(LINES)
     }
 
-    /// Windows of text to train a GPT-2 on.
+    /// Windows of text to train a language model on.
     pub fn windows(&self) -> usize {
         self.samples(WINDOWS)
     }

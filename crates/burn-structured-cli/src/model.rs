@@ -5,7 +5,9 @@ use crate::text;
 use burn::tensor::Device;
 use burn_structured_checkpoint::{Checkpoint, Family, family};
 use burn_structured_models::bert::SentenceEncoder;
+use burn_structured_models::decoder::Decoder;
 use burn_structured_models::gpt2::Gpt2;
+use burn_structured_models::llama::Llama;
 use burn_structured_models::text::Tokenizer;
 use std::path::{Path, PathBuf};
 
@@ -13,11 +15,30 @@ use std::path::{Path, PathBuf};
 pub enum Model {
     /// A BERT sentence encoder.
     Encoder(Box<SentenceEncoder>),
-    /// A GPT-2; its tokenizer is [`tokenizer`].
-    Language(Box<Gpt2>),
+    /// A language model; its tokenizer is [`tokenizer`].
+    Language(Language),
     /// A checkpoint without code that runs it.
     Other,
 }
+
+/// A language model of the zoo.
+pub enum Language {
+    /// A GPT-2.
+    Gpt2(Box<Gpt2>),
+    /// A Llama.
+    Llama(Box<Llama>),
+}
+
+/// `$body` with `$model` bound to the model in a [`Language`], of whichever type it is.
+macro_rules! with_decoder {
+    ($language:expr, $model:ident => $body:expr) => {
+        match $language {
+            $crate::model::Language::Gpt2($model) => $body,
+            $crate::model::Language::Llama($model) => $body,
+        }
+    };
+}
+pub(crate) use with_decoder;
 
 impl Model {
     /// The model of a checkpoint.
@@ -28,18 +49,21 @@ impl Model {
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, Failure> {
         Ok(match family(checkpoint) {
             Family::Bert => Self::Encoder(Box::new(SentenceEncoder::from_folder(folder(checkpoint)?, device)?)),
-            Family::Gpt2 => Self::Language(Box::new(Gpt2::from_folder(folder(checkpoint)?, device)?)),
+            Family::Gpt2 => Self::Language(Language::Gpt2(Box::new(Gpt2::from_folder(folder(checkpoint)?, device)?))),
+            Family::Llama => {
+                Self::Language(Language::Llama(Box::new(Llama::from_folder(folder(checkpoint)?, device)?)))
+            }
             _ => Self::Other,
         })
     }
 }
 
-/// The tokenizer of this name for a GPT-2, or else the one of its folder.
+/// The tokenizer of this name for a language model, or else the one of its folder.
 ///
 /// # Errors
 ///
 /// If there is none, or it has more tokens than the model.
-pub fn tokenizer(checkpoint: &Checkpoint, model: &Gpt2, name: Option<&str>) -> Result<Tokenizer, Failure> {
+pub fn tokenizer(checkpoint: &Checkpoint, model: &impl Decoder, name: Option<&str>) -> Result<Tokenizer, Failure> {
     let tokenizer = match name {
         Some(name) => text::tokenizer(name)?,
         None => Tokenizer::from_folder(folder(checkpoint)?)?,
@@ -66,7 +90,7 @@ pub fn folder(checkpoint: &Checkpoint) -> Result<PathBuf, Failure> {
 /// The error for a command that cannot run this checkpoint.
 pub fn cannot_run(checkpoint: &Checkpoint, command: &str) -> Failure {
     Failure::new(format!(
-        "{} is neither a BERT encoder nor a GPT-2 by its tensors' names, and `{command}` runs only these; `plan` and \
+        "{} is no BERT encoder, GPT-2 or Llama by its tensors' names, and `{command}` runs only these; `plan` and \
          `compress` without --text take any checkpoint",
         checkpoint.path().display()
     ))

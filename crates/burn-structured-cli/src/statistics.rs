@@ -5,11 +5,11 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::model;
 use crate::text::{self, Split, Windows};
-use burn::tensor::Device;
+use burn::tensor::{Device, Int, Tensor};
 use burn_structured_checkpoint::Checkpoint;
 use burn_structured_compress::calibrate::Calibrator;
 use burn_structured_models::bert::{Bert, SentenceEncoder};
-use burn_structured_models::gpt2::Gpt2;
+use burn_structured_models::decoder::Decoder;
 use burn_structured_nn::BlockModel;
 
 /// Batches of text.
@@ -50,7 +50,7 @@ impl Samples<Bert> {
     }
 }
 
-impl Samples<Gpt2> {
+impl<M: BlockModel<Batch = Tensor<2, Int>> + Decoder> Samples<M> {
     /// Windows of the text files, with so many for distillation.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl Samples<Gpt2> {
         arguments: &TextArguments,
         distillation: usize,
         checkpoint: &Checkpoint,
-        model: &Gpt2,
+        model: &M,
         device: &Device,
     ) -> Result<Self, Failure> {
         let tokenizer = model::tokenizer(checkpoint, model, arguments.tokenizer.as_deref())?;

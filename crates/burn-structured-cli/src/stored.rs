@@ -6,6 +6,7 @@ use burn_structured_checkpoint::{Checkpoint, StateDict};
 use burn_structured_compress::distill::DistillConfig;
 use burn_structured_models::bert::{Bert, TokenBatch};
 use burn_structured_models::gpt2::Gpt2;
+use burn_structured_models::llama::Llama;
 use burn_structured_nn::BlockModel;
 use sha2::{Digest, Sha256};
 use std::error::Error;
@@ -60,30 +61,42 @@ impl Stored for Bert {
     }
 }
 
-impl Stored for Gpt2 {
-    fn tokens(batch: &Tensor<2, Int>) -> Tensor<2, Int> {
-        batch.clone()
-    }
+/// A decoder. What counts for its distillation are the distributions of the next token: its output has a row for each token, whose
+/// similarities say nothing.
+macro_rules! stored_decoder {
+    ($Decoder:ty) => {
+        impl Stored for $Decoder {
+            fn tokens(batch: &Tensor<2, Int>) -> Tensor<2, Int> {
+                batch.clone()
+            }
 
-    /// What counts are the distributions of the next token. Its output has a row for each token, whose similarities say nothing.
-    fn distillation() -> DistillConfig {
-        DistillConfig::new().with_output(0.0).with_similarity(0.0).with_logits(1.0)
-    }
+            fn distillation() -> DistillConfig {
+                DistillConfig::new().with_output(0.0).with_similarity(0.0).with_logits(1.0)
+            }
 
-    fn with_blocks(&self, blocks: &[usize]) -> Self {
-        let mut model = self.clone();
-        model.blocks = blocks.iter().map(|block| self.blocks[*block].clone()).collect();
-        model
-    }
+            fn with_blocks(&self, blocks: &[usize]) -> Self {
+                let mut model = self.clone();
+                model.blocks = blocks.iter().map(|block| self.blocks[*block].clone()).collect();
+                model
+            }
 
-    fn save(&self, block: usize, dense: &Checkpoint) -> Result<StateDict<'static>, Box<dyn Error + Send + Sync>> {
-        Ok(self.block_weights(block, dense)?)
-    }
+            fn save(
+                &self,
+                block: usize,
+                dense: &Checkpoint,
+            ) -> Result<StateDict<'static>, Box<dyn Error + Send + Sync>> {
+                Ok(self.block_weights(block, dense)?)
+            }
 
-    fn load(&mut self, block: usize, shard: &Checkpoint) -> Result<(), Box<dyn Error + Send + Sync>> {
-        Ok(self.load_block(block, shard)?)
-    }
+            fn load(&mut self, block: usize, shard: &Checkpoint) -> Result<(), Box<dyn Error + Send + Sync>> {
+                Ok(self.load_block(block, shard)?)
+            }
+        }
+    };
 }
+
+stored_decoder!(Gpt2);
+stored_decoder!(Llama);
 
 /// SHA-256 of the tokens: what a run depends on, whatever files they come from.
 pub fn fingerprint<M: Stored>(samples: &Samples<M>) -> String {

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use burn::tensor::{Device, Int, Tensor};
 use burn_structured_models::bert::{SentenceTokenizer, TokenBatch, batches_of_one_length};
-use burn_structured_models::gpt2::windows;
+use burn_structured_models::decoder::windows;
 use burn_structured_models::text::Tokenizer;
 use burn_structured_train::data::tokens::{Text, TokenSource};
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ const BATCH: usize = 32;
 /// Lines of text that a sentence encoder is calibrated with.
 pub const LINES: usize = 1500;
 
-/// Windows of text that a GPT-2 is calibrated with.
+/// Windows of text that a language model is calibrated with.
 pub const WINDOWS: usize = 128;
 
-/// Windows that go through a GPT-2 at once.
+/// Windows that go through a language model at once.
 const WINDOWS_OF_BATCH: usize = 4;
 
 /// Every so many-th sample is kept out of the calibration, to choose settings by.

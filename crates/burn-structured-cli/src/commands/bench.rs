@@ -4,12 +4,13 @@ use super::Answer;
 use crate::arguments::DeviceArgument;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::model::{Model, cannot_run};
+use crate::model::{Model, cannot_run, with_decoder};
 use crate::table::Table;
 use crate::text::at_least_one;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_structured_checkpoint::Checkpoint;
-use burn_structured_models::gpt2::generate::{GenerationConfig, generate_tokens};
+use burn_structured_models::decoder::Decoder;
+use burn_structured_models::decoder::generate::{GenerationConfig, generate_tokens};
 use burn_structured_train::device;
 use clap::{Args, ValueHint};
 use serde::Serialize;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 /// Measure latency and throughput of models side by side
 ///
 /// The models take turns, pass for pass, so that all see the same machine; medians are printed. A sentence encoder's
-/// latency is that of one sentence, its throughput that of a batch; for GPT-2 a pass is the prefill of a prompt, and
+/// latency is that of one sentence, its throughput that of a batch; for a language model a pass is the prefill of a prompt, and
 /// the speed of generation is measured, too. Tokens are arbitrary: the time does not depend on them.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -59,7 +60,7 @@ fn positive(text: &str) -> Result<f64, String> {
 /// Tokens of a sentence unless the models or the user say otherwise.
 const LENGTH: usize = 64;
 
-/// Tokens that GPT-2 generates in one pass.
+/// Tokens that a language model generates in one pass.
 const GENERATED: usize = 16;
 
 #[derive(Serialize)]
@@ -118,7 +119,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> 
     let language = matches!(runners[0].model, Model::Language(..));
     if let Some(other) = runners.iter().find(|runner| matches!(runner.model, Model::Language(..)) != language) {
         let message = format!("{} and {} are models of different kinds; compare", runners[0].name, other.name);
-        return Err(Failure::usage(message + " sentence encoders with each other, and GPT-2s"));
+        return Err(Failure::usage(message + " sentence encoders with each other, and language models"));
     }
     let length = length(arguments, &runners, if language { GENERATED + 1 } else { 0 })?;
     let mut passes = vec![
@@ -172,7 +173,7 @@ impl Runner {
     fn positions(&self) -> usize {
         match &self.model {
             Model::Encoder(encoder) => encoder.model.embeddings.longest(),
-            Model::Language(model) => model.context(),
+            Model::Language(model) => with_decoder!(model, model => model.context()),
             Model::Other => 0,
         }
     }
@@ -186,15 +187,11 @@ impl Runner {
                 let inside = Tensor::<2, Int>::ones([batch, length], device).equal_elem(1);
                 drop(black_box(encoder.model.embed(tokens(batch, length, vocabulary, device), inside)));
             }
-            (Model::Language(model), Pass::Forward { batch, length }) => {
+            (Model::Language(model), Pass::Forward { batch, length }) => with_decoder!(model, model => {
                 drop(black_box(model.forward(tokens(batch, length, model.vocab_size(), device))));
-            }
+            }),
             (Model::Language(model), Pass::Generate { length }) => {
-                let prompt = ids(length, model.vocab_size()).map(|id| id as u32).collect();
-                // The first new token comes from the prefill.
-                let config = GenerationConfig::new().with_tokens(GENERATED + 1);
-                let generated = generate_tokens(model, &[prompt], &config, |_, _| Ok(ControlFlow::Continue(())))?;
-                return Ok(generated.decode.seconds);
+                return with_decoder!(model, model => generation_seconds(&**model, length));
             }
             (Model::Encoder(_), Pass::Generate { .. }) | (Model::Other, _) => {}
         }
@@ -203,6 +200,15 @@ impl Runner {
             .map_err(|error| Failure::new(format!("the device failed: {error:?}; choose another --device")))?;
         Ok(began.elapsed().as_secs_f64())
     }
+}
+
+/// The seconds of the new tokens behind a prompt of `length`.
+fn generation_seconds(model: &impl Decoder, length: usize) -> Result<f64, Failure> {
+    let prompt = ids(length, model.vocab_size()).map(|id| id as u32).collect();
+    // The first new token comes from the prefill.
+    let config = GenerationConfig::new().with_tokens(GENERATED + 1);
+    let generated = generate_tokens(model, &[prompt], &config, |_, _| Ok(ControlFlow::Continue(())))?;
+    Ok(generated.decode.seconds)
 }
 
 /// Token ids from the whole vocabulary.

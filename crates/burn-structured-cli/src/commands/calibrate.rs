@@ -5,7 +5,7 @@ use crate::arguments::{DeviceArgument, TextArguments};
 use crate::context::Context;
 use crate::failure::{Failure, check_writable};
 use crate::format::count;
-use crate::model::{self, Model, cannot_run};
+use crate::model::{self, Model, cannot_run, with_decoder};
 use crate::statistics::observe;
 use crate::text;
 use burn_structured_checkpoint::Checkpoint;
@@ -27,7 +27,7 @@ Examples:
   burn-structured calibrate gpt2 --text book.txt --samples 64 -o stats.safetensors
   burn-structured calibrate --merge a.safetensors b.safetensors -o both.safetensors")]
 pub struct Arguments {
-    /// A folder with a BERT sentence encoder or a GPT-2
+    /// A folder with a BERT sentence encoder, a GPT-2 or a Llama
     #[arg(value_name = "MODEL", value_hint = ValueHint::AnyPath, required_unless_present = "merge", requires = "text")]
     model: Option<PathBuf>,
     #[command(flatten)]
@@ -81,13 +81,13 @@ fn collect(arguments: &Arguments, checkpoint: &Checkpoint, context: &Context) ->
             let batches = text::sentence_batches(&lines, &numbers, &encoder.tokenizer, &device)?;
             observe(&encoder.model, &batches, context)
         }
-        Model::Language(model) => {
-            let tokenizer = model::tokenizer(checkpoint, &model, tokenizer.as_deref())?;
+        Model::Language(model) => with_decoder!(&model, model => {
+            let tokenizer = model::tokenizer(checkpoint, &**model, tokenizer.as_deref())?;
             let tokens = text::read_tokens(files, &tokenizer)?;
             let windows = text::Windows::new(&tokens, model.context(), model.vocab_size())?;
             let numbers = text::spread(windows.count(), samples.unwrap_or(text::WINDOWS));
-            observe(&*model, &windows.batches(&numbers, &device)?, context)
-        }
+            observe(&**model, &windows.batches(&numbers, &device)?, context)
+        }),
         Model::Other => Err(cannot_run(checkpoint, "calibrate")),
     }
 }

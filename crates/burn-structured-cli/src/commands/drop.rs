@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::distillation::DistillArguments;
 use crate::failure::Failure;
 use crate::format::{bytes, count, error, percent, seconds};
-use crate::model::{Model, cannot_run};
+use crate::model::{Model, cannot_run, with_decoder};
 use crate::statistics::Samples;
 use crate::stored::{Stored, fingerprint};
 use crate::text::at_least_one;
@@ -33,7 +33,7 @@ Examples:
   burn-structured drop all-MiniLM-L6-v2 --keep 3 --text lines.txt --distill 10 -o three
   burn-structured eval all-MiniLM-L6-v2 small three --sts sts-dev.csv")]
 pub struct Arguments {
-    /// A folder with a BERT sentence encoder or a GPT-2
+    /// A folder with a BERT sentence encoder, a GPT-2 or a Llama
     #[arg(value_name = "MODEL", value_hint = ValueHint::DirPath, requires = "text")]
     model: PathBuf,
     /// Blocks to keep
@@ -110,10 +110,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> 
             let samples = Samples::sentences(text, distillation.lines(), &encoder, &device)?;
             job.run(&encoder.model, &samples)
         }
-        Model::Language(model) => {
-            let samples = Samples::windows(text, distillation.windows(), &checkpoint, &model, &device)?;
-            job.run(&*model, &samples)
-        }
+        Model::Language(model) => with_decoder!(&model, model => {
+            let samples = Samples::windows(text, distillation.windows(), &checkpoint, &**model, &device)?;
+            job.run(&**model, &samples)
+        }),
         Model::Other => Err(cannot_run(&checkpoint, "drop")),
     }?;
     Answer::new(printed(&report), &report)

@@ -5,13 +5,13 @@ use crate::arguments::DeviceArgument;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::format::{bytes, count, seconds};
-use crate::model::{self, Model, cannot_run};
+use crate::model::{self, Model, cannot_run, with_decoder};
 use crate::table::Table;
 use crate::text;
 use burn_structured_checkpoint::Checkpoint;
 use burn_structured_compress::report::{self, RunInfo};
 use burn_structured_models::bert::SentenceEncoder;
-use burn_structured_models::gpt2::Gpt2;
+use burn_structured_models::decoder::Decoder;
 use burn_structured_train::device;
 use burn_structured_train::language::perplexity;
 use burn_structured_train::similarity::SentencePairs;
@@ -23,15 +23,15 @@ use std::time::Instant;
 /// Score models: correlation on sentence pairs, or perplexity on a text
 ///
 /// Sentence encoders are scored by how well the cosines of their embeddings rank the pairs of an STS benchmark file
-/// (Spearman's rank correlation, times 100; higher is better). GPT-2 is scored by its perplexity on a text (lower is
-/// better).
+/// (Spearman's rank correlation, times 100; higher is better). Language models, GPT-2
+/// and Llama, are scored by their perplexity on a text (lower is better).
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("data").args(["sts", "text"]).required(true)), after_help = "\
 Examples:
   burn-structured eval all-MiniLM-L6-v2 small --sts sts-dev.csv --record
   burn-structured eval gpt2 gpt2-small --text wikitext2-test.txt --stride 512")]
 pub struct Arguments {
-    /// Folders with BERT sentence encoders or GPT-2s, dense or compressed
+    /// Folders with BERT sentence encoders, GPT-2s or Llamas, dense or compressed
     #[arg(value_name = "MODEL", required = true, value_hint = ValueHint::AnyPath)]
     models: Vec<PathBuf>,
     /// Sentence pairs in the layout of the STS benchmark: score and sentences in columns 5 to 7, separated by tabs
@@ -93,9 +93,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> 
         let began = Instant::now();
         let (score, samples) = match (Model::load(&checkpoint, &device)?, &pairs) {
             (Model::Encoder(encoder), Some(pairs)) => spearman(&encoder, pairs)?,
-            (Model::Language(model), None) => language(arguments, &checkpoint, &model)?,
+            (Model::Language(model), None) => {
+                with_decoder!(&model, model => language(arguments, &checkpoint, &**model))?
+            }
             (Model::Encoder(_), None) => return Err(other_data(path, "a sentence encoder", "--sts")),
-            (Model::Language(..), Some(_)) => return Err(other_data(path, "a GPT-2", "--text")),
+            (Model::Language(..), Some(_)) => return Err(other_data(path, "a language model", "--text")),
             (Model::Other, _) => return Err(cannot_run(&checkpoint, "eval")),
         };
         models.push(Score {
@@ -134,7 +136,7 @@ fn spearman(encoder: &SentenceEncoder, pairs: &SentencePairs) -> Result<(f64, us
     Ok((100.0 * correlation, pairs.scores.len()))
 }
 
-fn language(arguments: &Arguments, checkpoint: &Checkpoint, model: &Gpt2) -> Result<(f64, usize), Failure> {
+fn language(arguments: &Arguments, checkpoint: &Checkpoint, model: &impl Decoder) -> Result<(f64, usize), Failure> {
     let tokenizer = model::tokenizer(checkpoint, model, arguments.tokenizer.as_deref())?;
     let tokens = text::read_tokens(&arguments.text, &tokenizer)?;
     let context = model.context();

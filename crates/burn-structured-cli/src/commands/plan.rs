@@ -5,7 +5,7 @@ use crate::arguments::{DeviceArgument, TextArguments};
 use crate::context::Context;
 use crate::failure::{Failure, check_writable};
 use crate::format::{bytes, count, percent};
-use crate::model::{Model, cannot_run};
+use crate::model::{Model, cannot_run, with_decoder};
 use crate::statistics::{Samples, observe};
 use crate::table::Table;
 use burn::tensor::Device;
@@ -185,10 +185,10 @@ impl Measurement<'_> {
                 let samples = Samples::sentences(&arguments.text, 0, &encoder, device)?;
                 self.measure(&encoder.model, &samples, known)
             }
-            Model::Language(model) => {
-                let samples = Samples::windows(&arguments.text, 0, checkpoint, &model, device)?;
-                self.measure(&*model, &samples, known)
-            }
+            Model::Language(model) => with_decoder!(&model, model => {
+                let samples = Samples::windows(&arguments.text, 0, checkpoint, &**model, device)?;
+                self.measure(&**model, &samples, known)
+            }),
             Model::Other => Err(cannot_run(checkpoint, "plan --text")),
         }
     }

@@ -61,7 +61,7 @@ fn calibrate_names_what_is_wrong() {
         (&bert, files.path("missing.txt"), &[], "missing.txt"),
         (&gpt2, lines.clone(), &["--tokenizer", "gpt2"], "50257"),
         (&gpt2, lines.clone(), &["--tokenizer", "/no/tokenizer"], "/no/tokenizer"),
-        (&files.path("other.safetensors"), lines.clone(), &[], "neither a BERT encoder nor a GPT-2"),
+        (&files.path("other.safetensors"), lines.clone(), &[], "no BERT encoder, GPT-2 or Llama"),
         (&files.path("missing"), lines.clone(), &[], "missing"),
     ] {
         let arguments = [&["calibrate", model, "--text", &text, "-o", &stats][..], more].concat();

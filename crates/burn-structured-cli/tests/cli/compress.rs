@@ -7,7 +7,7 @@ use std::fs;
 #[test]
 fn compress_writes_a_whole_model_layer_by_layer() {
     let files = Fixture::new();
-    for (model, layers) in [("bert", 11), ("gpt2", 8), ("other.safetensors", 2)] {
+    for (model, layers) in [("bert", 11), ("gpt2", 8), ("llama", 14), ("other.safetensors", 2)] {
         let output = format!("small-{model}");
         let plan = if model.starts_with("other") { "other.toml" } else { "plan.toml" };
         fs::write(
@@ -150,7 +150,7 @@ fn compress_names_what_is_wrong() {
         (&bert, &plan, &["--calibration", "/no/such/stats"], "/no/such/stats"),
         (&bert, &plan, &["--text", "/no/such/text"], "/no/such/text"),
         (&bert, &plan, &["--text", &one], "has 1 lines"),
-        (&other, &nothing, &["--text", &lines], "neither a BERT encoder nor a GPT-2"),
+        (&other, &nothing, &["--text", &lines], "no BERT encoder, GPT-2 or Llama"),
     ] {
         let found = error(&[&["compress", model, "--plan", plan, "-o", &small][..], more].concat(), 1);
         assert!(found.contains(message), "{found}\ninstead of: {message}");

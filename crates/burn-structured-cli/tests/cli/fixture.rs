@@ -1,6 +1,6 @@
 //! A folder with models, texts and plans.
 
-use crate::models::{write_bert, write_gpt2, write_other, write_pairs, write_text};
+use crate::models::{write_bert, write_gpt2, write_llama, write_other, write_pairs, write_text};
 use crate::process::printed;
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,12 +29,13 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// `bert`, `gpt2`, `other.safetensors`, `lines.txt`, `pairs.csv`, `plan.toml`.
+    /// `bert`, `gpt2`, `llama`, `other.safetensors`, `lines.txt`, `pairs.csv`, `plan.toml`.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         write_bert(&path("bert"));
         write_gpt2(&path("gpt2"));
+        write_llama(&path("llama"));
         write_other(&path("other.safetensors"));
         write_text(&path("lines.txt"), 60);
         write_pairs(&path("pairs.csv"), 20);

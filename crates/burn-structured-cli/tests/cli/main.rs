@@ -6,6 +6,7 @@ mod drop;
 mod fixture;
 mod help;
 mod inspect;
+mod llama;
 mod measure;
 mod models;
 mod outputs;

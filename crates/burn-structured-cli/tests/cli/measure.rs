@@ -34,7 +34,7 @@ fn eval_names_what_is_wrong() {
         (&[&bert, "--sts", "/no/such/file"], 1, "/no/such/file"),
         (&[&gpt2, "--text", &lines, "--stride", "33"], 1, "stride = 33"),
         (&[&bert, "--sts", &pairs, "--record"], 1, "run.json"),
-        (&[&files.path("other.safetensors"), "--sts", &pairs], 1, "neither a BERT encoder nor a GPT-2"),
+        (&[&files.path("other.safetensors"), "--sts", &pairs], 1, "no BERT encoder, GPT-2 or Llama"),
     ] {
         let found = error(&[&["eval"][..], arguments].concat(), code);
         assert!(found.contains(message), "{found}\ninstead of: {message}");
@@ -47,7 +47,7 @@ fn eval_names_what_is_wrong() {
 #[test]
 fn bench_compares_models_in_turns() {
     let files = Fixture::new();
-    for (model, kinds) in [("bert", 2), ("gpt2", 3)] {
+    for (model, kinds) in [("bert", 2), ("gpt2", 3), ("llama", 3)] {
         let small = format!("small-{model}");
         files.compress(model, &small);
         let value = json(&["bench", &files.path(model), &files.path(&small), "--seconds", "0.1", "--batch", "4"]);
@@ -68,7 +68,7 @@ fn bench_names_what_is_wrong() {
     let (bert, gpt2, other) = (files.path("bert"), files.path("gpt2"), files.path("other.safetensors"));
     for (arguments, code, message) in [
         (&[&bert[..], &gpt2][..], 2, "different kinds"),
-        (&[&bert, &other], 1, "neither a BERT encoder nor a GPT-2"),
+        (&[&bert, &other], 1, "no BERT encoder, GPT-2 or Llama"),
         (&[&bert, &bert, "--length", "25"], 2, "at most 24"),
         (&[&gpt2, &gpt2, "--length", "30"], 2, "at most 15"),
         (&[&bert, "/no/such/model"], 1, "/no/such/model"),

@@ -158,6 +158,40 @@ pub fn write_gpt2(folder: &Path) {
     fs::write(folder.join("text.json"), "{\"kind\":\"bytes\"}\n").unwrap();
 }
 
+/// A Llama on bytes in two shards: 2 blocks of 16 features, 4 heads of which 2 share keys and values, a context of 32.
+pub fn write_llama(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let mut tensors = Tensors::new(6);
+    tensors.random("model.embed_tokens.weight", &[256, 16], 0.0, 0.5);
+    for block in ["model.layers.0", "model.layers.1"] {
+        for norm in ["input_layernorm", "post_attention_layernorm"] {
+            tensors.random(&format!("{block}.{norm}.weight"), &[16], 1.0, 0.1);
+        }
+        for (name, d_output, d_input) in [
+            ("self_attn.q_proj", 16, 16),
+            ("self_attn.k_proj", 8, 16),
+            ("self_attn.v_proj", 8, 16),
+            ("self_attn.o_proj", 16, 16),
+            ("mlp.gate_proj", 32, 16),
+            ("mlp.up_proj", 32, 16),
+            ("mlp.down_proj", 16, 32),
+        ] {
+            tensors.random(&format!("{block}.{name}.weight"), &[d_output, d_input], 0.0, 0.4);
+        }
+    }
+    tensors.random("model.norm.weight", &[16], 1.0, 0.1);
+    tensors.random("lm_head.weight", &[256, 16], 0.0, 0.5);
+    tensors.write_sharded(folder);
+    let config = serde_json::json!({
+        "model_type": "llama", "hidden_act": "silu", "vocab_size": 256, "hidden_size": 16, "intermediate_size": 32,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "rope_scaling": null, "attention_bias": false,
+        "tie_word_embeddings": false
+    });
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    fs::write(folder.join("text.json"), "{\"kind\":\"bytes\"}\n").unwrap();
+}
+
 /// A checkpoint that no code runs: two matrices and an embedding.
 pub fn write_other(path: &Path) {
     let mut tensors = Tensors::new(3);

@@ -8,7 +8,7 @@ use std::fs;
 #[test]
 fn to_dense_restores_names_shapes_and_types() {
     let files = Fixture::new();
-    for model in ["bert", "gpt2"] {
+    for model in ["bert", "gpt2", "llama"] {
         let (small, dense) = (format!("small-{model}"), format!("dense-{model}"));
         files.compress(model, &small);
         let value = json(&["to-dense", &files.path(&small), "-o", &files.path(&dense)]);

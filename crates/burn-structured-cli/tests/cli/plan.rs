@@ -111,5 +111,5 @@ fn plan_names_what_is_wrong() {
     }
     let other = files.path("other.safetensors");
     let found = error(&["plan", &other, "--target-params", "0.5", "--text", &files.path("lines.txt")], 1);
-    assert!(found.contains("neither a BERT encoder nor a GPT-2"), "{found}");
+    assert!(found.contains("no BERT encoder, GPT-2 or Llama"), "{found}");
 }

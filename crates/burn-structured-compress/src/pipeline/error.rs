@@ -112,7 +112,10 @@ pub enum PipelineError {
         depth: usize,
     },
     /// The configuration of a model cannot be changed.
-    #[error("{} cannot be given another number of blocks: {reason}; pass the folder of a BERT or a GPT-2", path.display())]
+    #[error(
+        "{} cannot be given another number of blocks: {reason}; pass the folder of a BERT, a GPT-2 or a Llama",
+        path.display()
+    )]
     Config {
         /// The file.
         path: PathBuf,

@@ -1,7 +1,7 @@
 //! Causal multi-head self-attention with structured projections.
 
 use super::Gpt2Config;
-use super::cache::{LayerCache, Slots};
+use crate::decoder::{LayerCache, Slots};
 use crate::residual::forward_added;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};

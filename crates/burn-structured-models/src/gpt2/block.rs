@@ -1,7 +1,7 @@
 //! One transformer block: attention and MLP, each a residual branch after its norm.
 
-use super::cache::{LayerCache, Slots};
-use super::{Attention, Gpt2Config, Gpt2Error};
+use super::{Attention, Gpt2Config};
+use crate::decoder::{DecoderError, LayerCache, Slots, linear};
 use crate::residual::mlp_added;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig};
@@ -27,13 +27,14 @@ pub struct Block {
     pub dropout: Dropout,
 }
 
-/// The names of a block's linear layers in Hugging Face's checkpoints, in the order of [`Block::linears`].
-pub(super) fn linear_names(layer: usize) -> [String; 4] {
+/// The names of a block's linear layers in Hugging Face's checkpoints without `transformer.` in front, in the order of
+/// [`Block::linears`].
+pub fn linear_names(layer: usize) -> [String; 4] {
     ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"].map(|name| format!("h.{layer}.{name}"))
 }
 
 impl Block {
-    pub(super) fn try_new(config: &Gpt2Config, layer: usize, device: &Device) -> Result<Self, Gpt2Error> {
+    pub(super) fn try_new(config: &Gpt2Config, layer: usize, device: &Device) -> Result<Self, DecoderError> {
         let (d_model, d_hidden) = (config.d_model, config.mlp_features());
         let [qkv, proj, fc1, fc2] = linear_names(layer);
         let norm = LayerNormConfig::new(d_model).with_epsilon(config.norm_epsilon);
@@ -85,23 +86,4 @@ impl Block {
     pub fn linears_mut(&mut self) -> [&mut StructuredLinear; 4] {
         [&mut self.attention.qkv, &mut self.attention.proj, &mut self.fc1, &mut self.fc2]
     }
-}
-
-/// A linear layer as `config` says, with a bias of 0 if it has one. An error says which layer it is.
-pub(super) fn linear(
-    name: String,
-    config: &StructuredLinearConfig,
-    device: &Device,
-) -> Result<StructuredLinear, Gpt2Error> {
-    let mut layer = config.try_init(device).map_err(|source| Gpt2Error::Structure {
-        layer: name,
-        d_input: config.d_input,
-        d_output: config.d_output,
-        structure: config.structure,
-        source: Box::new(source),
-    })?;
-    if let Some(bias) = layer.bias_mut() {
-        *bias = Initializer::Zeros.init([config.d_output], device);
-    }
-    Ok(layer)
 }

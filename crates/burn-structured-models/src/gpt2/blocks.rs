@@ -1,7 +1,6 @@
 //! The decoder as a sequence of blocks.
 
-use super::block::linear_names;
-use super::{Block, Gpt2};
+use super::{Block, Gpt2, linear_names};
 use burn::tensor::{Int, Tensor};
 use burn_structured_nn::{BlockModel, StructuredLinear};
 

@@ -1,7 +1,7 @@
 //! The sizes of a GPT-2, and how it is initialised.
 
-use super::block::linear;
-use super::{Block, Gpt2, Gpt2Error, LayerRules};
+use super::{Block, Gpt2, linear_names};
+use crate::decoder::{DecoderError, LayerRules, linear};
 use burn::config::Config;
 use burn::nn::{DropoutConfig, EmbeddingConfig, Initializer, LayerNormConfig};
 use burn::tensor::Device;
@@ -90,7 +90,7 @@ impl Gpt2Config {
     ///
     /// If a size is zero, the heads do not divide the features, the dropout is outside `[0, 1)`, the epsilon is not positive,
     /// a rule decides about no layer, or a structure does not fit its layer.
-    pub fn try_init(&self, device: &Device) -> Result<Gpt2, Gpt2Error> {
+    pub fn try_init(&self, device: &Device) -> Result<Gpt2, DecoderError> {
         self.check()?;
         let normal = Initializer::Normal { mean: 0.0, std: Self::STD };
         let embedding = |rows| EmbeddingConfig::new(rows, self.d_model).with_initializer(normal.clone()).init(device);
@@ -113,9 +113,9 @@ impl Gpt2Config {
     ///
     /// If a setting is out of range or does not fit another. Whether structures fit their layers is left to
     /// [`try_init`](Self::try_init).
-    pub(super) fn check(&self) -> Result<(), Gpt2Error> {
+    pub(super) fn check(&self) -> Result<(), DecoderError> {
         let error = |name, value: &dyn ToString, problem: String| {
-            Err(Gpt2Error::Setting { name, value: value.to_string(), problem })
+            Err(DecoderError::Setting { name, value: value.to_string(), problem })
         };
         for (name, value) in [
             ("vocab_size", self.vocab_size),
@@ -138,6 +138,6 @@ impl Gpt2Config {
         if !(self.norm_epsilon > 0.0 && self.norm_epsilon.is_finite()) {
             return error("norm_epsilon", &self.norm_epsilon, "must be a number above 0, such as 0.00001".into());
         }
-        Ok(self.structures.check(self.depth)?)
+        Ok(self.structures.check(self.depth, linear_names)?)
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! The decoder of Radford et al., *Language Models are Unsupervised Multitask Learners*, 2019: learned positions, norms before
 //! attention and MLP, GELU by its tanh approximation, a head that shares the token embedding. The four linear layers of every
-//! block each take a [`Structure`](burn_structured_nn::Structure), chosen by [`LayerRules`]; embeddings and head stay dense
+//! block each take a [`Structure`](burn_structured_nn::Structure), chosen by [`LayerRules`](crate::decoder::LayerRules); embeddings and head stay dense
 //! unless the configuration says otherwise. [`Gpt2::from_folder`] reads Hugging Face's checkpoints, and [`Gpt2::save_folder`]
 //! writes them, whatever the structures.
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
+//! use burn_structured_models::decoder::Decoder;
 //! use burn_structured_models::gpt2::Gpt2Config;
 //!
 //! let device = Device::flex();
@@ -24,29 +25,19 @@
 //! ```
 
 mod attention;
-mod batch;
 mod block;
 mod blocks;
-mod cache;
 mod checkpoint;
 mod config;
-mod cost;
-mod error;
-pub mod generate;
-mod rules;
+mod decoder;
 #[cfg(test)]
 mod tests;
 
 pub use attention::Attention;
-pub use batch::windows;
-pub use block::Block;
-pub use cache::KvCache;
+pub use block::{Block, linear_names};
 pub use config::Gpt2Config;
-pub use cost::Gpt2Cost;
-pub use error::Gpt2Error;
-pub use rules::{LayerRules, LayerRulesError};
 
-use block::linear_names;
+use crate::decoder::check_length;
 use burn::module::Module;
 use burn::nn::{Dropout, Embedding, LayerNorm};
 use burn::tensor::{Device, Int, Tensor};
@@ -144,7 +135,7 @@ impl Gpt2 {
     /// Tokens that begin their sequences, with positions.
     fn embed_from_start(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [_, length] = tokens.dims();
-        self.check_length(length).unwrap_or_else(|error| panic!("Gpt2: {error}"));
+        check_length(length, self.context()).unwrap_or_else(|error| panic!("Gpt2: {error}"));
         self.embed(tokens, self.positions_from(0, length))
     }
 
@@ -156,11 +147,6 @@ impl Gpt2 {
     /// The features `[1, length, d_model]` of the positions from `start`.
     fn positions_from(&self, start: usize, length: usize) -> Tensor<3> {
         self.positions.weight.val().narrow(0, start, length).unsqueeze()
-    }
-
-    fn check_length(&self, tokens: usize) -> Result<(), Gpt2Error> {
-        let context = self.context();
-        if tokens > context { Err(Gpt2Error::Context { tokens, context }) } else { Ok(()) }
     }
 
     /// The linear layers of the blocks, each with its name in Hugging Face's checkpoints: `h.0.attn.c_attn`, `h.0.attn.c_proj`,

@@ -1,7 +1,7 @@
 //! What a model costs, beside the dense one.
 
 use burn_structured_models::ItemCost;
-use burn_structured_models::gpt2::Gpt2Cost;
+use burn_structured_models::decoder::DecoderCost;
 use burn_structured_models::vit::ViTCost;
 use serde::{Deserialize, Serialize};
 
@@ -62,8 +62,8 @@ impl From<ItemCost> for ModelCost {
     }
 }
 
-impl From<Gpt2Cost> for ModelCost {
-    fn from(cost: Gpt2Cost) -> Self {
+impl From<DecoderCost> for ModelCost {
+    fn from(cost: DecoderCost) -> Self {
         Self {
             params: cost.params,
             replaced_flops: cost.replaced_flops(),

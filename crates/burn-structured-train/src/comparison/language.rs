@@ -5,7 +5,7 @@ use super::chart::{Better, Chart, Point};
 use super::save::{ReportError, save};
 use super::table::Table;
 use crate::language::LanguageRecipe;
-use burn_structured_models::gpt2::LayerRules;
+use burn_structured_models::decoder::LayerRules;
 use burn_structured_nn::Structure;
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -4,7 +4,7 @@ use super::ModelCost;
 use super::chart::{Better, Chart, Point};
 use super::save::{ReportError, save};
 use super::table::Table;
-use burn_structured_models::gpt2::LayerRules;
+use burn_structured_models::decoder::LayerRules;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -3,8 +3,7 @@
 use super::loss::negative_log_likelihood;
 use crate::data::tokens::{EvaluationWindows, TokenSource};
 use crate::training::TrainingError;
-use burn::module::Module;
-use burn_structured_models::gpt2::Gpt2;
+use burn_structured_models::decoder::Decoder;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -31,8 +30,8 @@ pub struct Evaluation {
 ///
 /// If the context is longer than the model's, the stride is 0 or above the context, there are fewer than two tokens, or one of
 /// them is not in the model's vocabulary.
-pub fn perplexity(
-    model: &Gpt2,
+pub fn perplexity<M: Decoder>(
+    model: &M,
     tokens: &TokenSource,
     context: usize,
     stride: usize,
@@ -63,9 +62,9 @@ pub fn perplexity(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::module::{ModuleMapper, Param};
+    use burn::module::{Module, ModuleMapper, Param};
     use burn::tensor::{Device, Tensor};
-    use burn_structured_models::gpt2::Gpt2Config;
+    use burn_structured_models::gpt2::{Gpt2, Gpt2Config};
 
     fn model() -> Gpt2 {
         Gpt2Config::new(20).with_context(8).with_d_model(8).with_depth(1).with_heads(2).init(&Device::flex())

@@ -2,7 +2,7 @@
 
 use crate::data::DataError;
 use burn_structured_models::ModelError;
-use burn_structured_models::gpt2::Gpt2Error;
+use burn_structured_models::decoder::DecoderError;
 use std::error::Error as StdError;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -106,8 +106,8 @@ impl From<ModelError> for TrainingError {
     }
 }
 
-impl From<Gpt2Error> for TrainingError {
-    fn from(error: Gpt2Error) -> Self {
+impl From<DecoderError> for TrainingError {
+    fn from(error: DecoderError) -> Self {
         Self::Model(Box::new(error))
     }
 }

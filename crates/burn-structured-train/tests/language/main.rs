@@ -6,7 +6,8 @@ mod runs;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_structured_models::gpt2::{Gpt2, Gpt2Config, LayerRules};
+use burn_structured_models::decoder::LayerRules;
+use burn_structured_models::gpt2::{Gpt2, Gpt2Config};
 use burn_structured_train::data::tokens::TokenSource;
 use burn_structured_train::language::{LanguageRecipe, LanguageSettings, Launch, TokenData, read_curve};
 use burn_structured_train::training::RunFolder;

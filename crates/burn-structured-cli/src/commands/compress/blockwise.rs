@@ -5,7 +5,7 @@ use super::estimate::Length;
 use super::events::Events;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::model::{Model, cannot_run};
+use crate::model::{Model, cannot_run, with_decoder};
 use crate::statistics::Samples;
 use crate::stored::{Stored, fingerprint};
 use burn::tensor::Device;
@@ -40,11 +40,11 @@ impl Job<'_> {
                 let samples = Samples::sentences(&arguments.text, arguments.distillation.lines(), &encoder, device)?;
                 self.compress(&encoder.model, &samples)
             }
-            Model::Language(model) => {
+            Model::Language(model) => with_decoder!(&model, model => {
                 let windows = arguments.distillation.windows();
-                let samples = Samples::windows(&arguments.text, windows, checkpoint, &model, device)?;
-                self.compress(&*model, &samples)
-            }
+                let samples = Samples::windows(&arguments.text, windows, checkpoint, &**model, device)?;
+                self.compress(&**model, &samples)
+            }),
             Model::Other => Err(cannot_run(checkpoint, "compress --text")),
         }
     }

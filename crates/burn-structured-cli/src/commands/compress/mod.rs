@@ -26,8 +26,8 @@ use std::path::PathBuf;
 /// Compress a model by a plan, layer by layer or, with text, block after block
 ///
 /// Without text each layer is compressed by itself: to be near its weights or, with statistics, its outputs. With text
-/// a BERT encoder or a GPT-2 is compressed block after block, each layer fitted to what the compressed layers before it
-/// give; then a block can be trained to give the dense block's outputs (--refine), and at the end the whole model to
+/// a BERT encoder, a GPT-2 or a Llama is compressed block after block, each layer fitted to what the compressed layers
+/// before it give; then a block can be trained to give the dense block's outputs (--refine), and at the end the whole model to
 /// give the dense model's (--distill). No labels are needed. Time for training becomes a number of steps once, so that
 /// a run that is continued does the same steps.
 ///
@@ -44,6 +44,7 @@ Examples:
 In Rust:
   let encoder = SentenceEncoder::from_folder(\"small\", &device)?; // burn_structured_models::bert
   let model = Gpt2::from_folder(\"gpt2-small\", &device)?; // burn_structured_models::gpt2
+  let model = Llama::from_folder(\"llama-small\", &device)?; // burn_structured_models::llama
   // A model of your own, whose layers are burn_structured_nn::StructuredLinear
   use burn_structured_checkpoint::{Checkpoint, layer};
   let file = Checkpoint::open(\"small\")?;

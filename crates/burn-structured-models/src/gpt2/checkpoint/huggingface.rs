@@ -1,16 +1,11 @@
 //! Hugging Face's `config.json`.
 
-use crate::gpt2::{Gpt2Config, Gpt2Error};
+use crate::decoder::{DecoderError, read_config, supported};
+use crate::gpt2::Gpt2Config;
 use burn_structured_nn::Structure;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
-
-/// What kind of model a `config.json` describes; other kinds have other fields.
-#[derive(Deserialize)]
-struct Kind {
-    model_type: Option<String>,
-}
 
 /// The part of a GPT-2's `config.json` that matters here, with the defaults of `transformers`.
 #[derive(Deserialize)]
@@ -55,13 +50,9 @@ impl Gpt2Config {
     /// # Errors
     ///
     /// If the file cannot be read, is no such configuration, or describes a model that is not built like GPT-2.
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Gpt2Error> {
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, DecoderError> {
         let path = path.as_ref();
-        let error = |source| Gpt2Error::Json { path: path.to_owned(), source };
-        let text = std::fs::read_to_string(path).map_err(|source| Gpt2Error::read(path, source))?;
-        let kind: Kind = serde_json::from_str(&text).map_err(error)?;
-        supported(path, "model_type", kind.model_type, "gpt2")?;
-        let json: HuggingFaceConfig = serde_json::from_str(&text).map_err(error)?;
+        let json: HuggingFaceConfig = read_config(path, "gpt2", "a GPT-2")?;
         supported(path, "activation_function", json.activation_function, "gelu_new")?;
         supported(path, "scale_attn_weights", Some(json.scale_attn_weights), "true")?;
         supported(path, "scale_attn_by_inverse_layer_idx", Some(json.scale_attn_by_inverse_layer_idx), "false")?;
@@ -103,19 +94,6 @@ impl Gpt2Config {
     }
 }
 
-/// An error unless the field is absent or has the one value that is implemented.
-fn supported(
-    path: &Path,
-    field: &'static str,
-    value: Option<impl ToString>,
-    supported: &'static str,
-) -> Result<(), Gpt2Error> {
-    match value.map(|value| value.to_string()).filter(|value| value != supported) {
-        Some(value) => Err(Gpt2Error::Unsupported { path: path.to_owned(), field, value, supported }),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,7 +106,7 @@ mod tests {
         "n_layer": 12, "n_positions": 1024, "resid_pdrop": 0.1, "vocab_size": 50257
     }"#;
 
-    fn read(text: &str) -> Result<Gpt2Config, Gpt2Error> {
+    fn read(text: &str) -> Result<Gpt2Config, DecoderError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         std::fs::write(&path, text).unwrap();

@@ -1,7 +1,8 @@
 //! Weights from a checkpoint.
 
 use super::CONFIG;
-use crate::gpt2::{Gpt2, Gpt2Config, Gpt2Error};
+use crate::decoder::DecoderError;
+use crate::gpt2::{Gpt2, Gpt2Config};
 use crate::weights;
 use burn::tensor::Device;
 use burn_structured_checkpoint::Checkpoint;
@@ -17,7 +18,7 @@ impl Gpt2 {
     ///
     /// If a file cannot be read or does not hold a GPT-2; see [`Gpt2Config::from_file`] and
     /// [`with_weights`](Self::with_weights).
-    pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Gpt2Error> {
+    pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, DecoderError> {
         let config = folder.as_ref().join(CONFIG);
         let model = Gpt2Config::from_file(&config)?.try_init(device).map_err(|error| error.in_file(&config))?;
         model.with_weights(folder)
@@ -34,7 +35,7 @@ impl Gpt2 {
     ///
     /// If a file cannot be read or is damaged, or the checkpoint lacks a tensor, holds one of another shape or of no float type, or
     /// one of a block that the model does not have.
-    pub fn with_weights(mut self, path: impl AsRef<Path>) -> Result<Self, Gpt2Error> {
+    pub fn with_weights(mut self, path: impl AsRef<Path>) -> Result<Self, DecoderError> {
         let device = self.device();
         weights::load(&mut self, &Checkpoint::open(path)?, None, &device)?;
         Ok(self)
@@ -46,7 +47,7 @@ impl Gpt2 {
     /// # Errors
     ///
     /// As [`with_weights`](Self::with_weights). The block may then hold some of the new weights.
-    pub fn load_block(&mut self, block: usize, checkpoint: &Checkpoint) -> Result<(), Gpt2Error> {
+    pub fn load_block(&mut self, block: usize, checkpoint: &Checkpoint) -> Result<(), DecoderError> {
         let device = self.device();
         Ok(weights::load(self, checkpoint, Some(block), &device)?)
     }

@@ -1,6 +1,6 @@
 //! The names that checkpoints give to the tensors, and the paths of the same tensors in [`Gpt2`].
 
-use crate::gpt2::{Gpt2, block::linear_names};
+use crate::gpt2::{Gpt2, linear_names};
 use crate::weights::{CheckpointModel, Names};
 use burn_structured_checkpoint::Orientation;
 use burn_structured_nn::StructuredLinear;

@@ -1,7 +1,8 @@
 //! Checkpoints that Hugging Face's `transformers` can load, as far as the layers are dense.
 
 use super::names::HEAD;
-use crate::gpt2::{Gpt2, Gpt2Config, Gpt2Error, LayerRules};
+use crate::decoder::{DecoderError, LayerRules};
+use crate::gpt2::{Gpt2, Gpt2Config};
 use crate::text::Tokenizer;
 use crate::weights::{WeightsError, all_weights, block_weights, structure_of, write_folder};
 use burn_structured_checkpoint::{Checkpoint, StateDict};
@@ -15,7 +16,7 @@ impl Gpt2 {
     /// # Errors
     ///
     /// If the windows of a layer are frozen, which no configuration describes.
-    pub fn config(&self) -> Result<Gpt2Config, Gpt2Error> {
+    pub fn config(&self) -> Result<Gpt2Config, DecoderError> {
         let mut layers = Vec::new();
         for (name, layer) in self.linears() {
             let structure = structure_of(&name, layer)?;
@@ -46,7 +47,7 @@ impl Gpt2 {
     /// # Errors
     ///
     /// If a file cannot be written, the windows of a layer are frozen, a dense layer of a block has no bias, or a dense head has one.
-    pub fn save_folder(&self, folder: impl AsRef<Path>, tokenizer: Option<&Tokenizer>) -> Result<(), Gpt2Error> {
+    pub fn save_folder(&self, folder: impl AsRef<Path>, tokenizer: Option<&Tokenizer>) -> Result<(), DecoderError> {
         let folder = folder.as_ref();
         let config = self.config()?.to_hugging_face(tokenizer.and_then(Tokenizer::end_of_text));
         let weights = all_weights(self)?;
@@ -63,7 +64,7 @@ impl Gpt2 {
     /// # Errors
     ///
     /// If a layer has no place in a checkpoint, as in [`save_folder`](Self::save_folder).
-    pub fn block_weights(&self, block: usize, dense: &Checkpoint) -> Result<StateDict<'static>, Gpt2Error> {
+    pub fn block_weights(&self, block: usize, dense: &Checkpoint) -> Result<StateDict<'static>, DecoderError> {
         Ok(block_weights(self, block, dense)?)
     }
 }

@@ -1,6 +1,7 @@
 //! The model block by block.
 
-use super::{Gpt2, random_model, random_tokens, tiny};
+use super::{Gpt2, random_model, tiny};
+use crate::decoder::testing::random_tokens;
 use crate::testing::inputs_of;
 use burn::tensor::Device;
 use burn_structured_nn::BlockModel;

@@ -1,5 +1,7 @@
-use super::{random_model, random_tokens, tiny};
-use crate::gpt2::{Gpt2, Gpt2Config, Gpt2Error, KvCache};
+use super::{random_model, tiny};
+use crate::decoder::testing::random_tokens;
+use crate::decoder::{Decoder, DecoderError, KvCache};
+use crate::gpt2::{Gpt2, Gpt2Config};
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 
 /// Longer than the buffers' first size, so that they grow.
@@ -88,7 +90,7 @@ fn padding_does_not_count_as_context() {
     let found = model.forward_cached(tokens.clone(), &mut cache).unwrap();
     assert_close(found, model.forward(tokens.clone().narrow(1, 3, 12)).narrow(1, 11, 1));
     let error = model.forward_cached(tokens.narrow(1, 0, 1), &mut cache).unwrap_err();
-    assert!(matches!(error, Gpt2Error::Context { tokens: 13, context: 12 }), "{error}");
+    assert!(matches!(error, DecoderError::Context { tokens: 13, context: 12 }), "{error}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-use super::{random_model, random_tokens, tiny};
+use super::{random_model, tiny};
+use crate::decoder::testing::random_tokens;
 use crate::gpt2::Gpt2Config;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, Tolerance};

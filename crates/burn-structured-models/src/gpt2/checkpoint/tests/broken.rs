@@ -1,6 +1,7 @@
 //! Checkpoints that do not fit their configuration.
 
-use super::{Checkpoint, Tensors};
+use super::Checkpoint;
+use crate::decoder::testing::Tensors;
 use crate::gpt2::Gpt2;
 use crate::testing::{read_stored, write_stored};
 use burn::tensor::Device;

@@ -1,6 +1,7 @@
 //! Files that are damaged, missing, in several parts, or cannot be written.
 
-use super::{Checkpoint, file_names};
+use super::Checkpoint;
+use crate::decoder::testing::file_names;
 use crate::gpt2::Gpt2;
 use crate::testing::{parameters, write_shards};
 use burn::tensor::Device;

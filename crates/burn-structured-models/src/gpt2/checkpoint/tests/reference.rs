@@ -1,6 +1,7 @@
 //! The loaded model against what NumPy computes.
 
-use super::{Checkpoint, Stored, Tensors, fixture, tokens};
+use super::{Checkpoint, tokens};
+use crate::decoder::testing::{Stored, Tensors};
 use crate::gpt2::Gpt2;
 use crate::testing::parameters;
 use burn::tensor::{DType, Device, Tensor, TensorData, Tolerance};
@@ -8,7 +9,7 @@ use safetensors::Dtype;
 use serde_json::json;
 
 fn expected(name: &str) -> TensorData {
-    Tensors::read(&fixture("expected.safetensors")).data(name).convert::<f32>()
+    Checkpoint::expected(name).convert::<f32>()
 }
 
 fn assert_near<const D: usize>(found: Tensor<D>, expected: &TensorData, tolerance: f32) {
@@ -17,7 +18,7 @@ fn assert_near<const D: usize>(found: Tensor<D>, expected: &TensorData, toleranc
 
 #[test]
 fn logits_and_hidden_states_are_numpy_s() {
-    let model = Gpt2::from_folder(fixture(""), &Device::flex()).unwrap();
+    let model = Gpt2::from_folder(Checkpoint::fixture_folder(), &Device::flex()).unwrap();
     assert!(model.head.is_none());
     assert_near(model.forward(tokens()), &expected("logits"), 1e-4);
     let states = model.hidden_states(tokens()).into_iter().map(|state| state.unsqueeze::<4>()).collect();
@@ -28,7 +29,7 @@ fn logits_and_hidden_states_are_numpy_s() {
 fn untied() -> Checkpoint {
     let mut checkpoint = Checkpoint::fixture();
     checkpoint.config["tie_word_embeddings"] = json!(false);
-    let head: Stored = Tensors::read(&fixture("expected.safetensors")).0["head"].clone();
+    let head: Stored = Tensors::read(&Checkpoint::fixture_folder().join("expected.safetensors")).0["head"].clone();
     checkpoint.tensors.0.insert("lm_head.weight".into(), head);
     checkpoint
 }

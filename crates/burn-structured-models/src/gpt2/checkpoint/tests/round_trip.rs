@@ -1,8 +1,10 @@
 //! Saved and loaded again, to the bit.
 
-use super::{Checkpoint, Tensors, file_names, tokens};
+use super::{Checkpoint, tokens};
+use crate::decoder::LayerRules;
+use crate::decoder::testing::{Tensors, file_names};
 use crate::gpt2::tests::random_model;
-use crate::gpt2::{Gpt2, Gpt2Config, LayerRules};
+use crate::gpt2::{Gpt2, Gpt2Config};
 use crate::testing::{parameters, read_stored, write_stored};
 use crate::text::Tokenizer;
 use burn::tensor::Device;

@@ -1,6 +1,5 @@
 //! Which layer has which structure.
 
-use super::block::linear_names;
 use burn_structured_nn::{Structure, StructureParseError};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -18,16 +17,17 @@ use thiserror::Error;
 /// | `blast:b=4,ratio=0.5` | all |
 /// | `first=dense` | those of the first block |
 /// | `last=dense` | those of the last block |
-/// | `attention=blast` | `attn.c_attn` and `attn.c_proj` of every block |
-/// | `mlp=low-rank:ratio=0.3` | `mlp.c_fc` and `mlp.c_proj` of every block |
+/// | `attention=blast` | those of the attention in every block |
+/// | `mlp=low-rank:ratio=0.3` | those of the MLP in every block |
 /// | `h\.[0-3]\.mlp\.c_fc=monarch` | those whose whole name the regular expression matches |
 ///
-/// The name of a layer is that of Hugging Face's checkpoints, `h.0.attn.c_attn`. A pattern contains no `:`, `=` or `;`.
+/// The name of a layer is that of Hugging Face's checkpoints without what they put before every name: `h.0.attn.c_attn` in a GPT-2,
+/// `layers.0.self_attn.q_proj` in a Llama. A pattern contains no `:`, `=` or `;`.
 ///
 /// # Example
 ///
 /// ```
-/// use burn_structured_models::gpt2::LayerRules;
+/// use burn_structured_models::decoder::LayerRules;
 ///
 /// let rules: LayerRules = "first=dense;attention=blast:b=4,r=32;monarch".parse()?;
 /// assert_eq!(rules.structure_of("h.0.attn.c_attn", 0, 12).name(), "dense");
@@ -72,11 +72,13 @@ pub enum LayerRulesError {
     /// The pattern matches no layer.
     #[error(
         "the rule `{rule}` matches no layer; the layers are {} of blocks 0 to {}",
-        linear_names(0).join(", "), depth - 1
+        layers.join(", "), depth - 1
     )]
     NoLayer {
         /// The rule.
         rule: String,
+        /// The names of the first block's layers.
+        layers: Vec<String>,
         /// The number of blocks.
         depth: usize,
     },
@@ -121,17 +123,22 @@ impl LayerRules {
         rule.map_or(Structure::Dense, |rule| rule.structure)
     }
 
-    /// Whether every rule decides about a layer of a model of `depth` blocks.
+    /// Whether every rule decides about a layer of a model of `depth` blocks, of which `names` gives the names of the layers.
     ///
     /// # Errors
     ///
     /// If a rule matches no layer, or only layers that earlier rules match.
-    pub fn check(&self, depth: usize) -> Result<(), LayerRulesError> {
-        let layers = || (0..depth).flat_map(|layer| linear_names(layer).map(|name| (name, layer)));
+    pub fn check<N: IntoIterator<Item = String>>(
+        &self,
+        depth: usize,
+        names: impl Fn(usize) -> N,
+    ) -> Result<(), LayerRulesError> {
+        let layers = || (0..depth).flat_map(|layer| names(layer).into_iter().map(move |name| (name, layer)));
         for (index, rule) in self.rules.iter().enumerate() {
             let matches = |rule: &LayerRule, (name, layer): &(String, usize)| rule.pattern.matches(name, *layer, depth);
             if !layers().any(|layer| matches(rule, &layer)) {
-                return Err(LayerRulesError::NoLayer { rule: rule.to_string(), depth });
+                let layers = names(0).into_iter().collect();
+                return Err(LayerRulesError::NoLayer { rule: rule.to_string(), layers, depth });
             }
             let earlier = &self.rules[..index];
             if !layers().any(|layer| matches(rule, &layer) && !earlier.iter().any(|other| matches(other, &layer))) {
@@ -153,7 +160,8 @@ impl Pattern {
             Self::All => true,
             Self::First => layer == 0,
             Self::Last => layer + 1 == depth,
-            Self::Attention => name.contains(".attn."),
+            // Of a GPT-2, and of a Llama.
+            Self::Attention => name.contains(".attn.") || name.contains(".self_attn."),
             Self::Mlp => name.contains(".mlp."),
             Self::Name { regex, .. } => regex.is_match(name),
         }
@@ -268,6 +276,7 @@ impl From<LayerRules> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpt2::linear_names;
 
     fn rules(text: &str) -> LayerRules {
         text.parse().unwrap()
@@ -332,7 +341,7 @@ mod tests {
 
     #[test]
     fn idle_rules_are_errors() {
-        let message = |text: &str| rules(text).check(2).unwrap_err().to_string();
+        let message = |text: &str| rules(text).check(2, linear_names).unwrap_err().to_string();
         assert_eq!(
             message(r"attention=blast;h\.2\..*=dense"),
             r"the rule `h\.2\..*=dense` matches no layer; the layers are h.0.attn.c_attn, h.0.attn.c_proj, h.0.mlp.c_fc, h.0.mlp.c_proj of blocks 0 to 1"
@@ -341,7 +350,7 @@ mod tests {
             message("blast:r=2;mlp=dense"),
             "the rule `mlp=dense` has no effect, as earlier rules match all of its layers; move it forward or remove it"
         );
-        rules("first=dense;last=blast").check(2).unwrap();
-        rules("").check(2).unwrap();
+        rules("first=dense;last=blast").check(2, linear_names).unwrap();
+        rules("").check(2, linear_names).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong between a prompt and its continuation.
 
-use crate::gpt2::Gpt2Error;
+use crate::decoder::DecoderError;
 use crate::text::TextError;
 use thiserror::Error;
 
@@ -84,7 +84,7 @@ pub enum GenerateError {
     NoLogits,
     /// The model cannot be run on these tokens.
     #[error(transparent)]
-    Model(#[from] Gpt2Error),
+    Model(#[from] DecoderError),
     /// Text cannot be turned into tokens, or tokens into text.
     #[error(transparent)]
     Text(#[from] TextError),

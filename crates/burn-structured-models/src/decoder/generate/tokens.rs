@@ -1,8 +1,7 @@
 //! The loop over the KV cache, on tokens.
 
 use super::{GenerateError, GenerationConfig, Sampler, Speed};
-use crate::gpt2::{Gpt2, KvCache};
-use burn::module::Module;
+use crate::decoder::{Decoder, KvCache};
 use burn::tensor::{Int, Tensor, TensorData};
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -28,8 +27,8 @@ pub struct TokenGeneration {
 ///
 /// If a setting is out of range, a prompt is empty or does not fit into the context, a token is not in the vocabulary, a
 /// logit is NaN or positive infinity, or `on_token` fails.
-pub fn generate_tokens(
-    model: &Gpt2,
+pub fn generate_tokens<M: Decoder>(
+    model: &M,
     prompts: &[Vec<u32>],
     config: &GenerationConfig,
     on_token: impl FnMut(usize, u32) -> Result<ControlFlow<()>, GenerateError>,
@@ -38,9 +37,9 @@ pub fn generate_tokens(
 }
 
 /// As [`generate_tokens`], with tokens below `vocab` only: a model may have more of them than its tokenizer, for round shapes.
-pub(super) fn generate_below(
+pub(super) fn generate_below<M: Decoder>(
     vocab: usize,
-    model: &Gpt2,
+    model: &M,
     prompts: &[Vec<u32>],
     config: &GenerationConfig,
     mut on_token: impl FnMut(usize, u32) -> Result<ControlFlow<()>, GenerateError>,
@@ -108,8 +107,8 @@ struct Window {
 }
 
 /// All rows of the batch.
-struct Rows<'a> {
-    model: &'a Gpt2,
+struct Rows<'a, M> {
+    model: &'a M,
     vocab: usize,
     chunk: usize,
     samplers: Vec<Sampler>,
@@ -117,7 +116,7 @@ struct Rows<'a> {
     texts: Vec<Vec<u32>>,
 }
 
-impl Rows<'_> {
+impl<M: Decoder> Rows<'_, M> {
     /// Starts with the texts of `rows`, or with the last half context of each if one does not fit; also returns the logits
     /// `[rows, 1, vocab]` of the next tokens.
     fn open(&self, rows: Vec<usize>, new: usize) -> Result<(Window, Tensor<3>), GenerateError> {

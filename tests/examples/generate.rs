@@ -1,5 +1,6 @@
 //! The example as a user runs it: texts, streams, batches, speeds and errors.
 
+use crate::models::write_llama;
 use crate::process::{assert_one_error, example, printed};
 use std::fs;
 use std::io::Write;
@@ -17,7 +18,7 @@ fn model(root: &Path, structure: &str) -> PathBuf {
 }
 
 fn generate(model: &Path, arguments: &[&str]) -> Output {
-    example("gpt2_generate").arg("--model").arg(model).args(arguments).output().expect("the example was built")
+    example("generate").arg("--model").arg(model).args(arguments).output().expect("the example was built")
 }
 
 /// The texts that were written to a file of the run.
@@ -62,7 +63,7 @@ fn text_ends_before_a_stop_string() {
 fn prompt_comes_from_standard_input() {
     let folder = tempfile::tempdir().unwrap();
     let model = model(folder.path(), "dense");
-    let mut child = example("gpt2_generate")
+    let mut child = example("generate")
         .arg("--model")
         .arg(&model)
         .args(["--tokens", "3"])
@@ -87,11 +88,29 @@ fn two_models_are_compared() {
 }
 
 #[test]
+fn llama_is_read_from_its_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let [llama, gpt2] = [folder.path().join("llama"), model(folder.path(), "dense")];
+    write_llama(&llama);
+    let greedy = ["--temperature", "0", "--prompt", "The ", "--tokens", "6"];
+    assert_eq!(texts(&llama, &greedy), texts(&llama, &[&greedy[..], &["--prefill-chunk", "1"]].concat()));
+    let stdout = printed(&generate(&llama, &[&greedy[..], &["--compare", gpt2.to_str().unwrap()]].concat()));
+    assert_eq!(stdout.matches("decode: 5 tokens").count(), 2, "{stdout}");
+}
+
+#[test]
 fn random_models_are_measured() {
+    for model in ["nano", "llama-tiny"] {
+        measured(model);
+    }
+}
+
+/// Measures two structures of a random model.
+fn measured(model: &str) {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("speeds.json");
-    let output = example("gpt2_generate")
-        .args(["--random", "nano", "--structure", "dense,blast:b=4,r=8", "--prefill", "20", "--decode", "3"])
+    let output = example("generate")
+        .args(["--random", model, "--structure", "dense,blast:b=4,r=8", "--prefill", "20", "--decode", "3"])
         .args(["--batch", "2", "--repeats", "2", "--json"])
         .arg(&json)
         .output()

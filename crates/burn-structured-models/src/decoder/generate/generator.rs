@@ -3,15 +3,15 @@
 use super::stop::StopStrings;
 use super::tokens::generate_below;
 use super::{GenerateError, GenerationConfig, Speed};
-use crate::gpt2::Gpt2;
+use crate::decoder::Decoder;
 use crate::text::{StreamDecoder, Tokenizer};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 
 /// Continues texts with a model and its tokenizer.
 #[derive(Debug)]
-pub struct Generator<'a> {
-    model: &'a Gpt2,
+pub struct Generator<'a, M> {
+    model: &'a M,
     tokenizer: &'a Tokenizer,
 }
 
@@ -49,13 +49,13 @@ pub struct Generation {
     pub decode: Speed,
 }
 
-impl<'a> Generator<'a> {
+impl<'a, M: Decoder> Generator<'a, M> {
     /// A generator.
     ///
     /// # Errors
     ///
     /// If the tokenizer has more tokens than the model.
-    pub fn new(model: &'a Gpt2, tokenizer: &'a Tokenizer) -> Result<Self, GenerateError> {
+    pub fn new(model: &'a M, tokenizer: &'a Tokenizer) -> Result<Self, GenerateError> {
         let (found, expected) = (tokenizer.vocab_size(), model.vocab_size());
         if found > expected {
             return Err(GenerateError::Vocabulary { tokenizer: tokenizer.name(), found, expected });

@@ -9,10 +9,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why a [`Gpt2`](super::Gpt2) cannot be built, loaded, saved or run.
+/// Why a [`Decoder`](super::Decoder) cannot be built, loaded, saved or run.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum Gpt2Error {
+pub enum DecoderError {
     /// A setting that is zero, or does not fit another.
     #[error("{name} = {value} {problem}")]
     Setting {
@@ -29,7 +29,7 @@ pub enum Gpt2Error {
     /// A layer's structure does not fit its dimensions.
     #[error("{layer} ({d_input} → {d_output}, {structure}): {source}")]
     Structure {
-        /// The layer, such as `h.0.mlp.c_fc`, or `lm_head`.
+        /// The layer, such as `h.0.mlp.c_fc`, `layers.0.mlp.up_proj` or `lm_head`.
         layer: String,
         /// Its input features.
         d_input: usize,
@@ -49,10 +49,12 @@ pub enum Gpt2Error {
         source: io::Error,
     },
     /// A file is not JSON, lacks a field, or holds one of another type.
-    #[error("{} does not describe a GPT-2: {source}; fetch the model's own file again", path.display())]
+    #[error("{} does not describe {model}: {source}; fetch the model's own file again", path.display())]
     Json {
         /// The file.
         path: PathBuf,
+        /// What it should describe, such as `a GPT-2`.
+        model: &'static str,
         /// What the parser met, and where.
         source: serde_json::Error,
     },
@@ -74,7 +76,7 @@ pub enum Gpt2Error {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: Box<Gpt2Error>,
+        source: Box<DecoderError>,
     },
     /// The weights cannot be loaded or saved.
     #[error(transparent)]
@@ -113,18 +115,18 @@ pub enum Gpt2Error {
     },
 }
 
-impl Gpt2Error {
-    pub(super) fn read(path: &Path, source: io::Error) -> Self {
+impl DecoderError {
+    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
         Self::Read { path: path.to_owned(), source }
     }
 
     /// The same error with the file that it is in.
-    pub(super) fn in_file(self, path: &Path) -> Self {
+    pub(crate) fn in_file(self, path: &Path) -> Self {
         Self::Config { path: path.to_owned(), source: Box::new(self) }
     }
 }
 
-impl From<CheckpointError> for Gpt2Error {
+impl From<CheckpointError> for DecoderError {
     fn from(error: CheckpointError) -> Self {
         Self::Weights(error.into())
     }

@@ -6,16 +6,17 @@
 //! The buffers are `[batch, allocated, heads, d_head]`, as a projection leaves new keys and values, and grow by [`STEP`] slots. The
 //! attention reads a view of the used slots.
 
-use super::{Gpt2, Gpt2Error};
-use burn::tensor::{Bool, Int, Tensor, TensorData};
+use super::{DecoderError, check_length};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 use burn_structured_nn::on_pool;
+use std::ops::Range;
 
 /// Slots by which the buffers grow: 2 % of a context of 1024 are copied again for a new token, and 3 % are unused.
 const STEP: usize = 64;
 
 /// Keys and values of the tokens seen so far, in every layer.
 ///
-/// Created by [`Gpt2::cache`]. A clone is a cache of its own: it copies the buffers when either is extended.
+/// Created by [`Decoder::cache`](super::Decoder::cache). A clone is a cache of its own: it copies the buffers when either is extended.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
@@ -30,14 +31,14 @@ pub struct KvCache {
 
 /// Keys and values `[batch, allocated, heads, d_head]` of one layer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LayerCache {
+pub(crate) struct LayerCache {
     key: Option<Tensor<4>>,
     value: Option<Tensor<4>>,
 }
 
 /// Where new tokens go and which slots they may see; the same in every layer.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(crate) struct Slots {
     /// The first slot of the new tokens, and the one after their last.
     start: usize,
     end: usize,
@@ -45,10 +46,12 @@ pub(super) struct Slots {
     allocated: usize,
     /// True where a used slot is padding: `[batch, used]`.
     padding: Option<Tensor<2, Bool>>,
+    /// The positions of the new tokens in each row, row after row, if they are not the slots.
+    positions: Option<Vec<usize>>,
 }
 
 impl KvCache {
-    fn new(depth: usize, capacity: usize) -> Self {
+    pub(super) fn new(depth: usize, capacity: usize) -> Self {
         Self { layers: vec![LayerCache::default(); depth], capacity, len: 0, padding: Vec::new(), batch: None }
     }
 
@@ -78,44 +81,74 @@ impl KvCache {
         self.capacity
     }
 
+    /// Takes new tokens `[batch, new]` through the blocks of a model with this context, and adds them to the cache: `embed` gives
+    /// their features `[batch, new, d_model]`, and `forward` is that of one block.
+    ///
+    /// # Errors
+    ///
+    /// If there are no tokens, more than fit the context or the cache, or a batch of another size than before. The cache is left
+    /// as it was.
+    ///
+    /// # Panics
+    ///
+    /// If the cache is that of a model of another depth.
+    pub(crate) fn extend<B: Sync, S>(
+        &mut self,
+        [batch, new]: [usize; 2],
+        (context, device): (usize, &Device),
+        blocks: &[B],
+        embed: impl FnOnce(&Slots) -> (Tensor<3>, S) + Send,
+        forward: impl Fn(&B, Tensor<3>, &mut LayerCache, &Slots, &S) -> Tensor<3> + Sync,
+    ) -> Result<Tensor<3>, DecoderError> {
+        let (depth, layers) = (blocks.len(), self.layers.len());
+        assert_eq!(layers, depth, "KvCache: made for a model of {layers} blocks, used with one of {depth}");
+        let slots = self.slots([batch, new], context, device)?;
+        let x = on_pool(device, || {
+            let (embedded, shared) = embed(&slots);
+            let layers = blocks.iter().zip(&mut self.layers);
+            layers.fold(embedded, |x, (block, layer)| forward(block, x, layer, &slots, &shared))
+        });
+        (self.len, self.batch) = (self.len + new, Some(batch));
+        Ok(x)
+    }
+
     /// The slots for `new` tokens in each of `batch` rows, or why there are none. The cache is not changed.
-    fn slots(&self, [batch, new]: [usize; 2], model: &Gpt2) -> Result<Slots, Gpt2Error> {
+    fn slots(&self, [batch, new]: [usize; 2], context: usize, device: &Device) -> Result<Slots, DecoderError> {
         let (start, end) = (self.len, self.len + new);
         if batch == 0 || new == 0 {
-            return Err(Gpt2Error::NoTokens);
+            return Err(DecoderError::NoTokens);
         }
         let padded = Some(self.padding.len()).filter(|rows| *rows > 0);
         if let Some(expected) = self.batch.or(padded).filter(|rows| *rows != batch) {
-            return Err(Gpt2Error::CacheBatch { expected, found: batch });
+            return Err(DecoderError::CacheBatch { expected, found: batch });
         }
         let longest = end - self.padding.iter().min().map_or(0, |padding| end.min(*padding));
-        model.check_length(longest)?;
+        check_length(longest, context)?;
         if end > self.capacity {
-            return Err(Gpt2Error::CacheFull { used: start, new, capacity: self.capacity });
+            return Err(DecoderError::CacheFull { used: start, new, capacity: self.capacity });
         }
         let allocated = end.next_multiple_of(STEP).min(self.capacity);
-        let padded = self.padding.iter().any(|padding| *padding > 0);
-        Ok(Slots { start, end, allocated, padding: padded.then(|| self.padding_of(end, model)) })
+        let is_padded = self.padding.iter().any(|padding| *padding > 0);
+        Ok(Slots {
+            start,
+            end,
+            allocated,
+            padding: is_padded.then(|| self.padding_of(end, device)),
+            positions: is_padded.then(|| self.positions(start..end)),
+        })
     }
 
     /// True where one of the first `slots` slots is padding: `[batch, slots]`.
-    fn padding_of(&self, slots: usize, model: &Gpt2) -> Tensor<2, Bool> {
+    fn padding_of(&self, slots: usize, device: &Device) -> Tensor<2, Bool> {
         let padding = self.padding.iter().flat_map(|padding| (0..slots).map(move |slot| slot < *padding));
         let padding = TensorData::new(padding.collect::<Vec<bool>>(), [self.padding.len(), slots]);
-        Tensor::from_data(padding, &model.device())
+        Tensor::from_data(padding, device)
     }
 
-    /// The features of the new tokens' positions: `[1 or batch, new, d_model]`.
-    fn positions(&self, [batch, new]: [usize; 2], model: &Gpt2) -> Tensor<3> {
-        if self.padding.is_empty() {
-            return model.positions_from(self.len, new);
-        }
-        let positions = self.padding.iter().flat_map(|padding| {
-            let slots = self.len..self.len + new;
-            slots.map(|slot| slot.saturating_sub(*padding) as i32)
-        });
-        let positions = TensorData::new(positions.collect::<Vec<i32>>(), [batch, new]);
-        model.positions.forward(Tensor::<2, Int>::from_data(positions, &model.device()))
+    /// The positions of the tokens in these slots of each row; that of padding is 0.
+    fn positions(&self, slots: Range<usize>) -> Vec<usize> {
+        let rows = self.padding.iter();
+        rows.flat_map(|padding| slots.clone().map(|slot| slot.saturating_sub(*padding))).collect()
     }
 }
 
@@ -149,64 +182,14 @@ impl Slots {
     pub fn padding(&self) -> Option<Tensor<2, Bool>> {
         self.padding.clone()
     }
-}
 
-impl Gpt2 {
-    /// An empty cache for sequences of up to `capacity` tokens, padding included. Memory is taken as tokens come.
-    pub fn cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(self.blocks.len(), capacity)
+    /// The positions of the new tokens in each row, row after row; `None` if they are their slots in every row.
+    pub fn positions(&self) -> Option<&[usize]> {
+        self.positions.as_deref()
     }
 
-    /// The logits that follow the last of the new tokens of each row.
-    ///
-    /// The new tokens continue those in the cache, and are added to it: first a prompt, whole or in chunks, then one token at a
-    /// time. No gradient flows through the cache.
-    ///
-    /// # Shapes
-    ///
-    /// - tokens: `[batch, new]`
-    /// - output: `[batch, 1, vocab_size]`
-    ///
-    /// # Errors
-    ///
-    /// If there are no tokens, more than fit the context or the cache, or a batch of another size than before. The cache is
-    /// left as it was.
-    ///
-    /// # Panics
-    ///
-    /// If the cache is that of a model of another depth, or a token is not in the vocabulary.
-    pub fn forward_cached(&self, tokens: Tensor<2, Int>, cache: &mut KvCache) -> Result<Tensor<3>, Gpt2Error> {
-        let [_, new] = tokens.dims();
-        let last = self.stream_cached(tokens, cache)?.narrow(1, new - 1, 1);
-        Ok(self.logits(self.norm.forward(last)))
-    }
-
-    /// The features of all new tokens, as those of [`features`](Self::features), for [`logits`](Self::logits).
-    ///
-    /// # Shapes
-    ///
-    /// - tokens: `[batch, new]`
-    /// - output: `[batch, new, d_model]`; what belongs to padding means nothing
-    ///
-    /// # Errors and panics
-    ///
-    /// As [`forward_cached`](Self::forward_cached).
-    pub fn features_cached(&self, tokens: Tensor<2, Int>, cache: &mut KvCache) -> Result<Tensor<3>, Gpt2Error> {
-        Ok(self.norm.forward(self.stream_cached(tokens, cache)?))
-    }
-
-    /// The output of the last block.
-    fn stream_cached(&self, tokens: Tensor<2, Int>, cache: &mut KvCache) -> Result<Tensor<3>, Gpt2Error> {
-        let (depth, layers) = (self.blocks.len(), cache.layers.len());
-        assert_eq!(layers, depth, "KvCache: made for a model of {layers} blocks, used with one of {depth}");
-        let dims @ [batch, new] = tokens.dims();
-        let slots = cache.slots(dims, self)?;
-        let x = on_pool(&self.device(), || {
-            let embedded = self.embed(tokens, cache.positions(dims, self));
-            let layers = self.blocks.iter().zip(&mut cache.layers);
-            layers.fold(embedded, |x, (block, layer)| block.forward_cached(x, layer, &slots))
-        });
-        (cache.len, cache.batch) = (cache.len + new, Some(batch));
-        Ok(x)
+    /// The slots of the new tokens.
+    pub fn new_slots(&self) -> Range<usize> {
+        self.start..self.end
     }
 }

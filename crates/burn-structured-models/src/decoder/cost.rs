@@ -1,12 +1,10 @@
 //! What a token costs.
 
-use super::Gpt2;
-use burn::module::Module;
 use burn_structured_nn::{Cost, StructuredLinear};
 
 /// What one token costs that sees a full context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gpt2Cost {
+pub struct DecoderCost {
     /// The linear layers of every block, and the head if it is structured.
     pub replaced: Cost,
     /// Parameters of the whole model.
@@ -16,7 +14,7 @@ pub struct Gpt2Cost {
     pub other_flops: usize,
 }
 
-impl Gpt2Cost {
+impl DecoderCost {
     /// FLOPs of the replaced layers for one token.
     pub fn replaced_flops(&self) -> usize {
         self.replaced.flops_per_token
@@ -43,17 +41,27 @@ impl Gpt2Cost {
     }
 }
 
-impl Gpt2 {
-    /// What one token costs that sees a full context.
-    pub fn cost(&self) -> Gpt2Cost {
-        let structured_head = self.head.as_ref().filter(|head| !matches!(head, StructuredLinear::Dense(_)));
-        let blocks: Cost = self.linears().map(|(_, layer)| layer.cost()).sum();
+impl DecoderCost {
+    /// The cost of a model of `params` parameters.
+    ///
+    /// `attention_features` are those of the queries of all blocks, each of which is multiplied with the keys and values of
+    /// `context` tokens; `head` is the head if it is a layer of its own, and takes `head_weights` multiplications if it is dense.
+    pub(crate) fn new<'a>(
+        params: usize,
+        layers: impl Iterator<Item = &'a StructuredLinear>,
+        attention_features: usize,
+        context: usize,
+        head: Option<&StructuredLinear>,
+        head_weights: usize,
+    ) -> Self {
+        let blocks: Cost = layers.map(StructuredLinear::cost).sum();
         // Q Kᵀ and its product with V, a multiplication and an addition for each feature of every key and value.
-        let attention = self.blocks.len() * 2 * 2 * self.context() * self.d_model();
+        let attention = 2 * 2 * context * attention_features;
+        let structured_head = head.filter(|head| !matches!(head, StructuredLinear::Dense(_)));
         let (replaced, head) = match structured_head {
             Some(head) => (blocks + head.cost(), 0),
-            None => (blocks, 2 * self.d_model() * self.vocab_size()),
+            None => (blocks, 2 * head_weights),
         };
-        Gpt2Cost { replaced, params: self.num_params(), other_flops: attention + head }
+        Self { replaced, params, other_flops: attention + head }
     }
 }

@@ -1,29 +1,29 @@
-//! Continues texts with a GPT-2, or measures how fast one with random weights does.
+//! Continues texts with a GPT-2 or a Llama, or measures how fast one with random weights does.
 //!
 //! ```text
-//! cargo run --release --example gpt2_generate -- --model runs/gpt2_text --prompt "A structured matrix" --slide
-//! cargo run --release --example gpt2_generate -- --model gpt2 --compare gpt2-blast --prompt "Once upon a time" --top-k 40
-//! cargo run --release --example gpt2_generate -- --random small --structure dense,blast:b=6,ratio=0.5 --prefill 512
+//! cargo run --release --example generate -- --model runs/gpt2_text --prompt "A structured matrix" --slide
+//! cargo run --release --example generate -- --model gpt2 --compare gpt2-blast --prompt "Once upon a time" --top-k 40
+//! cargo run --release --example generate -- --model TinyLlama-1.1B --prompt "Once upon a time" --top-p 0.9
+//! cargo run --release --example generate -- --random small --structure dense,blast:b=6,ratio=0.5 --prefill 512
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
-#[path = "shared/preset.rs"]
-mod preset;
 #[path = "shared/tokenizer.rs"]
 mod tokenizer;
 
 use burn::tensor::Device;
-use burn_structured::models::gpt2::generate::{
+use burn_structured::models::decoder::generate::{
     Generation, GenerationConfig, Generator, Overflow, SamplingConfig, Speed, generate_tokens,
 };
-use burn_structured::models::gpt2::{Gpt2, Gpt2Config, LayerRules};
+use burn_structured::models::decoder::{Decoder, LayerRules};
+use burn_structured::models::gpt2::{Gpt2, Gpt2Config};
+use burn_structured::models::llama::{Llama, LlamaConfig};
 use burn_structured::models::text::Tokenizer;
 use burn_structured::train::comparison::split_structures;
 use burn_structured::train::device;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use mimalloc::MiMalloc;
-use preset::Preset;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
@@ -37,12 +37,12 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Continues texts with a GPT-2, or measures how fast one with random weights does.
+/// Continues texts with a GPT-2 or a Llama, or measures how fast one with random weights does.
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Args {
-    /// Folder with config.json, model.safetensors and the tokenizer, of Hugging Face or of gpt2_text; or a safetensors file
-    /// beside the other two
+    /// Folder with config.json, the weights and the tokenizer, of Hugging Face or of gpt2_text; or a safetensors file beside the
+    /// other two
     #[arg(long, value_name = "FOLDER|FILE", required_unless_present = "random")]
     model: Option<PathBuf>,
     /// How text becomes tokens: bytes, gpt2 or a tokenizer.json [default: the tokenizer in --model]
@@ -85,7 +85,7 @@ struct Args {
 
     /// Measure a model of this size with random weights instead
     #[arg(long, value_enum, value_name = "PRESET", conflicts_with = "model")]
-    random: Option<Preset>,
+    random: Option<Size>,
     /// Structures to measure: dense,blast:b=6,ratio=0.5; repeat it for rules
     #[arg(long, requires = "random", default_value = "dense", value_name = "STRUCTURES")]
     structure: Vec<String>,
@@ -110,6 +110,22 @@ struct Args {
     device: String,
 }
 
+/// A model with random weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Size {
+    /// A GPT-2 of 4 blocks of 128 features
+    Nano,
+    /// GPT-2 124M
+    Small,
+    /// GPT-2 355M
+    Medium,
+    /// A Llama of 4 blocks of 128 features
+    LlamaTiny,
+    /// TinyLlama 1.1B
+    Tinyllama,
+}
+
 /// What a model made of the prompts.
 #[derive(Serialize)]
 struct Output<'a> {
@@ -122,7 +138,7 @@ struct Output<'a> {
 /// How fast a model with random weights is.
 #[derive(Serialize)]
 struct Measurement {
-    preset: Preset,
+    preset: Size,
     structures: LayerRules,
     device: String,
     batch: usize,
@@ -197,29 +213,63 @@ fn config(args: &Args) -> GenerationConfig {
         .with_prefill_chunk(args.prefill_chunk)
 }
 
+/// A model of either family.
+enum Model {
+    Gpt2(Box<Gpt2>),
+    Llama(Box<Llama>),
+}
+
+impl Model {
+    /// The model of a folder, or of a file of weights beside its configuration.
+    fn read(path: &Path, folder: &Path, device: &Device) -> Result<Self, Box<dyn Error>> {
+        let config = folder.join("config.json");
+        Ok(match family(&config)?.as_str() {
+            "llama" => Self::Llama(Box::new(LlamaConfig::from_file(config)?.try_init(device)?.with_weights(path)?)),
+            _ => Self::Gpt2(Box::new(Gpt2Config::from_file(config)?.try_init(device)?.with_weights(path)?)),
+        })
+    }
+}
+
+/// The `model_type` of a configuration; those of GPT-2 may lack it.
+fn family(config: &Path) -> Result<String, Box<dyn Error>> {
+    let error = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", config.display());
+    let text = std::fs::read_to_string(config).map_err(|source| error(&source))?;
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|source| error(&source))?;
+    Ok(json["model_type"].as_str().unwrap_or("gpt2").to_string())
+}
+
 /// A model that continues texts.
 struct Writer<'a> {
     path: &'a Path,
-    model: Gpt2,
+    model: Model,
     tokenizer: Tokenizer,
 }
 
 impl<'a> Writer<'a> {
     fn read(args: &Args, path: &'a Path, device: &Device) -> Result<Self, Box<dyn Error>> {
-        let folder = path.parent().filter(|_| path.is_file());
-        let model = match folder {
-            Some(folder) => Gpt2Config::from_file(folder.join("config.json"))?.try_init(device)?.with_weights(path)?,
-            None => Gpt2::from_folder(path, device)?,
-        };
+        let folder = path.parent().filter(|_| path.is_file()).unwrap_or(path);
+        let model = Model::read(path, folder, device)?;
         let tokenizer = match &args.tokenizer {
             Some(name) => tokenizer::from_name(name)?,
-            None => Tokenizer::from_folder(folder.unwrap_or(path))?,
+            None => Tokenizer::from_folder(folder)?,
         };
         Ok(Self { path, model, tokenizer })
     }
 
     /// Prints the prompts with what the model adds to them: one text as it grows, several when all are there.
     fn continue_all<'p>(&self, args: &Args, prompts: &'p [String]) -> Result<Output<'p>, Box<dyn Error>> {
+        match &self.model {
+            Model::Gpt2(model) => self.continue_with(&**model, args, prompts),
+            Model::Llama(model) => self.continue_with(&**model, args, prompts),
+        }
+    }
+
+    fn continue_with<'p>(
+        &self,
+        model: &impl Decoder,
+        args: &Args,
+        prompts: &'p [String],
+    ) -> Result<Output<'p>, Box<dyn Error>> {
         if args.compare.is_some() {
             println!("# {}\n", self.path.display());
         }
@@ -229,13 +279,12 @@ impl<'a> Writer<'a> {
             write!(out, "{prompt}")?;
             out.flush()?;
         }
-        let generation =
-            Generator::new(&self.model, &self.tokenizer)?.generate(prompts, &config(args), |_, text| {
-                if streamed {
-                    // The text is still in the result when the pipe is closed.
-                    let _ = write!(out, "{text}").and_then(|()| out.flush());
-                }
-            })?;
+        let generation = Generator::new(model, &self.tokenizer)?.generate(prompts, &config(args), |_, text| {
+            if streamed {
+                // The text is still in the result when the pipe is closed.
+                let _ = write!(out, "{text}").and_then(|()| out.flush());
+            }
+        })?;
         if streamed {
             println!();
         } else {
@@ -243,7 +292,7 @@ impl<'a> Writer<'a> {
                 println!("## {}\n{prompt}{}\n", index + 1, continuation.text);
             }
         }
-        let cost = self.model.cost();
+        let cost = model.cost();
         println!(
             "\n{:.1} M parameters, {:.0} % of the dense linear layers' FLOPs; prefill: {}; decode: {}\n",
             cost.params as f64 / 1e6,
@@ -263,11 +312,11 @@ fn speed(speed: &Speed) -> String {
 }
 
 /// Measures every structure, and prints one row of a table for each.
-fn measure_all(args: &Args, preset: Preset, device: &Device) -> Result<Vec<Measurement>, Box<dyn Error>> {
+fn measure_all(args: &Args, preset: Size, device: &Device) -> Result<Vec<Measurement>, Box<dyn Error>> {
     if args.repeats == 0 || args.batch == 0 {
         return Err("give at least 1 repeat and 1 text of a batch".into());
     }
-    println!("GPT-2 {preset:?} with random weights, device {}, batch {}\n", args.device, args.batch);
+    println!("{} with random weights, device {}, batch {}\n", preset.title(), args.device, args.batch);
     println!("| structure | params | linear FLOPs | prefill tokens | tokens/s | decode tokens | tokens/s |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
     let mut measurements = Vec::new();
@@ -288,26 +337,52 @@ fn measure_all(args: &Args, preset: Preset, device: &Device) -> Result<Vec<Measu
     Ok(measurements)
 }
 
-/// GPT-2's number of tokens.
-const VOCABULARY: usize = 50257;
+/// The number of tokens of GPT-2, and of Llama.
+const VOCABULARIES: [usize; 2] = [50257, 32000];
 
-fn measure(
-    args: &Args,
-    preset: Preset,
-    structures: LayerRules,
-    device: &Device,
-) -> Result<Measurement, Box<dyn Error>> {
+impl Size {
+    fn title(self) -> String {
+        match self {
+            Self::LlamaTiny => "a tiny Llama".into(),
+            Self::Tinyllama => "TinyLlama".into(),
+            gpt2 => format!("GPT-2 {gpt2:?}"),
+        }
+    }
+}
+
+fn measure(args: &Args, preset: Size, structures: LayerRules, device: &Device) -> Result<Measurement, Box<dyn Error>> {
     device.seed(args.seed);
-    let model = preset.config(VOCABULARY).with_structures(structures.clone()).try_init(device)?;
+    let [gpt2, llama] = VOCABULARIES;
+    let gpt2 = match preset {
+        Size::Nano => Gpt2Config::nano(gpt2),
+        Size::Small => Gpt2Config::small(gpt2),
+        Size::Medium => Gpt2Config::medium(gpt2),
+        Size::LlamaTiny | Size::Tinyllama => {
+            let config =
+                if preset == Size::Tinyllama { LlamaConfig::tinyllama(llama) } else { LlamaConfig::tiny(llama) };
+            let model = config.with_structures(structures.clone()).try_init(device)?;
+            return measure_model(args, preset, structures, &model);
+        }
+    };
+    let model = gpt2.with_structures(structures.clone()).try_init(device)?;
+    measure_model(args, preset, structures, &model)
+}
+
+fn measure_model(
+    args: &Args,
+    preset: Size,
+    structures: LayerRules,
+    model: &impl Decoder,
+) -> Result<Measurement, Box<dyn Error>> {
     let mut rng = StdRng::seed_from_u64(args.seed);
     let length = args.prefill.unwrap_or(512.min(model.context() / 2));
-    let mut prompt = || (0..length).map(|_| rng.random_range(0..VOCABULARY as u32)).collect();
+    let mut prompt = || (0..length).map(|_| rng.random_range(0..model.vocab_size() as u32)).collect();
     let prompts: Vec<Vec<u32>> = (0..args.batch).map(|_| prompt()).collect();
     // The first new token comes from the prefill.
     let settings = config(args).with_tokens(args.decode + 1);
     let (mut prefill, mut decode) = (Vec::new(), Vec::new());
     for repeat in 0..=args.repeats {
-        let generated = generate_tokens(&model, &prompts, &settings, |_, _| Ok(ControlFlow::Continue(())))?;
+        let generated = generate_tokens(model, &prompts, &settings, |_, _| Ok(ControlFlow::Continue(())))?;
         // The first run compiles kernels and fills caches.
         if repeat > 0 {
             prefill.push(generated.prefill);

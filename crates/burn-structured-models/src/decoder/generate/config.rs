@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Overflow {
     /// Nothing is generated unless prompt and continuation fit.
     Error,
-    /// The model starts again with the last half of its context each time that is full. Learned positions cannot be shifted in
-    /// the cache, so these tokens are computed anew, once for every half context of new tokens. Of a prompt longer than the
+    /// The model starts again with the last half of its context each time that is full. The positions in the cache cannot be
+    /// shifted, so these tokens are computed anew, once for every half context of new tokens. Of a prompt longer than the
     /// context only this half is seen.
     Slide,
 }

@@ -3,7 +3,7 @@
 //! ```no_run
 //! use burn::tensor::Device;
 //! use burn_structured_models::gpt2::Gpt2;
-//! use burn_structured_models::gpt2::generate::{GenerationConfig, Generator, SamplingConfig};
+//! use burn_structured_models::decoder::generate::{GenerationConfig, Generator, SamplingConfig};
 //! use burn_structured_models::text::Tokenizer;
 //!
 //! let model = Gpt2::from_folder("runs/gpt2_text", &Device::flex())?;

@@ -1,0 +1,25 @@
+//! A linear layer of a decoder.
+
+use super::DecoderError;
+use burn::nn::Initializer;
+use burn::tensor::Device;
+use burn_structured_nn::{StructuredLinear, StructuredLinearConfig};
+
+/// A linear layer as `config` says, with a bias of 0 if it has one. An error says which layer it is.
+pub(crate) fn linear(
+    name: String,
+    config: &StructuredLinearConfig,
+    device: &Device,
+) -> Result<StructuredLinear, DecoderError> {
+    let mut layer = config.try_init(device).map_err(|source| DecoderError::Structure {
+        layer: name,
+        d_input: config.d_input,
+        d_output: config.d_output,
+        structure: config.structure,
+        source: Box::new(source),
+    })?;
+    if let Some(bias) = layer.bias_mut() {
+        *bias = Initializer::Zeros.init([config.d_output], device);
+    }
+    Ok(layer)
+}

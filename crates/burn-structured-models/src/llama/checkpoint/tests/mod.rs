@@ -1,0 +1,26 @@
+//! The checkpoint that `tests/fixtures/llama/generate.py` made, changed in one way or another.
+
+mod broken;
+mod reference;
+mod round_trip;
+
+use crate::decoder::DecoderError;
+use crate::decoder::testing::{self, FixtureModel};
+use crate::llama::Llama;
+use burn::tensor::{Device, Int, Tensor};
+use std::path::Path;
+
+type Checkpoint = testing::Checkpoint<Llama>;
+
+impl FixtureModel for Llama {
+    const FAMILY: &'static str = "llama";
+
+    fn from_folder(folder: &Path, device: &Device) -> Result<Self, DecoderError> {
+        Self::from_folder(folder, device)
+    }
+}
+
+/// The tokens of the fixture, `[2, 10]`.
+fn tokens() -> Tensor<2, Int> {
+    Tensor::from_data(Checkpoint::expected("tokens"), &Device::flex())
+}
