@@ -65,7 +65,7 @@ pub use error::StructureError;
 pub use factor::{Factor, learning_rate_groups};
 pub use gaudi::{GaudiLinear, GaudiLinearConfig, WindowedLinear};
 pub use inputs::{layer_paths, observe_inputs, on_pool};
-pub use int8::{Int8BlastLinear, Int8BlockLinear, Int8Linear, Int8Ss1Linear, Int8TwoFactorLinear};
+pub use int8::{Int8BlastLinear, Int8BlockLinear, Int8Linear, Int8Ss1Linear, Int8TwoFactorLinear, quantize};
 pub use kronecker::{KroneckerLinear, KroneckerLinearConfig};
 pub use low_rank::{LowRankLinear, LowRankLinearConfig};
 pub use mlp::{MlpActivation, StructuredMlp, StructuredMlpConfig, feed_forward};

@@ -56,7 +56,7 @@ pub use tokenizer::SentenceTokenizer;
 
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor};
-use burn_structured_nn::{Cost, Factor, StructuredLinear, on_pool};
+use burn_structured_nn::{Cost, Factor, StructureError, StructuredLinear, on_pool, quantize};
 
 /// A BERT encoder.
 ///
@@ -132,6 +132,16 @@ impl Bert {
     pub fn linears_mut(&mut self) -> impl Iterator<Item = (String, &mut StructuredLinear)> {
         let layers = self.layers.iter_mut().enumerate();
         layers.flat_map(|(index, layer)| names::linear_names(index).into_iter().zip(layer.linears_mut()))
+    }
+
+    /// The same model with int8 weights in the linear layers of its blocks: for inference, see [`StructuredLinear::quantize`].
+    ///
+    /// # Errors
+    ///
+    /// If the structure of a layer has no int8 form.
+    pub fn quantize(mut self) -> Result<Self, StructureError> {
+        quantize(self.linears_mut().map(|(_, layer)| layer))?;
+        Ok(self)
     }
 
     /// The factors of all structured layers, for an optimizer that gives each its own learning rate.

@@ -21,7 +21,7 @@ use crate::patches::{check_images, from_patches, to_patches};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn_structured_nn::{Factor, StructuredLinear, on_pool};
+use burn_structured_nn::{Factor, StructureError, StructuredLinear, on_pool, quantize};
 
 /// A diffusion transformer.
 ///
@@ -113,6 +113,16 @@ impl Dit {
         let condition = [("condition.up", &mut self.condition.up), ("condition.down", &mut self.condition.down)];
         let named = condition.map(|(name, layer)| (name.to_string(), layer)).into_iter();
         named.chain(blocks).chain([("last.modulation".to_string(), &mut self.last.modulation)])
+    }
+
+    /// The same model with int8 weights in the layers that take a structure: for inference, see [`StructuredLinear::quantize`].
+    ///
+    /// # Errors
+    ///
+    /// If the structure of a layer has no int8 form.
+    pub fn quantize(mut self) -> Result<Self, StructureError> {
+        quantize(self.linears_mut().map(|(_, layer)| layer))?;
+        Ok(self)
     }
 
     /// The factors of all structured layers, for an optimizer that gives each its own learning rate.

@@ -15,7 +15,7 @@ use crate::ItemCost;
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Int, Tensor, assert_shape};
-use burn_structured_nn::{Activation, Epilogue, Factor, StructuredLinear, on_pool};
+use burn_structured_nn::{Activation, Epilogue, Factor, StructureError, StructuredLinear, on_pool, quantize};
 
 /// A click model.
 ///
@@ -118,6 +118,16 @@ impl Dlrm {
     /// The logits `[batch]` of interactions `[batch, d_interaction]`.
     pub fn top(&self, interactions: Tensor<2>) -> Tensor<1> {
         self.output.forward(relu_layers(&self.top, interactions)).squeeze_dim::<1>(1)
+    }
+
+    /// The same model with int8 weights in its MLPs: for inference, see [`StructuredLinear::quantize`].
+    ///
+    /// # Errors
+    ///
+    /// If the structure of a layer has no int8 form.
+    pub fn quantize(mut self) -> Result<Self, StructureError> {
+        quantize(self.bottom.iter_mut().chain(&mut self.top))?;
+        Ok(self)
     }
 
     /// The factors of all structured layers, for an optimizer that gives each its own learning rate.

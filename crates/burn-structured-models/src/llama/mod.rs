@@ -43,7 +43,7 @@ use crate::decoder::check_length;
 use burn::module::Module;
 use burn::nn::{Embedding, RmsNorm};
 use burn::tensor::{Device, Int, Tensor};
-use burn_structured_nn::{Factor, StructuredLinear, on_pool};
+use burn_structured_nn::{Factor, StructureError, StructuredLinear, on_pool, quantize};
 use burn_structured_ops::dense::dense_linear;
 
 /// A Llama.
@@ -156,6 +156,16 @@ impl Llama {
     pub fn linears_mut(&mut self) -> impl Iterator<Item = (String, &mut StructuredLinear)> {
         let blocks = self.blocks.iter_mut().enumerate();
         blocks.flat_map(|(index, block)| linear_names(index).into_iter().zip(block.linears_mut()))
+    }
+
+    /// The same model with int8 weights in the linear layers of its blocks and in its head, unless that is tied to the embeddings: for inference, see [`StructuredLinear::quantize`].
+    ///
+    /// # Errors
+    ///
+    /// If the structure of a layer has no int8 form.
+    pub fn quantize(mut self) -> Result<Self, StructureError> {
+        quantize(self.blocks.iter_mut().flat_map(|block| block.linears_mut()).chain(&mut self.head))?;
+        Ok(self)
     }
 
     /// The factors of all structured layers, for an optimizer that gives each its own learning rate.

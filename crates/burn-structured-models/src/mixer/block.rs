@@ -8,7 +8,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{Cost, Factor, MlpActivation, Structure, StructuredMlp};
+use burn_structured_nn::{Cost, Factor, MlpActivation, Structure, StructuredLinear, StructuredMlp};
 
 /// Configuration to create a [`MixerBlock`] using the [init function](MixerBlockConfig::try_init).
 #[derive(Config, Debug)]
@@ -91,6 +91,11 @@ impl MixerBlock {
 
     fn mix(&self, mlp: &StructuredMlp, x: Tensor<3>, residual: Option<Tensor<3>>) -> Tensor<3> {
         mlp_added([&mlp.up, &mlp.down], mlp.activation(), x, Some(&self.dropout), &self.dropout, residual)
+    }
+
+    /// The layers that take a structure, to be replaced.
+    pub fn linears_mut(&mut self) -> [&mut StructuredLinear; 4] {
+        [&mut self.token_mlp.up, &mut self.token_mlp.down, &mut self.channel_mlp.up, &mut self.channel_mlp.down]
     }
 
     /// The factors of the four linear layers.

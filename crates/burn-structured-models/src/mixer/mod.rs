@@ -17,7 +17,7 @@ use crate::patches::{check_images, to_patches};
 use burn::module::Module;
 use burn::nn::{Dropout, LayerNorm, Linear};
 use burn::tensor::Tensor;
-use burn_structured_nn::{Factor, on_pool};
+use burn_structured_nn::{Factor, StructureError, on_pool, quantize};
 
 /// An MLP-Mixer.
 ///
@@ -74,6 +74,16 @@ impl Mixer {
     /// Tokens of one image.
     pub fn tokens(&self) -> usize {
         (self.image_size / self.patch_size).pow(2)
+    }
+
+    /// The same model with int8 weights in the MLPs of its blocks: for inference, see [`StructuredLinear::quantize`](burn_structured_nn::StructuredLinear::quantize).
+    ///
+    /// # Errors
+    ///
+    /// If the structure of a layer has no int8 form.
+    pub fn quantize(mut self) -> Result<Self, StructureError> {
+        quantize(self.blocks.iter_mut().flat_map(MixerBlock::linears_mut))?;
+        Ok(self)
     }
 
     /// The factors of all structured layers, for an optimizer that gives each its own learning rate.

@@ -97,6 +97,11 @@ impl Block {
         })
     }
 
+    /// The layers that take a structure, to be replaced.
+    pub fn linears_mut(&mut self) -> [&mut StructuredLinear; 4] {
+        [&mut self.attention.qkv, &mut self.attention.proj, &mut self.fc1, &mut self.fc2]
+    }
+
     /// The factors of the four linear layers.
     pub fn factors(&self) -> Vec<Factor> {
         [self.attention.factors(), self.fc1.factors(), self.fc2.factors()].concat()

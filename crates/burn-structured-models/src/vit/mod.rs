@@ -19,7 +19,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use burn_structured_nn::{Cost, Factor, Structure, on_pool};
+use burn_structured_nn::{Cost, Factor, Structure, StructureError, on_pool, quantize};
 
 /// Configuration to create a [`ViT`] using the [init function](ViTConfig::init).
 #[derive(Config, Debug, PartialEq)]
@@ -244,6 +244,16 @@ impl ViT {
         self.norm.forward(class)
     }
 
+    /// The same model with int8 weights in the linear layers of its blocks: for inference, see [`StructuredLinear::quantize`](burn_structured_nn::StructuredLinear::quantize).
+    ///
+    /// # Errors
+    ///
+    /// If the structure of a layer has no int8 form.
+    pub fn quantize(mut self) -> Result<Self, StructureError> {
+        quantize(self.blocks.iter_mut().flat_map(Block::linears_mut))?;
+        Ok(self)
+    }
+
     /// The factors of all structured layers, for an optimizer that gives each its own learning rate.
     pub fn factors(&self) -> Vec<Factor> {
         self.blocks.iter().flat_map(Block::factors).collect()
@@ -289,6 +299,18 @@ mod tests {
             assert_eq!(logits.dims(), [3, 5]);
             assert!(logits.into_data().iter::<f32>().all(f32::is_finite), "{structure}");
         }
+    }
+
+    #[test]
+    fn quantized_logits_are_near() {
+        let device = Device::flex();
+        device.seed(2);
+        let model = tiny().with_structure("blast:b=4,ratio=0.5".parse().unwrap()).init(&device);
+        let images = Tensor::<4>::random([3, 3, 8, 8], Distribution::Normal(0.0, 1.0), &device);
+        let exact = model.forward(images.clone());
+        let error = (model.quantize().unwrap().forward(images) - exact.clone()).square().sum() / exact.square().sum();
+        let error = error.sqrt().into_scalar::<f32>();
+        assert!(error > 0.0 && error < 0.05, "{error}");
     }
 
     #[test]

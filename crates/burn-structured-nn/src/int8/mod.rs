@@ -41,6 +41,20 @@ pub enum Int8Linear {
     Ss1(Int8Ss1Linear),
 }
 
+/// Gives all `layers`, those of a model for instance, int8 weights, or none of them; see [`StructuredLinear::quantize`].
+///
+/// # Errors
+///
+/// If the structure of one has no int8 form.
+pub fn quantize<'a>(layers: impl IntoIterator<Item = &'a mut StructuredLinear>) -> Result<(), StructureError> {
+    let layers: Vec<&mut StructuredLinear> = layers.into_iter().collect();
+    let small = layers.iter().map(|layer| (**layer).clone().quantize()).collect::<Result<Vec<_>, _>>()?;
+    for (layer, small) in layers.into_iter().zip(small) {
+        *layer = small;
+    }
+    Ok(())
+}
+
 impl StructuredLinear {
     /// This layer with int8 weights, each the nearest to the float that it was; the biases and BLAST's couplings stay floats.
     ///
@@ -352,6 +366,15 @@ mod tests {
             assert!(error.to_string().contains("has no int8 form"), "{error}");
             assert!(!name.parse::<Structure>().unwrap().has_int8());
         }
+    }
+
+    #[test]
+    fn quantize_of_several_layers_is_all_or_nothing() {
+        let mut layers = ["dense", "kronecker"].map(layer);
+        assert!(quantize(&mut layers).is_err());
+        assert!(!layers[0].is_int8());
+        quantize(&mut layers[..1]).unwrap();
+        assert!(layers[0].is_int8());
     }
 
     #[test]

@@ -55,6 +55,20 @@ fn dense_folder_survives_loading_and_saving() {
 }
 
 #[test]
+fn int8_folder_survives_saving_and_loading() {
+    let floats = compressed(&MIXED);
+    let model = floats.clone().quantize().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    model.save_folder(folder.path()).unwrap();
+    let found = load(folder.path()).unwrap();
+    assert_same(&found, &model);
+    assert!(found.linears().all(|(_, layer)| layer.is_int8()));
+    let (found, floats) = (embed(&found), embed(&floats));
+    let error = found.iter::<f32>().zip(floats.iter::<f32>()).map(|(found, float)| (found - float).abs());
+    assert!(error.fold(0.0, f32::max) < 0.05);
+}
+
+#[test]
 fn compressed_folder_survives_saving_and_loading() {
     let model = compressed(&MIXED);
     let folder = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ mod init;
 mod model;
 
 use super::{Gpt2, Gpt2Config};
-use crate::decoder::testing::with_noise;
+use crate::testing::with_noise;
 use burn::tensor::Device;
 
 /// Two blocks of 16 features in 2 heads, 17 tokens, context 12.

@@ -6,7 +6,7 @@ mod generation;
 mod model;
 
 use super::{Llama, LlamaConfig};
-use crate::decoder::testing::with_noise;
+use crate::testing::with_noise;
 use burn::tensor::Device;
 
 /// Two blocks of 16 features, 4 heads of which 2 share keys and values, 17 tokens, context 12.
