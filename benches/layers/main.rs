@@ -70,7 +70,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         return arguments.out.as_deref().map_or(Ok(()), |folder| plot::write_both(&files, folder));
     }
     if let Some(folder) = &arguments.summary {
-        return summary::write_page(folder);
+        return summary::write_pages(folder);
     }
     if let [before, after] = &arguments.against[..] {
         let (text, ratios) = compare::compare(before, after)?;

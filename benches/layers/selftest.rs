@@ -172,14 +172,17 @@ fn models() -> Result<(), String> {
     }
 }
 
-/// The committed page is what the recorded files say.
+/// The committed pages are what the recorded files say.
 fn page() -> Result<(), String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
-    let committed = std::fs::read_to_string(folder.join("README.md")).map_err(|error| error.to_string())?;
-    match summary::page(&folder)? == committed {
-        true => Ok(()),
-        false => Err("benches/results/README.md is not what its files say; \
-                      run `cargo bench --bench layers -- --summary benches/results`"
-            .into()),
+    for (path, text) in summary::pages(&folder)? {
+        let committed = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        if text != committed {
+            return Err(format!(
+                "{} is not what its files say; run `cargo bench --bench layers -- --summary benches/results`",
+                path.display()
+            ));
+        }
     }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
 use burn_structured::models::vit::{ViT, ViTConfig};
-use burn_structured::nn::Cost;
+use burn_structured::nn::{Cost, StructureError};
 
 /// A vision transformer and the size of its batches.
 pub struct Images {
@@ -36,6 +36,11 @@ impl Model for Images {
 
     fn cost(&self) -> Cost {
         self.model.cost().replaced
+    }
+
+    fn quantized(&self) -> Result<Box<dyn Model>, StructureError> {
+        let (config, model, device) = (self.config.clone(), self.model.clone().quantize()?, self.device.clone());
+        Ok(Box::new(Self { config, model, images: self.images, device }))
     }
 
     fn items(&self, _: Pass) -> usize {

@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_structured::models::decoder::Decoder;
 use burn_structured::models::gpt2::{self, Gpt2, Gpt2Config};
-use burn_structured::nn::{Cost, Structure, StructuredLinear};
+use burn_structured::nn::{Cost, Structure, StructureError, StructuredLinear, quantize};
 use std::time::Instant;
 
 const VOCABULARY: usize = 50_257;
@@ -53,6 +53,12 @@ impl Model for Language {
 
     fn cost(&self) -> Cost {
         self.model.cost().replaced
+    }
+
+    fn quantized(&self) -> Result<Box<dyn Model>, StructureError> {
+        let Self { model, prompt, prompt_tokens, new_tokens } = self;
+        let (model, prompt) = (model.clone().quantize()?, prompt.clone());
+        Ok(Box::new(Self { model, prompt, prompt_tokens: *prompt_tokens, new_tokens: *new_tokens }))
     }
 
     fn items(&self, pass: Pass) -> usize {
@@ -124,6 +130,13 @@ impl Model for Block {
 
     fn cost(&self) -> Cost {
         self.block.linears().map(StructuredLinear::cost).into_iter().sum()
+    }
+
+    fn quantized(&self) -> Result<Box<dyn Model>, StructureError> {
+        let mut block = self.block.clone();
+        quantize(block.linears_mut())?;
+        let (config, device) = (self.config.clone(), self.device.clone());
+        Ok(Box::new(Self { config, block, tokens: self.tokens, device }))
     }
 
     fn items(&self, _: Pass) -> usize {

@@ -35,7 +35,7 @@ use harness::provenance::{Tree, command, may_record, now, program};
 use record::{FORMAT, Results, Row};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use workload::{Options, Pass, Workload, name};
+use workload::{NamedModel, Options, Pass, Workload, name};
 
 #[global_allocator]
 static HEAP: heap::Counting = heap::Counting;
@@ -72,6 +72,9 @@ struct Arguments {
     #[arg(long, value_name = "FILE", requires = "minilm")]
     sentences: Option<PathBuf>,
 
+    /// Measure inference of every model with int8 weights as well
+    #[arg(long)]
+    int8: bool,
     /// Seconds to spend on each figure
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -168,11 +171,12 @@ fn measure_models(
         minilm: arguments.minilm.clone(),
         compressed: arguments.compressed.clone(),
         sentences: arguments.sentences.clone(),
+        int8: arguments.int8,
         tiny: arguments.tiny,
     };
     let (mut candidates, mut abouts) = (Vec::new(), Vec::new());
-    for (structure, model) in workload.load(structures, &options, &device)? {
-        for pass in passes {
+    for NamedModel { name: structure, is_float, model } in workload.load(structures, &options, &device)? {
+        for pass in passes.iter().filter(|pass| is_float || **pass != Pass::Training) {
             candidates.push(model.work(*pass).map_err(|error| format!("{}, {structure}: {error}", workload.name()))?);
             abouts.push((*pass, structure.clone(), model.params(), model.cost(), model.items(*pass)));
         }

@@ -5,7 +5,7 @@ use crate::workload::{Model, Options, Pass};
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_structured::models::bert::{BertConfig, SentenceEncoder, SentenceTokenizer};
-use burn_structured::nn::{Cost, Structure};
+use burn_structured::nn::{Cost, Structure, StructureError};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -149,6 +149,12 @@ impl Model for Sentences {
 
     fn cost(&self) -> Cost {
         self.encoder.model.cost()
+    }
+
+    fn quantized(&self) -> Result<Box<dyn Model>, StructureError> {
+        let mut encoder = self.encoder.clone();
+        encoder.model = encoder.model.quantize()?;
+        Ok(Box::new(Self { encoder, sentences: self.sentences.clone() }))
     }
 
     fn items(&self, _: Pass) -> usize {

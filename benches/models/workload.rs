@@ -6,7 +6,7 @@ use crate::language::{Block, Language};
 use crate::sentences::Sentences;
 use burn::tensor::Device;
 use burn_structured::models::vit::ViTConfig;
-use burn_structured::nn::{Cost, Structure};
+use burn_structured::nn::{Cost, Structure, StructureError};
 use clap::ValueEnum;
 use std::path::PathBuf;
 
@@ -61,6 +61,8 @@ pub struct Options {
     pub minilm: Option<PathBuf>,
     /// Folders of the same encoder compressed.
     pub compressed: Vec<PathBuf>,
+    /// Every model with int8 weights as well.
+    pub int8: bool,
     /// A file of sentences.
     pub sentences: Option<PathBuf>,
     /// The smallest sizes, to see that the program works.
@@ -75,6 +77,13 @@ pub trait Model {
     /// The replaced linear layers, for one token.
     fn cost(&self) -> Cost;
 
+    /// The same with int8 weights.
+    ///
+    /// # Errors
+    ///
+    /// If a structure has no int8 form.
+    fn quantized(&self) -> Result<Box<dyn Model>, StructureError>;
+
     /// What goes through in one turn of `pass`.
     fn items(&self, pass: Pass) -> usize;
 
@@ -86,8 +95,15 @@ pub trait Model {
     fn work(&self, pass: Pass) -> Result<Work<'static>, String>;
 }
 
-/// A model and what its rows are called, its structure or its folder.
-pub type NamedModel = (String, Box<dyn Model>);
+/// A model of a [`Workload`].
+pub struct NamedModel {
+    /// What its rows are called: its structure or its folder, and `int8`.
+    pub name: String,
+    /// Whether it can be trained, which integers cannot.
+    pub is_float: bool,
+    /// The model.
+    pub model: Box<dyn Model>,
+}
 
 impl Workload {
     /// Its name on the command line.
@@ -131,21 +147,28 @@ impl Workload {
         let mut models = Vec::new();
         for structure in structures {
             let model = self.of_structure(*structure, options, device);
-            models.push((
-                structure.to_string(),
-                model.map_err(|error| format!("{}, {structure}: {error}", self.name()))?,
-            ));
+            let model = model.map_err(|error| format!("{}, {structure}: {error}", self.name()))?;
+            models.push(NamedModel { name: structure.to_string(), is_float: true, model });
         }
         if self == Self::Minilm {
             for folder in &options.compressed {
                 let model = Sentences::from_folder(folder, options, device)?;
-                if models.iter().all(|(_, other)| other.cost() != model.cost()) {
+                if models.iter().all(|other| other.model.cost() != model.cost()) {
                     let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-                    models.push((name, Box::new(model)));
+                    models.push(NamedModel { name, is_float: true, model: Box::new(model) });
                 }
             }
         }
-        Ok(models)
+        if !options.int8 {
+            return Ok(models);
+        }
+        let mut with_int8 = Vec::new();
+        for float in models {
+            let small = float.model.quantized().map_err(|error| format!("{}, {}: {error}", self.name(), float.name))?;
+            let name = format!("{}, int8", float.name);
+            with_int8.extend([float, NamedModel { name, is_float: false, model: small }]);
+        }
+        Ok(with_int8)
     }
 
     fn of_structure(self, structure: Structure, options: &Options, device: &Device) -> Result<Box<dyn Model>, String> {

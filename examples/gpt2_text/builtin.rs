@@ -17,7 +17,7 @@ const PAGES: [&str; 19] = [
     include_str!("../../book/src/backends.md"),
     include_str!("../../book/src/architecture.md"),
     include_str!("../../book/src/benchmarks.md"),
-    include_str!("../../benches/results/README.md"),
+    include_str!("../../benches/results/epyc-2-cores-avx512/README.md"),
     include_str!("../../crates/burn-structured-ops/README.md"),
     include_str!("../../crates/burn-structured-nn/README.md"),
     include_str!("../../crates/burn-structured-compress/README.md"),

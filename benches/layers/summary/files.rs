@@ -4,6 +4,7 @@
 //! layers*.json      cargo bench --bench layers
 //! models*.json      cargo bench --bench models, benches/external/models.py
 //! pytorch*.json     benches/external/pytorch.py
+//! int8.json         cargo bench --bench int8
 //! ablation.json     variants of the engine beside the full one
 //! comparison.json   vision transformers of several structures trained alike
 //! language.json     language models of several structures trained alike
@@ -15,6 +16,7 @@
 
 use super::ablation::Ablation;
 use super::encoder;
+use super::int8::recorded as int8;
 use super::language;
 use super::layers::Checked;
 use super::models::recorded as models;
@@ -27,7 +29,7 @@ use std::path::{Path, PathBuf};
 /// The contents of a file, and its path from the page.
 #[derive(Debug)]
 pub struct Recorded<T> {
-    /// From the folder of the page.
+    /// Its name in the folder of the page.
     pub path: String,
     /// What is in it.
     pub results: T,
@@ -40,6 +42,8 @@ pub struct Folder {
     pub name: String,
     /// Layers by this program.
     pub layers: Vec<Recorded<Results>>,
+    /// Layers with int8 weights.
+    pub int8: Option<Recorded<int8::Results>>,
     /// Layers by others.
     pub external: Vec<Recorded<Results>>,
     /// Whole models by this program.
@@ -78,11 +82,11 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
     let mut folder = Folder { name: name(path), ..Folder::default() };
     for file in entries(path)?.into_iter().filter(|file| file.extension().is_some_and(|ending| ending == "json")) {
         let kind = name(&file);
-        let at = format!("{}/{kind}", folder.name);
+        let at = kind.clone();
         let mut published = |program: &str| match unpublished(program) {
             None => true,
             Some(why) => {
-                folder.withheld.push(format!("[{at}]({at}) ({why})"));
+                folder.withheld.push(format!("{at} ({why})"));
                 false
             }
         };
@@ -106,6 +110,11 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
                 let own = results.program.starts_with("burn-structured");
                 let files = if own { &mut folder.models } else { &mut folder.external_models };
                 files.push(Recorded { path: at, results });
+            }
+        } else if kind == "int8.json" {
+            let results: int8::Results = parse(&file)?;
+            if published(&results.program) {
+                folder.int8 = Some(Recorded { path: at, results });
             }
         } else if kind == "ablation.json" {
             let results: Ablation = parse(&file)?;
@@ -138,7 +147,7 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
             folder.checked = parse(&file)?;
         } else {
             return Err(format!(
-                "{}: no kind of result; names begin with layers, models or pytorch, or are ablation.json, comparison.json, \
+                "{}: no kind of result; names begin with layers, models or pytorch, or are int8.json, ablation.json, comparison.json, \
                  language.json, compression.json, generation.json, encoder.json or checked.json",
                 file.display()
             ));
@@ -148,7 +157,7 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
     if folder.models.iter().flat_map(|file| &file.results.rows).any(|row| row.pass == "decode")
         && let Some(Recorded { path, .. }) = folder.generation.take()
     {
-        folder.withheld.push(format!("[{path}]({path}) (measured with the whole models since)"));
+        folder.withheld.push(format!("{path} (measured with the whole models since)"));
     }
     folder.layers.sort_by(|a, b| a.results.measured.cmp(&b.results.measured));
     folder.external.sort_by(|a, b| a.results.measured.cmp(&b.results.measured));

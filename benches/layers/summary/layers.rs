@@ -87,8 +87,7 @@ pub fn section(folder: &Folder, newest: &Results) -> Result<String, String> {
         });
     }
     for (name, title) in [(plot::SPEED_UP, "Speed-up against parameters"), (plot::TIME, "Time against tokens")] {
-        let _ =
-            write!(text, "{}[{title}]({}/{name})", if name == plot::TIME { ", " } else { "\nPlots: " }, folder.name);
+        let _ = write!(text, "{}[{title}]({name})", if name == plot::TIME { ", " } else { "\nPlots: " });
     }
     Ok(text + ".\n")
 }
