@@ -175,10 +175,10 @@ fn measure_models(
         tiny: arguments.tiny,
     };
     let (mut candidates, mut abouts) = (Vec::new(), Vec::new());
-    for NamedModel { name: structure, is_float, model } in workload.load(structures, &options, &device)? {
+    for NamedModel { name: structure, is_float, params, model } in workload.load(structures, &options, &device)? {
         for pass in passes.iter().filter(|pass| is_float || **pass != Pass::Training) {
             candidates.push(model.work(*pass).map_err(|error| format!("{}, {structure}: {error}", workload.name()))?);
-            abouts.push((*pass, structure.clone(), model.params(), model.cost(), model.items(*pass)));
+            abouts.push((*pass, structure.clone(), params, model.cost(), model.items(*pass)));
         }
     }
     let times = measure(&mut candidates, effort);

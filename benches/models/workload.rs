@@ -101,6 +101,8 @@ pub struct NamedModel {
     pub name: String,
     /// Whether it can be trained, which integers cannot.
     pub is_float: bool,
+    /// Parameters of the whole model, scales of integers aside.
+    pub params: usize,
     /// The model.
     pub model: Box<dyn Model>,
 }
@@ -148,14 +150,15 @@ impl Workload {
         for structure in structures {
             let model = self.of_structure(*structure, options, device);
             let model = model.map_err(|error| format!("{}, {structure}: {error}", self.name()))?;
-            models.push(NamedModel { name: structure.to_string(), is_float: true, model });
+            models.push(NamedModel { name: structure.to_string(), is_float: true, params: model.params(), model });
         }
         if self == Self::Minilm {
             for folder in &options.compressed {
                 let model = Sentences::from_folder(folder, options, device)?;
                 if models.iter().all(|other| other.model.cost() != model.cost()) {
                     let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-                    models.push(NamedModel { name, is_float: true, model: Box::new(model) });
+                    let params = model.params();
+                    models.push(NamedModel { name, is_float: true, params, model: Box::new(model) });
                 }
             }
         }
@@ -165,8 +168,8 @@ impl Workload {
         let mut with_int8 = Vec::new();
         for float in models {
             let small = float.model.quantized().map_err(|error| format!("{}, {}: {error}", self.name(), float.name))?;
-            let name = format!("{}, int8", float.name);
-            with_int8.extend([float, NamedModel { name, is_float: false, model: small }]);
+            let (name, params) = (format!("{}, int8", float.name), float.params);
+            with_int8.extend([float, NamedModel { name, is_float: false, params, model: small }]);
         }
         Ok(with_int8)
     }

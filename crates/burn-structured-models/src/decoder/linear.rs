@@ -1,7 +1,9 @@
 //! A linear layer of a decoder.
 
 use super::DecoderError;
+use burn::module::Param;
 use burn::nn::Initializer;
+use burn::nn::{Embedding, Linear};
 use burn::tensor::Device;
 use burn_structured_nn::{StructuredLinear, StructuredLinearConfig};
 
@@ -22,4 +24,12 @@ pub(crate) fn linear(
         *bias = Initializer::Zeros.init([config.d_output], device);
     }
     Ok(layer)
+}
+
+/// The head of a model as a layer of its own: if it is tied, the embeddings of the tokens once more.
+pub(crate) fn own_head(head: Option<StructuredLinear>, tokens: &Embedding) -> StructuredLinear {
+    head.unwrap_or_else(|| {
+        let weight = Param::from_tensor(tokens.weight.val().detach().transpose());
+        StructuredLinear::Dense(Linear { weight, bias: None })
+    })
 }

@@ -37,7 +37,7 @@ pub use attention::Attention;
 pub use block::{Block, linear_names};
 pub use config::Gpt2Config;
 
-use crate::decoder::check_length;
+use crate::decoder::{check_length, own_head};
 use burn::module::Module;
 use burn::nn::{Dropout, Embedding, LayerNorm};
 use burn::tensor::{Device, Int, Tensor};
@@ -162,13 +162,17 @@ impl Gpt2 {
         blocks.flat_map(|(index, block)| linear_names(index).into_iter().zip(block.linears_mut()))
     }
 
-    /// The same model with int8 weights in the linear layers of its blocks and in its head, unless that is tied to the embeddings: for inference, see [`StructuredLinear::quantize`].
+    /// The same model with int8 weights in the linear layers of its blocks and in its head: for inference, see
+    /// [`StructuredLinear::quantize`]. A head that is tied to the embeddings becomes a layer of its own, since it is read for every token
+    /// and they are not.
     ///
     /// # Errors
     ///
     /// If the structure of a layer has no int8 form.
     pub fn quantize(mut self) -> Result<Self, StructureError> {
-        quantize(self.blocks.iter_mut().flat_map(|block| block.linears_mut()).chain(&mut self.head))?;
+        let mut head = own_head(self.head.take(), &self.tokens);
+        quantize(self.blocks.iter_mut().flat_map(|block| block.linears_mut()).chain([&mut head]))?;
+        self.head = Some(head);
         Ok(self)
     }
 

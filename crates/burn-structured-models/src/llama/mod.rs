@@ -39,7 +39,7 @@ pub use block::{Block, linear_names};
 pub use config::LlamaConfig;
 pub use rotary::{RotaryEmbedding, Rotation};
 
-use crate::decoder::check_length;
+use crate::decoder::{check_length, own_head};
 use burn::module::Module;
 use burn::nn::{Embedding, RmsNorm};
 use burn::tensor::{Device, Int, Tensor};
@@ -158,13 +158,17 @@ impl Llama {
         blocks.flat_map(|(index, block)| linear_names(index).into_iter().zip(block.linears_mut()))
     }
 
-    /// The same model with int8 weights in the linear layers of its blocks and in its head, unless that is tied to the embeddings: for inference, see [`StructuredLinear::quantize`].
+    /// The same model with int8 weights in the linear layers of its blocks and in its head: for inference, see
+    /// [`StructuredLinear::quantize`]. A head that is tied to the embeddings becomes a layer of its own, since it is read for every token
+    /// and they are not.
     ///
     /// # Errors
     ///
     /// If the structure of a layer has no int8 form.
     pub fn quantize(mut self) -> Result<Self, StructureError> {
-        quantize(self.blocks.iter_mut().flat_map(|block| block.linears_mut()).chain(&mut self.head))?;
+        let mut head = own_head(self.head.take(), &self.tokens);
+        quantize(self.blocks.iter_mut().flat_map(|block| block.linears_mut()).chain([&mut head]))?;
+        self.head = Some(head);
         Ok(self)
     }
 

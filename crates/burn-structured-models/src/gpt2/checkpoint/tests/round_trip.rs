@@ -45,6 +45,27 @@ fn assert_same(found: &Gpt2, expected: &Gpt2, what: &str) {
 }
 
 #[test]
+fn int8_folder_survives_saving_and_loading() {
+    for head in [None, Some("low-rank:r=4")] {
+        let floats = model("blast:b=2,r=3;last=dense", head);
+        let small = floats.clone().quantize().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        save(&small, folder.path());
+        let found = load(folder.path());
+        assert_eq!(parameters(&found), parameters(&small), "{head:?}");
+        assert!(found.linears().all(|(_, layer)| layer.is_int8()) && found.head.as_ref().unwrap().is_int8());
+        let logits = [&found, &small, &floats].map(|model| model.forward(tokens()).into_data());
+        assert_eq!(logits[0], logits[1], "{head:?}");
+        let (mut error, mut size) = (0.0, 0.0);
+        for (small, float) in logits[0].iter::<f64>().zip(logits[2].iter::<f64>()) {
+            error += (small - float).powi(2);
+            size += float.powi(2);
+        }
+        assert!(error > 0.0 && (error / size).sqrt() < 0.1, "{head:?}: {error} of {size}");
+    }
+}
+
+#[test]
 fn dense_folder_survives_loading_and_saving() {
     let folder = Checkpoint::fixture().folder();
     let loaded = load(folder.path());
