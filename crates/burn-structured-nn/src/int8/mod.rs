@@ -81,7 +81,7 @@ impl StructuredLinear {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn quantize(self) -> Result<Self, StructureError> {
-        self.balanced().to_int8(|factor, _, _| quantized(factor()))
+        self.balanced().into_int8(|factor, _, _| quantized(factor()))
     }
 
     /// An int8 layer of the same structure, sizes and bias, whose integers are 0, for a checkpoint to be loaded into. Draws no
@@ -92,7 +92,7 @@ impl StructuredLinear {
     /// As [`quantize`](Self::quantize).
     #[doc(hidden)]
     pub fn int8_zeros(self) -> Result<Self, StructureError> {
-        self.to_int8(|_, shape, device| zeros(shape, device))
+        self.into_int8(|_, shape, device| zeros(shape, device))
     }
 
     /// Whether the weights are int8.
@@ -117,7 +117,7 @@ impl StructuredLinear {
     }
 
     /// `convert` makes integers and scales of a factor `[groups, outputs, inputs]`, of its shape, and of its device.
-    fn to_int8(
+    fn into_int8(
         self,
         convert: impl Fn(&dyn Fn() -> Tensor<3>, [usize; 3], &Device) -> (Values, Scales),
     ) -> Result<Self, StructureError> {

@@ -35,6 +35,7 @@ pub const MAX: i8 = 127;
 
 /// A structured matrix `W [m, n]` with int8 factors.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a matrix lives as long as one product")]
 pub enum Int8Matrix {
     /// Blocks `w [b, m / b, n / b]` on the diagonal; one block is a dense matrix.
     BlockDiagonal {

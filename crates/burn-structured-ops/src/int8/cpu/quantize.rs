@@ -68,7 +68,8 @@ fn quantize_row(features: &[f32], out: &mut [i8]) -> (f32, i32) {
         for lane in 0..LANES {
             let size = chunk[lane].abs();
             largest[lane] = if size > largest[lane] { size } else { largest[lane] };
-            finite[lane] += chunk[lane] - chunk[lane];
+            // 0, or no number if the feature is not finite.
+            finite[lane] += chunk[lane] * 0.0;
         }
     }
     let (mut scale, mut not_finite) = (0.0f32, 0.0f32);
