@@ -41,7 +41,7 @@ pub struct Arguments {
     pub test_limit: usize,
 
     /// Size of the model
-    #[arg(long, value_enum, default_value = "small")]
+    #[arg(long, value_enum, default_value = "small", conflicts_with = "init")]
     pub preset: Preset,
     /// Structure of the linear layers: dense, blast, low-rank, …, with settings as in blast:b=4,ratio=0.33
     #[arg(long, default_value = "dense", conflicts_with_all = ["compress", "init"])]
@@ -63,22 +63,22 @@ pub struct Arguments {
     pub calibration: usize,
 
     /// Batches to train on
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, conflicts_with = "init")]
     pub steps: usize,
     /// Images of a batch
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
     /// Peak learning rate of AdamW
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1e-3, conflicts_with = "init")]
     pub lr: f64,
     /// Learning rates of structured layers' factors: 0 is one for all, 1 in inverse proportion to the features each sums
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, conflicts_with = "init")]
     pub factor_rates: f64,
     /// Schedule of the noise
-    #[arg(long, value_enum, default_value = "cosine")]
+    #[arg(long, value_enum, default_value = "cosine", conflicts_with = "init")]
     pub noise: Noise,
     /// Share of the images that are trained without their class
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1, conflicts_with = "init")]
     pub class_dropout: f64,
 
     /// Sampled images of each class
@@ -120,6 +120,11 @@ impl Arguments {
         }
         if !self.guidance.is_finite() {
             return Err(format!("--guidance = {} is no number", self.guidance));
+        }
+        if self.init.is_none() && self.class_dropout == 0.0 && self.guidance != 1.0 {
+            return Err(
+                "--class-dropout 0 trains no class-free prediction to guide by; give --guidance 1 as well".into()
+            );
         }
         if self.features_from.is_some() && self.frechet_images < 2 {
             return Err("--frechet-images takes at least 2".into());

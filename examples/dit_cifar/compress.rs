@@ -5,7 +5,6 @@ use crate::quality::Judge;
 use crate::{Session, describe};
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::Dataset;
-use burn::module::Module;
 use burn_structured::compress::approximate;
 use burn_structured::compress::calibrate::Calibrator;
 use burn_structured::compress::factorize::FactorizerConfig;
@@ -13,7 +12,9 @@ use burn_structured::models::dit::Dit;
 use burn_structured::nn::{Structure, StructuredLinear, layer_paths};
 use burn_structured::train::comparison::DiffusionRow;
 use burn_structured::train::data::ImageBatcher;
-use burn_structured::train::diffusion::{DiffusionRecipe, ImageGrid, NoiseSchedule, gaussian, train_dit};
+use burn_structured::train::diffusion::{
+    DiffusionRecipe, DiffusionSettings, ImageGrid, NoiseSchedule, gaussian, save_diffusion, train_dit,
+};
 use burn_structured::train::training::RunFolder;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -34,7 +35,7 @@ pub fn structures(session: &Session) -> Result<Vec<Structure>, Box<dyn Error>> {
     Ok(structures)
 }
 
-/// What became of a structure.
+/// The figures and images of a structure.
 pub struct Compressed {
     pub row: DiffusionRow,
     /// Images of the compressed model and, with retraining, of the retrained one.
@@ -46,9 +47,10 @@ pub fn run(
     session: &Session,
     judge: &Judge,
     dense: &Dit,
-    recipe: &DiffusionRecipe,
+    settings: &DiffusionSettings,
     structure: Structure,
 ) -> Result<Option<Compressed>, Box<dyn Error>> {
+    let recipe = &settings.recipe;
     let (model, layer_error) = compress(session, dense, recipe, structure)?;
     let mut grids = vec![judge.grid(session, &model, recipe, &format!("sampling {structure}"))?];
     let compressed = judge.measure(session, &model, recipe)?;
@@ -63,13 +65,19 @@ pub fn run(
         retraining_seconds: 0.0,
     };
     let folder = RunFolder::of_structure(&session.arguments.out, structure);
-    std::fs::create_dir_all(folder.path())
-        .map_err(|error| format!("cannot create {}: {error}", folder.path().display()))?;
+    let mut settings =
+        DiffusionSettings { model: settings.model.clone().with_structure(structure), ..settings.clone() };
     let mut model = model;
     if session.arguments.retrain > 0 {
         let steps = session.arguments.retrain;
-        let retraining =
-            DiffusionRecipe { steps, lr: session.arguments.retrain_lr, warmup: steps / 10, ..recipe.clone() };
+        let retraining = DiffusionRecipe {
+            steps,
+            lr: session.arguments.retrain_lr,
+            warmup: steps / 10,
+            batch_size: session.arguments.batch_size,
+            seed: session.arguments.seed,
+            ..recipe.clone()
+        };
         let trained = session.watch(&format!("retraining {structure}"), steps, |progress| {
             train_dit(model, &session.set, &retraining, progress)
         })??;
@@ -77,6 +85,7 @@ pub fn run(
             return Ok(None);
         }
         model = trained.model;
+        settings.recipe = retraining;
         grids.push(judge.grid(session, &model, recipe, &format!("sampling {structure}"))?);
         let retrained = judge.measure(session, &model, recipe)?;
         describe(&format!("{structure} retrained"), retrained);
@@ -84,9 +93,8 @@ pub fn run(
         row.retraining_steps = steps;
         row.retraining_seconds = trained.steps.last().map_or(0.0, |step| step.seconds);
     }
-    let path = folder.model();
-    model.save_file(&path).map_err(|error| format!("cannot write {}: {error:?}", path.display()))?;
-    ImageGrid::side_by_side(&grids).save(&folder.path().join("samples.png"))?;
+    save_diffusion(model, &settings, &folder)?;
+    ImageGrid::concat_horizontally(&grids).save(&folder.path().join("samples.png"))?;
     Ok(Some(Compressed { row, grids }))
 }
 

@@ -31,7 +31,7 @@ use burn_structured::train::comparison::{DiffusionQuality, DiffusionReport, Mode
 use burn_structured::train::data::ImageSet;
 use burn_structured::train::device;
 use burn_structured::train::diffusion::{
-    DiffusionRecipe, DiffusionSettings, DiffusionStep, ImageGrid, centred, load_diffusion, run_diffusion,
+    DiffusionSettings, DiffusionStep, ImageGrid, centred, load_diffusion, run_diffusion,
 };
 use burn_structured::train::training::{Interrupter, RunFolder};
 use clap::Parser;
@@ -86,7 +86,7 @@ impl Session {
 struct Trained {
     model: Dit,
     name: String,
-    recipe: DiffusionRecipe,
+    settings: DiffusionSettings,
 }
 
 /// Trains the model or reads it; `None` if Ctrl-C stopped the training.
@@ -99,7 +99,7 @@ fn trained(session: &Session) -> Result<Option<Trained>, Box<dyn Error>> {
             return Err(format!("{} was trained on other images than {}", folder.display(), session.set.name).into());
         }
         let name = folder.display().to_string();
-        return Ok(Some(Trained { model, name, recipe: settings.recipe }));
+        return Ok(Some(Trained { model, name, settings }));
     }
     let settings = DiffusionSettings {
         model: arguments.model(&session.set),
@@ -120,7 +120,7 @@ fn trained(session: &Session) -> Result<Option<Trained>, Box<dyn Error>> {
         "trained {} steps in {:.0} s; noise error {:.4}",
         settings.recipe.steps, result.seconds, result.noise_error
     );
-    Ok(Some(Trained { model, name: arguments.out.display().to_string(), recipe: settings.recipe }))
+    Ok(Some(Trained { model, name: arguments.out.display().to_string(), settings }))
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
@@ -146,7 +146,11 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let structures = compress::structures(&session)?;
     ctrl_c::stop_on_ctrl_c(&session.interrupter)?;
     let judge = Judge::new(&session)?;
-    let Some(Trained { model, name, recipe }) = trained(&session)? else { return Ok(ExitCode::from(130)) };
+    let Some(Trained { model, name, settings }) = trained(&session)? else { return Ok(ExitCode::from(130)) };
+    let recipe = &settings.recipe;
+    if recipe.class_dropout == 0.0 && session.arguments.guidance != 1.0 {
+        return Err("the model was trained with --class-dropout 0, so it has no class-free prediction to guide by; give --guidance 1".into());
+    }
     let out = &session.arguments.out;
     std::fs::create_dir_all(out).map_err(|error| format!("cannot create {}: {error}", out.display()))?;
     let cost: ModelCost = model.cost().into();
@@ -156,14 +160,14 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         cost.model_flops as f64 / 1e6,
         100.0 * cost.relative_flops
     );
-    let grid = judge.grid(&session, &model, &recipe, "sampling")?;
+    let grid = judge.grid(&session, &model, recipe, "sampling")?;
     grid.save(&session.path("samples.png"))?;
     println!(
         "samples: {} (each row: classes {})",
         session.path("samples.png").display(),
         session.set.classes.join(", ")
     );
-    let dense = judge.measure(&session, &model, &recipe)?;
+    let dense = judge.measure(&session, &model, recipe)?;
     describe("not compressed", dense);
     if structures.is_empty() {
         println!("weights: {}", RunFolder::new(&session.arguments.out).model().display());
@@ -181,14 +185,14 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     };
     let mut grids = vec![grid];
     for structure in structures {
-        let Some(found) = compress::run(&session, &judge, &model, &recipe, structure)? else {
+        let Some(found) = compress::run(&session, &judge, &model, &settings, structure)? else {
             println!("\ninterrupted while retraining {structure}; the models before it are saved");
             return Ok(ExitCode::from(130));
         };
         report.rows.push(found.row);
         grids.extend(found.grids);
     }
-    ImageGrid::side_by_side(&grids).save(&session.path("comparison.png"))?;
+    ImageGrid::concat_horizontally(&grids).save(&session.path("comparison.png"))?;
     println!("\n{report}");
     let [json, svg] = report.save(&session.arguments.out)?;
     println!("saved {} and {}", json.display(), svg.display());

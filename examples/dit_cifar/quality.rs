@@ -1,4 +1,4 @@
-//! What a model is worth: images, the noise error, and the Fréchet distance on ViT features.
+//! Measures of a model: images, the noise error, and the Fréchet distance on ViT features.
 
 use crate::Session;
 use crate::progress::progress;
@@ -36,6 +36,14 @@ impl Judge {
         let (image_size, channels) = (settings.model.image_size, settings.model.channels);
         if [channels, image_size, image_size] != [set.channels, set.height, set.width] {
             return Err(format!("{} was trained on images of another size", folder.display()).into());
+        }
+        if settings.dataset != set.name {
+            let (folder, trained) = (folder.display(), &settings.dataset);
+            return Err(format!(
+                "{folder} was trained on {trained}, not on {}; give a run on the same images",
+                set.name
+            )
+            .into());
         }
         // A run does not keep the constants of its images; those of CIFAR are known.
         let known = [CifarKind::Cifar10, CifarKind::Cifar100].into_iter().find(|kind| kind.name() == settings.dataset);

@@ -58,6 +58,9 @@ fn dense_model_is_trained_sampled_compressed_and_retrained() {
     let samples = |out: &Path| std::fs::read(out.join("samples.png")).unwrap();
     assert_eq!(samples(&out), samples(&again));
     assert!(!again.join("model.bpk").exists());
+    // A compressed model is a run like any other.
+    let small = out.join("low-rank-ratio-0.5");
+    printed(&run(&["--init", small.to_str().unwrap()], &folder.path().join("small")));
 }
 
 #[test]
@@ -88,6 +91,7 @@ fn bad_input_is_one_error_message() {
         (&["--lr", "7"], "lr = 7"),
         (&["--device", "abacus"], "unknown device `abacus`"),
         (&["--class-dropout", "2"], "class dropout = 2"),
+        (&["--class-dropout", "0"], "give --guidance 1"),
     ] {
         assert_one_error(&run(arguments, &out), message, &out);
     }

@@ -192,6 +192,16 @@ pub enum StructureError {
         /// The structure.
         structure: &'static str,
     },
+    /// A product of int8 would sum over too many inputs for i32.
+    #[error(
+        "a factor sums over {inputs} inputs; as int8 it may sum over {limit} at most, so cut the layer into more blocks"
+    )]
+    TooDeepForInt8 {
+        /// The inputs of a block.
+        inputs: usize,
+        /// The most that fit.
+        limit: usize,
+    },
     /// The factors cannot imitate this distribution.
     #[error(
         "factors cannot imitate {initializer:?}: their product has mean 0; use an initializer without a mean, or a constant"

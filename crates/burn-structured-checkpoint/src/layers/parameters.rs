@@ -140,7 +140,9 @@ pub(super) fn load(
             let found = self.checkpoint.expect(&name)?;
             let values = to_i64(found.dtype, self.checkpoint.bytes(&name)?);
             let values = values.ok_or_else(|| self.checkpoint.unsupported(&name, found.dtype, "integers"))?;
-            if found.shape.len() == INT8_AXES && values.iter().any(|value| value.abs() > i64::from(MAX)) {
+            if found.shape.len() == INT8_AXES
+                && values.iter().any(|value| value.unsigned_abs() > u64::from(MAX.unsigned_abs()))
+            {
                 let reason = format!("weights are from -{MAX} to {MAX}; quantize the model again");
                 return Err(CheckpointError::TensorData { name, reason });
             }

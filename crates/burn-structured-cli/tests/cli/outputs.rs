@@ -49,7 +49,7 @@ fn quantized_models_are_smaller_and_compute_nearly_the_same() {
         value["models"][0]["score"].as_f64().unwrap()
     };
     let [int8, small] = ["int8-gpt2", "small-gpt2"].map(score);
-    assert!(int8 != small && (int8 / small - 1.0).abs() < 0.01, "{int8} {small}");
+    assert!(int8 != small && (int8 / small - 1.0).abs() < 0.05, "{int8} {small}");
 }
 
 #[test]

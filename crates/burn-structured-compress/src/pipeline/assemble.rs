@@ -8,9 +8,11 @@ use super::{Event, Finished, Observer, PipelineError, companions};
 use crate::CompressError;
 use crate::plan::{Change, PlanTable, Planned, Size};
 use crate::report::{FileEntry, LayerResult, Report, RunInfo};
+use burn::module::Param;
+use burn::nn::Linear;
 use burn::tensor::Device;
 use burn_structured_checkpoint::{self as checkpoint, Checkpoint, Dtype, LayerEntry, Manifest, TensorData};
-use burn_structured_nn::Structure;
+use burn_structured_nn::{Structure, StructuredLinear};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -31,11 +33,26 @@ pub(super) struct Job<'a> {
     pub device: &'a Device,
 }
 
+/// Weights as int8, all in memory: a quarter of the floats.
+#[derive(Default)]
+pub(super) struct Integers {
+    /// The floats that they take the place of, wherever those are.
+    pub replaced: BTreeSet<String>,
+    /// Integers, scales and what stays floats.
+    pub tensors: Vec<TensorData<'static>>,
+}
+
+/// The names of a layer's tensors but its bias.
+pub(super) fn factors_of<'a>(checkpoint: &'a Checkpoint, layer: &str) -> impl Iterator<Item = &'a str> {
+    let own = checkpoint.tensors_of(layer).filter(|(factor, _)| *factor != "bias" && !factor.contains('.'));
+    own.map(|(_, tensor)| tensor.name.as_str())
+}
+
 /// A compressed layer.
 struct Found {
     entry: LayerEntry,
-    /// The shard that holds it; none of them if it is a dense layer that is quantized.
-    shard: usize,
+    /// The shard that holds it; none if it is a dense layer that is quantized.
+    shard: Option<usize>,
 }
 
 /// Makes the output of a run whose units are finished.
@@ -54,21 +71,28 @@ pub(super) fn compressed(store: Store, job: &Job<'_>, observer: &mut Observer<'_
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
     for (shard, file) in shards.iter().enumerate() {
         for (name, entry) in file.manifest()?.map(|manifest| manifest.layers).unwrap_or_default() {
-            found.insert(name, Found { entry, shard });
+            found.insert(name, Found { entry, shard: Some(shard) });
         }
     }
-    let mut integers: Vec<TensorData<'static>> = Vec::new();
-    let mut floats: BTreeSet<String> = BTreeSet::new();
+    let mut integers = Integers::default();
     for Planned { layer, .. } in planned {
-        let shard = found.get(&layer.name).map(|found| found.shard);
+        let shard = found.get(&layer.name).and_then(|found| found.shard);
         if shard.is_none() && !int8 {
             continue;
         }
         // What is said of the dense weight is what is known of it, whatever the model says.
         let dtype = source.tensor(&layer.weight).map_or(Dtype::F32, |weight| weight.dtype);
         let describe = || -> Result<(LayerEntry, Vec<TensorData<'static>>), CompressError> {
-            let file = shard.map_or(source, |shard| &shards[shard]);
-            let compressed = checkpoint::layer(file, &layer.name, device)?;
+            let compressed = match shard {
+                Some(shard) => checkpoint::layer(&shards[shard], &layer.name, device)?,
+                None => {
+                    // As it was trained, if it was.
+                    let trained = shards.iter().rev().find(|shard| shard.tensor(&layer.weight).is_some());
+                    let (weight, _) = checkpoint::dense_layer(trained.unwrap_or(source), layer, device)?;
+                    let weight = Param::from_tensor(weight.transpose());
+                    StructuredLinear::Dense(Linear { weight, bias: None })
+                }
+            };
             let (dense, _) = checkpoint::dense_layer(source, layer, device)?;
             if int8 {
                 let Quantized { entry, tensors } = quantized(&layer.name, compressed, dense, layer.orientation, dtype)?;
@@ -78,16 +102,16 @@ pub(super) fn compressed(store: Store, job: &Job<'_>, observer: &mut Observer<'_
             Ok((checkpoint::layer_entry(&compressed, layer.orientation, dtype, Some(error))?, Vec::new()))
         };
         let (entry, tensors) = describe().map_err(|error| error.in_layer(&layer.name))?;
-        if let Some(shard) = shard.filter(|_| int8) {
-            let factors = shards[shard].tensors_of(&layer.name).filter(|(factor, _)| *factor != "bias");
-            floats.extend(factors.map(|(_, tensor)| tensor.name.clone()));
+        if int8 {
+            integers.replaced.insert(layer.weight.clone());
+            let factors = shard.into_iter().flat_map(|shard| factors_of(&shards[shard], &layer.name));
+            integers.replaced.extend(factors.map(str::to_string));
         }
-        integers.extend(tensors);
-        found.insert(layer.name.clone(), Found { entry, shard: shard.unwrap_or(usize::MAX) });
+        integers.tensors.extend(tensors);
+        found.insert(layer.name.clone(), Found { entry, shard });
     }
     let weights = planned.iter().filter(|planned| found.contains_key(&planned.layer.name));
-    let removed: BTreeSet<&str> =
-        weights.map(|planned| planned.layer.weight.as_str()).chain(floats.iter().map(String::as_str)).collect();
+    let removed: BTreeSet<&str> = weights.map(|planned| planned.layer.weight.as_str()).collect();
     let fingerprint = store.identity().get("model").unwrap_or_default().to_string();
     let layers = found.iter().map(|(name, found)| (name.clone(), found.entry.clone())).collect();
     let manifest = Manifest { source: Some(fingerprint.clone()), layers, ..Manifest::new(TOOL, seed) };
@@ -110,7 +134,7 @@ pub(super) fn compressed(store: Store, job: &Job<'_>, observer: &mut Observer<'_
         model: name_of(source),
         source: fingerprint,
         settings: settings(&store),
-        layers: layer_results(planned, &table, &found, &integers, &reports)?,
+        layers: layer_results(planned, &table, &found, &integers.tensors, &reports)?,
         blocks: reports.iter().filter_map(|report| report.block.clone()).collect(),
         distillation: reports.iter().find_map(|report| report.distillation),
         linear: table.totals.linear,
@@ -130,14 +154,18 @@ pub(super) fn compressed(store: Store, job: &Job<'_>, observer: &mut Observer<'_
     Ok(Finished { path, report, run })
 }
 
-/// Writes the tensors of `source` and of the shards, later ones in the place of earlier ones, except those that are `removed`, and
-/// `added` ones.
+/// Writes the tensors of `source` except those that are `removed`, with those of the shards, later ones in the place of earlier
+/// ones, and `integers` in the place of the floats that they replace.
+///
+/// # Errors
+///
+/// If a tensor cannot be read, or the file not be written.
 pub(super) fn write_model(
     folder: &Path,
     source: &Checkpoint,
     removed: &BTreeSet<&str>,
     shards: &[Checkpoint],
-    added: &[TensorData<'_>],
+    integers: &Integers,
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), CompressError> {
     let mut tensors: BTreeMap<&str, TensorData<'_>> = BTreeMap::new();
@@ -147,11 +175,12 @@ pub(super) fn write_model(
             let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, tensor.shape.clone());
             tensors.insert(&tensor.name, TensorData { name, dtype, shape, bytes });
         }
-        if std::ptr::eq(file, source) || !added.is_empty() {
+        if std::ptr::eq(file, source) {
             tensors.retain(|name, _| !removed.contains(name));
         }
     }
-    tensors.extend(added.iter().map(|tensor| (tensor.name.as_str(), tensor.clone())));
+    tensors.retain(|name, _| !integers.replaced.contains(*name));
+    tensors.extend(integers.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.clone())));
     let tensors: Vec<TensorData<'_>> = tensors.into_values().collect();
     checkpoint::write(&folder.join(MODEL), &tensors, metadata).map_err(writing)
 }

@@ -1,5 +1,6 @@
 //! Layers as int8, of a whole checkpoint or as the last step of a compression.
 
+use super::assemble::{Integers, factors_of};
 use super::store::{Identity, Opened, Store};
 use super::tensors::{UnitReport, shard_metadata, weight_error};
 use super::{Event, Observer, Output, PipelineError, assemble, companions};
@@ -8,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use burn_structured_checkpoint::{
     self as checkpoint, Checkpoint, Dtype, LayerEntry, Manifest, Orientation, TensorData, linears,
 };
-use burn_structured_nn::StructuredLinear;
+use burn_structured_nn::{Structure, StructureError, StructuredLinear};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -81,6 +82,13 @@ pub fn quantize(
     if layers.is_empty() {
         return Err(PipelineError::NothingToQuantize { path: source.path().to_owned() }.into());
     }
+    let described = earlier.iter().flat_map(|manifest| &manifest.layers);
+    for (name, entry) in described {
+        let structure = entry.structure.parse::<Structure>().map_err(crate::plan::PlanError::from)?;
+        if !structure.has_int8() {
+            return Err(CompressError::from(StructureError::NoInt8 { structure: structure.name() }).in_layer(name));
+        }
+    }
     let seed = earlier.as_ref().map_or(0, |manifest| manifest.seed);
     let identity = Identity::new("quantize")
         .with("model", source.fingerprint())
@@ -126,15 +134,17 @@ pub fn quantize(
     for shard in &shards {
         manifest.layers.extend(shard.manifest()?.map(|manifest| manifest.layers).unwrap_or_default());
     }
-    let floats = layers.iter().flat_map(|layer| source.tensors_of(&layer.name));
-    let removed: BTreeSet<&str> =
-        floats.filter(|(factor, _)| *factor != "bias").map(|(_, tensor)| tensor.name.as_str()).collect();
+    let removed: BTreeSet<&str> = layers.iter().flat_map(|layer| factors_of(source, &layer.name)).collect();
     let mut metadata = source.metadata().clone();
     manifest.insert_into(&mut metadata);
     let folder = store.assembly()?;
-    assemble::write_model(&folder, source, &removed, &shards, &[], &metadata)?;
+    assemble::write_model(&folder, source, &removed, &shards, &Integers::default(), &metadata)?;
     companions::copy(source, &folder)?;
-    Checkpoint::open(folder.join(assemble::MODEL))?.manifest()?;
-    drop(shards);
+    // Read back as others will.
+    let written = Checkpoint::open(folder.join(assemble::MODEL))?;
+    for layer in &layers {
+        checkpoint::layer(&written, &layer.name, device)?;
+    }
+    drop((written, shards));
     Ok(store.complete()?)
 }

@@ -1,5 +1,6 @@
 //! Back to a dense checkpoint.
 
+use super::assemble::Integers;
 use super::store::{Identity, Opened, Store};
 use super::tensors::{UnitReport, shard_metadata};
 use super::{Event, Observer, Output, PipelineError, assemble, companions};
@@ -65,7 +66,7 @@ pub fn to_dense(
     let mut metadata = source.metadata().clone();
     metadata.remove(MANIFEST_KEY);
     let folder = store.assembly()?;
-    assemble::write_model(&folder, source, &removed, &shards, &[], &metadata)?;
+    assemble::write_model(&folder, source, &removed, &shards, &Integers::default(), &metadata)?;
     companions::copy(source, &folder)?;
     drop(shards);
     Ok(store.complete()?)

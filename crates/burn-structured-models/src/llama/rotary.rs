@@ -90,8 +90,8 @@ impl Rotation {
         let half = x.dims()[3] / 2;
         let [cos, sin] = [&self.cos, &self.sin].map(|factor| factor.clone().cast(x.dtype()));
         let [first, second] = [0, half].map(|start| x.clone().narrow(3, start, half));
-        let turned = [first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin];
-        Tensor::cat(turned.to_vec(), 3)
+        let rotated = [first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin];
+        Tensor::cat(rotated.to_vec(), 3)
     }
 }
 

@@ -34,6 +34,21 @@ impl<'a> StreamDecoder<'a> {
         Self { tokenizer, held }
     }
 
+    /// As if `tokens` had been pushed and their text taken: some decoders treat the first token of a text differently, which the first
+    /// token of a continuation is not.
+    #[must_use]
+    pub fn after(mut self, tokens: &[u32]) -> Self {
+        #[cfg(feature = "tokenizers")]
+        if let Held::Tokens(held) = &mut self.held {
+            held.tokens = tokens[tokens.len().saturating_sub(HeldTokens::MAX)..].to_vec();
+            held.given = held.tokens.len();
+        }
+        // Bytes need nothing of what came before.
+        #[cfg(not(feature = "tokenizers"))]
+        let _ = (&mut self.held, tokens);
+        self
+    }
+
     /// Adds a token, and returns the text that is certain now; it may be empty.
     ///
     /// # Errors

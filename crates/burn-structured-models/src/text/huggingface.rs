@@ -46,7 +46,16 @@ impl HuggingFace {
     }
 
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        let encoded = self.tokenizer.encode_fast(text, false);
+        self.encode_with(text, false)
+    }
+
+    /// With the special tokens of the file's post-processor.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        self.encode_with(text, true)
+    }
+
+    fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>, TextError> {
+        let encoded = self.tokenizer.encode_fast(text, special);
         let error =
             |source: tokenizers::Error| TextError::Encode { tokenizer: self.name(), reason: source.to_string() };
         Ok(encoded.map_err(error)?.get_ids().to_vec())

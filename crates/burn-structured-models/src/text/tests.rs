@@ -228,6 +228,48 @@ mod pairs {
         assert_eq!(decoder.push(256).unwrap(), "he");
     }
 
+    /// A file like Llama's: words begin with `▁`, of which decoding takes the first away, and texts with `<s>`.
+    fn word_pieces() -> String {
+        let pieces = [("<s>", 0), ("<unk>", 1), ("▁once", 2), ("▁upon", 3), ("▁time", 4), ("s", 5)];
+        let vocabulary: serde_json::Map<String, serde_json::Value> =
+            pieces.iter().map(|(piece, id)| (piece.to_string(), json!(id))).collect();
+        json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": [{"id": 0, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true}],
+            "normalizer": null,
+            "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true},
+            "post_processor": {"type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}},
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"},
+        })
+        .to_string()
+    }
+
+    #[test]
+    fn continuations_keep_their_first_space_and_prompts_begin_a_text() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("tokenizer.json"), word_pieces()).unwrap();
+        let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+        assert_eq!(tokenizer.encode("once upon").unwrap(), [2, 3]);
+        let prompt = tokenizer.encode_prompt("once upon").unwrap();
+        assert_eq!(prompt, [0, 2, 3]);
+        let mut decoder = tokenizer.decoder().after(&prompt);
+        assert_eq!([4, 5].map(|token| decoder.push(token).unwrap()), [" time", "s"]);
+        // A text of its own has no space in front.
+        assert_eq!(tokenizer.decoder().push(4).unwrap(), "time");
+        // What needs no context takes any.
+        let bytes = Tokenizer::bytes();
+        assert_eq!(bytes.encode_prompt("a").unwrap(), [97]);
+        assert_eq!(bytes.decoder().after(&[97; 9]).push(98).unwrap(), "b");
+    }
+
     #[test]
     fn stream_continues_after_invalid_bytes() {
         let folder = tempfile::tempdir().unwrap();

@@ -90,6 +90,19 @@ impl Tokenizer {
         }
     }
 
+    /// The tokens of the beginning of a text: with what a `tokenizer.json` puts in front of each, such as Llama's `<s>`.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        match &self.kind {
+            #[cfg(feature = "tokenizers")]
+            Kind::HuggingFace(tokenizer) => tokenizer.encode_prompt(text),
+            _ => self.encode(text),
+        }
+    }
+
     /// The text of `tokens`; bytes that are no UTF-8 become U+FFFD, as models generate such bytes now and then.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::Epilogue;
 use burn_structured_ops::block_diagonal::Order;
-use burn_structured_ops::int8::{Int8Matrix, int8_linear};
+use burn_structured_ops::int8::{Int8Matrix, MAX_INPUTS, int8_linear};
 use layers::{Scales, Values, quantized, zeros};
 
 /// A linear layer of int8 weights, executed on integers: `y[t] = x_scale[t] (W_q x_q[t]) ∘ w_scale + b` for each factor.
@@ -63,7 +63,7 @@ impl StructuredLinear {
     ///
     /// # Errors
     ///
-    /// If the structure has no int8 form, which Pixelfly, Gaudi-GBLR and Kronecker layers have not.
+    /// If the structure has no int8 form, which Pixelfly, Gaudi-GBLR and Kronecker layers have not, or a sum is longer than 65,536 inputs.
     ///
     /// # Example
     ///
@@ -109,8 +109,9 @@ impl StructuredLinear {
         let [b2, _, r] = v.dims();
         let features = (s.clone().square() * v.square().sum_dim(1).reshape([1, b2, r])).sum_dim(1);
         let columns = u.clone().square().sum_dim(1);
-        let zero = (features.clone() * columns.clone()).equal_elem(0.0);
-        let factor = (features / columns).sqrt().sqrt().mask_fill(zero, 1.0);
+        let (features, columns) = (features.sqrt(), columns.sqrt());
+        let zero = features.clone().equal_elem(0.0).bool_or(columns.clone().equal_elem(0.0));
+        let factor = (features / columns).sqrt().mask_fill(zero, 1.0);
         layer.u = parameter(u * factor.clone());
         layer.s = parameter(s / factor);
         Self::Blast(layer)
@@ -121,6 +122,10 @@ impl StructuredLinear {
         self,
         convert: impl Fn(&dyn Fn() -> Tensor<3>, [usize; 3], &Device) -> (Values, Scales),
     ) -> Result<Self, StructureError> {
+        let convert = |factor: &dyn Fn() -> Tensor<3>, shape: [usize; 3], device: &Device| match shape[2] {
+            inputs if inputs > MAX_INPUTS => Err(StructureError::TooDeepForInt8 { inputs, limit: MAX_INPUTS }),
+            _ => Ok(convert(factor, shape, device)),
+        };
         let three =
             |factor: &Param<Tensor<3>>| convert(&|| factor.val(), factor.lazy_shape().dims(), &factor.lazy_device());
         // `[inputs, outputs]` of one group, as Burn stores dense weights.
@@ -137,22 +142,22 @@ impl StructuredLinear {
             bias,
         };
         Ok(Self::Int8(match self {
-            Self::Dense(layer) => Int8Linear::Dense(block(two(&layer.weight), layer.bias)),
-            Self::BlockDiagonal(layer) => Int8Linear::BlockDiagonal(block(three(&layer.w), layer.bias)),
-            Self::LowRank(layer) => Int8Linear::LowRank(two_factor(two(&layer.v), two(&layer.ut), layer.bias)),
+            Self::Dense(layer) => Int8Linear::Dense(block(two(&layer.weight)?, layer.bias)),
+            Self::BlockDiagonal(layer) => Int8Linear::BlockDiagonal(block(three(&layer.w)?, layer.bias)),
+            Self::LowRank(layer) => Int8Linear::LowRank(two_factor(two(&layer.v)?, two(&layer.ut)?, layer.bias)),
             Self::Monarch(layer) => {
-                Int8Linear::Monarch(two_factor(three(&layer.right), three(&layer.left), layer.bias))
+                Int8Linear::Monarch(two_factor(three(&layer.right)?, three(&layer.left)?, layer.bias))
             }
-            Self::Btt(layer) => Int8Linear::Btt(two_factor(three(&layer.right), three(&layer.left), layer.bias)),
+            Self::Btt(layer) => Int8Linear::Btt(two_factor(three(&layer.right)?, three(&layer.left)?, layer.bias)),
             Self::Blast(layer) => {
                 let [b2, q, r] = layer.v.lazy_shape().dims();
-                let (v, v_scale) = convert(&|| layer.v.val().swap_dims(1, 2), [b2, r, q], &layer.v.lazy_device());
-                let (u, u_scale) = three(&layer.u);
+                let (v, v_scale) = convert(&|| layer.v.val().swap_dims(1, 2), [b2, r, q], &layer.v.lazy_device())?;
+                let (u, u_scale) = three(&layer.u)?;
                 Int8Linear::Blast(Int8BlastLinear { u, u_scale, s: layer.s, v, v_scale, bias: layer.bias })
             }
             Self::Ss1(layer) => {
                 let (stored, bias, hash) = layer.into_parts();
-                let (z, z_scale) = two(&stored);
+                let (z, z_scale) = two(&stored)?;
                 Int8Linear::Ss1(Int8Ss1Linear { z, z_scale, bias, hash })
             }
             Self::Int8(layer) => layer,
@@ -238,6 +243,11 @@ impl Int8Linear {
         let (d_input, d_output) = (self.d_input(), self.d_output());
         let cost = Cost::of_weights(integers + couplings, d_input, d_output, self.bias().is_some(), 1);
         let floats = cost.params - integers + scales;
+        let additions = match self {
+            Self::Ss1(layer) => layer.additions(),
+            _ => 0,
+        };
+        let cost = Cost { flops_per_token: cost.flops_per_token + additions, ..cost };
         Cost { params: integers + floats, bytes_per_token: integers + 4 * (floats + d_input + d_output), ..cost }
     }
 
@@ -333,7 +343,7 @@ mod tests {
     fn quantize_does_not_depend_on_how_blast_factors_are_scaled() {
         let StructuredLinear::Blast(even) = layer("blast:b=2x4,r=5") else { panic!() };
         let device = Device::flex();
-        let scale = Tensor::<3>::from_data([[[1.0f32, 100.0, 1e-3, 7.0, 0.5]]], &device);
+        let scale = Tensor::<3>::from_data([[[1.0f32, 100.0, 1e-10, 1e10, 0.5]]], &device);
         let mut uneven = even.clone();
         uneven.u = parameter(even.u.val() * scale.clone());
         uneven.s = parameter(even.s.val() / scale);
@@ -351,6 +361,9 @@ mod tests {
         let (exact, small) = (layer("dense").cost(), layer("dense").quantize().unwrap().cost());
         assert_eq!(small.flops_per_token, exact.flops_per_token);
         assert_eq!(small.params, exact.params + 24);
+        let [exact_ss1, small_ss1] =
+            [layer("ss1:c=2,k=4,n=8"), layer("ss1:c=2,k=4,n=8").quantize().unwrap()].map(|layer| layer.cost());
+        assert_eq!(small_ss1.flops_per_token, exact_ss1.flops_per_token);
         assert_eq!(small.bytes_per_token, 16 * 24 + 4 * (24 + 24 + 16 + 24));
         // Integers of both factors, their scales, couplings and bias.
         let blast = layer("blast:b=2x4,r=5").quantize().unwrap().cost();
@@ -366,6 +379,13 @@ mod tests {
             assert!(error.to_string().contains("has no int8 form"), "{error}");
             assert!(!name.parse::<Structure>().unwrap().has_int8());
         }
+    }
+
+    #[test]
+    fn quantize_refuses_sums_that_are_too_long() {
+        let wide = StructuredLinearConfig::new(70_000, 1, Structure::Dense).init(&Device::flex());
+        let error = wide.quantize().unwrap_err();
+        assert!(error.to_string().contains("70000 inputs"), "{error}");
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use super::MAX;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-/// Inputs whose products with weights sum to less than 2³¹: `2¹⁶ · 127 · 255`.
-const MAX_INPUTS: usize = 1 << 16;
+/// Inputs whose products with weights sum to less than 2³¹, also with 128 added to every weight: `2¹⁶ · 127 · 255`.
+pub const MAX_INPUTS: usize = 1 << 16;
+
+/// Numbers whose largest is below this are rounded to 0: 127 divided by it would be infinite.
+pub(super) const SMALLEST: f32 = 127.0 * f32::MIN_POSITIVE;
 
 /// A factor `[groups, outputs, inputs]` as int8, with a scale for each output of each group.
 #[derive(Clone, Debug)]
@@ -16,7 +19,8 @@ pub struct Int8Factor {
 }
 
 impl Int8Factor {
-    /// The nearest integers to a `factor [groups, outputs, inputs]`, with the largest absolute value of each output as 127.
+    /// The nearest integers to a `factor [groups, outputs, inputs]`, with the largest absolute value of each output as 127. An output with
+    /// a weight that is not finite has a scale that is not a number; one whose weights are all below 10⁻³⁶ becomes 0.
     ///
     /// # Panics
     ///
@@ -27,12 +31,13 @@ impl Int8Factor {
         let factor = factor.as_slice::<f32>().expect("it was converted to f32");
         let mut values = Vec::with_capacity(factor.len());
         let mut scales = Vec::with_capacity(groups * outputs);
-        for row in factor.chunks_exact(inputs.max(1)) {
+        for row in (0..groups * outputs).map(|row| &factor[row * inputs..][..inputs]) {
+            // A value that is not a number is none here.
             let largest = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-            let scale = largest / f32::from(MAX);
-            let to_quanta = if scale > 0.0 { scale.recip() } else { 0.0 };
+            let to_quanta = if largest >= SMALLEST { f32::from(MAX) / largest } else { 0.0 };
             values.extend(row.iter().map(|value| (value * to_quanta).round_ties_even() as i8));
-            scales.push(scale);
+            let is_number = row.iter().all(|value| value.is_finite());
+            scales.push(if is_number { largest / f32::from(MAX) } else { f32::NAN });
         }
         Self::from_values(values, scales, [groups, outputs, inputs], &device)
     }

@@ -20,7 +20,7 @@ mod cpu;
 mod factor;
 mod reference;
 
-pub use factor::{Int8Factor, int8_tensor};
+pub use factor::{Int8Factor, MAX_INPUTS, int8_tensor};
 
 use crate::Epilogue;
 use crate::blast::blast_to_dense;
@@ -135,7 +135,7 @@ impl Int8Matrix {
 /// - epilogue: a bias `[m]`, `None`, or an [`Epilogue`]
 /// - output: `[.., m]`, in the dtype of `x`; the arithmetic between the integer products is in f32
 ///
-/// A token with a feature that is not finite gives an output that is not a number.
+/// A feature that is not finite gives outputs of its token that are not numbers: all that read it.
 ///
 /// # Panics
 ///

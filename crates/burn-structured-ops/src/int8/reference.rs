@@ -1,5 +1,6 @@
 //! Products with int8 weights in Burn's operations: what devices without code of their own run, and the reference of the tests.
 
+use super::factor::SMALLEST;
 use super::{Int8Factor, Int8Matrix, MAX};
 use crate::block_diagonal::Order;
 use crate::ss1::{Fold, folded};
@@ -48,7 +49,7 @@ fn join(y: Tensor<3>, order: Order) -> Tensor<2> {
 /// `y [groups, tokens, outputs]` of `x [groups, tokens, inputs]`.
 fn groups(x: Tensor<3>, w: &Int8Factor) -> Tensor<3> {
     let largest = x.clone().detach().abs().max_dim(2);
-    let zero = largest.clone().equal_elem(0.0);
+    let zero = largest.clone().lower_elem(SMALLEST);
     let to_quanta = (largest.clone().recip() * f32::from(MAX)).mask_fill(zero, 0.0);
     let scales = largest / f32::from(MAX);
     // A difference with itself is 0, or no number where a feature is not finite.

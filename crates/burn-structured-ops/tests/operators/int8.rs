@@ -265,6 +265,35 @@ fn int8_products_are_near_those_of_the_floats() {
 }
 
 #[test]
+fn int8_products_are_as_deep_as_they_may_be() {
+    let device = Device::flex();
+    let matrix = Int8Matrix::BlockDiagonal { w: factor([1, 6, 40_000], 1, &device) };
+    for tokens in [1, 9] {
+        let features = numbers(tokens * 40_000, 3);
+        let x = Tensor::<2>::from_data(TensorData::new(features.clone(), [tokens, 40_000]), &device);
+        let found = values(int8_linear(x, &matrix, None));
+        for (token, found) in found.chunks_exact(6).enumerate() {
+            let (expected, _) = definition(&matrix, &features[token * 40_000..][..40_000]);
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() <= 4.0 * f64::from(f32::EPSILON) * expected.abs(),
+                    "{found}, not {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn int8_of_tiny_features_is_zero() {
+    for device in public_devices() {
+        let matrix = Int8Matrix::BlockDiagonal { w: factor([1, 5, 8], 1, &device) };
+        let x = Tensor::<2>::full([7, 8], 1e-37, (&device, DType::F32));
+        assert!(values(int8_linear(x, &matrix, None)).iter().all(|y| *y == 0.0), "{device:?}");
+    }
+}
+
+#[test]
 fn int8_of_features_that_are_not_finite_is_not_a_number() {
     let device = Device::flex();
     for (name, matrix) in matrices(&device) {
@@ -272,9 +301,11 @@ fn int8_of_features_that_are_not_finite_is_not_a_number() {
         let mut features = numbers(9 * n, 3);
         features[4 * n + 1] = f32::INFINITY;
         let x = Tensor::<2>::from_data(TensorData::new(features, [9, n]), &device);
-        for (i, y) in values(int8_linear(x, &matrix, None)).into_iter().enumerate() {
+        let y = values(int8_linear(x, &matrix, None));
+        for (i, y) in y.iter().enumerate() {
             assert!(y.is_finite() || i / m == 4, "{name}: output {i} is {y}");
         }
+        assert!(y[4 * m..5 * m].iter().any(|y| y.is_nan()), "{name}");
     }
 }
 
@@ -287,6 +318,13 @@ fn int8_factors_round_trip_and_name_what_does_not_fit() {
     assert_eq!(again.values.into_data(), quantized.values.clone().into_data());
     let error = (quantized.dequantize() - w).abs().max().into_scalar::<f32>();
     assert!(error <= 0.5 / 127.0 * 1.001, "half a quantum at most, not {error}");
+
+    // Weights that are too small for a scale, and one that is no number.
+    let odd = Tensor::<3>::from_data([[[1e-38f32, -1e-38], [f32::NAN, 1.0], [2.0, -1.0]]], &device);
+    let odd = Int8Factor::quantize(odd);
+    assert_eq!(odd.values.into_data().iter::<i64>().collect::<Vec<_>>(), [0, 0, 0, 127, 127, -64]);
+    let scales = values(odd.scales);
+    assert!(scales[0] < 1e-39 && scales[1].is_nan() && scales[2] > 0.0, "{scales:?}");
 
     let message = |matrix: Int8Matrix| {
         let x = Tensor::<2>::zeros([1, 10], &device);

@@ -6,6 +6,7 @@ use crate::data::clicks::Clicks;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_structured_models::dlrm::Dlrm;
+use burn_structured_nn::on_pool;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -69,10 +70,11 @@ pub fn component_times(model: &Dlrm, clicks: &Clicks, batch_size: usize, repetit
 }
 
 /// The median time of `run`, after one run that is not counted.
-fn median<const D: usize>(repetitions: usize, device: &Device, run: impl Fn() -> Tensor<D>) -> f64 {
+fn median<const D: usize>(repetitions: usize, device: &Device, run: impl Fn() -> Tensor<D> + Sync) -> f64 {
     let once = || {
         let started = Instant::now();
-        let output = run();
+        // As the model runs it.
+        let output = on_pool(device, &run);
         // A device that cannot be waited for has nothing in flight.
         let _ = device.sync();
         drop(output);

@@ -1,4 +1,4 @@
-//! Training a click model, and what it is worth.
+//! Training a click model, and measuring it.
 //!
 //! [`train_clicks`] trains a [`Dlrm`](burn_structured_models::dlrm::Dlrm) on [generated clicks](crate::data::clicks), [`evaluate_clicks`]
 //! measures how well it ranks held-out ones, and [`component_times`] where its time goes.

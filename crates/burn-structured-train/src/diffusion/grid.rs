@@ -42,7 +42,7 @@ impl ImageGrid {
     }
 
     /// Grids from left to right.
-    pub fn side_by_side(grids: &[Self]) -> Self {
+    pub fn concat_horizontally(grids: &[Self]) -> Self {
         let width = grids.iter().map(|grid| grid.0.width() + GAP[1]).sum::<u32>().saturating_sub(GAP[1]);
         let height = grids.iter().map(|grid| grid.0.height()).max().unwrap_or(0);
         let mut all = RgbImage::from_pixel(width.max(1), height.max(1), Rgb([255; 3]));
@@ -86,11 +86,12 @@ mod tests {
         let path = folder.path().join("grid.png");
         let red = Tensor::<4>::from_data([[[[1.0f32]], [[-1.0]], [[-1.0]]]], &Device::flex());
         let grid = ImageGrid::new(red, 5);
-        ImageGrid::side_by_side(&[grid.clone(), grid]).save(&path).unwrap();
+        ImageGrid::concat_horizontally(&[grid.clone(), grid]).save(&path).unwrap();
         let read = image::open(&path).unwrap().to_rgb8();
         assert_eq!((read.width(), read.height()), (2 * 3 + 12, 3));
         assert_eq!([read[(0, 0)], read[(15, 0)]], [Rgb([255, 0, 0]); 2]);
-        let message = ImageGrid::side_by_side(&[]).save(Path::new("/no/such/folder/x.png")).unwrap_err().to_string();
+        let message =
+            ImageGrid::concat_horizontally(&[]).save(Path::new("/no/such/folder/x.png")).unwrap_err().to_string();
         assert!(message.contains("/no/such/folder/x.png"), "{message}");
     }
 }

@@ -10,7 +10,7 @@
 //! | item | what |
 //! |---|---|
 //! | [`NoiseSchedule`] | `ᾱ_t` of the cosine or the linear schedule |
-//! | [`run_diffusion`], [`train_dit`], [`noise_error`] | training a [`Dit`](burn_structured_models::dit::Dit), and its error on held-out images |
+//! | [`run_diffusion, save_diffusion`], [`train_dit`], [`noise_error`] | training a [`Dit`](burn_structured_models::dit::Dit), and its error on held-out images |
 //! | [`sample`] | DDIM with classifier-free guidance, from noise that a seed decides |
 //! | [`frechet_distance`], [`features`] | how far two sets of images are from each other, on the features of a trained vision transformer |
 //! | [`ImageGrid`] | images as a PNG |
@@ -29,7 +29,7 @@ pub use grid::ImageGrid;
 pub use learner::{DiffusionStep, TrainedDit, noise_error, train_dit};
 pub use noise::gaussian;
 pub use recipe::DiffusionRecipe;
-pub use run::{DiffusionResult, DiffusionSettings, load_diffusion, run_diffusion};
+pub use run::{DiffusionResult, DiffusionSettings, load_diffusion, run_diffusion, save_diffusion};
 pub use sampler::{Sampling, sample};
 pub use schedule::{NoiseSchedule, ScheduleKind};
 

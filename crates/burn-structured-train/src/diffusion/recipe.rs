@@ -22,7 +22,7 @@ pub struct DiffusionRecipe {
     /// How far each factor of a structured layer gets a learning rate of its own, from 0 (one rate for all) to 1 (in inverse proportion
     /// to the features it sums, see [`Factor`]).
     pub factor_rates: f64,
-    /// Largest norm of a parameter's gradient; larger ones are scaled down.
+    /// Largest norm of all gradients together; larger ones are scaled down.
     pub clip_norm: f64,
     /// Share of the images that are trained without their class, for guidance.
     pub class_dropout: f64,

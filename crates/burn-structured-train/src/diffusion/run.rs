@@ -72,6 +72,16 @@ pub fn run_diffusion(
     Ok(Some((trained.model, result)))
 }
 
+/// Leaves a model of these `settings` in `folder`, as a finished run does: [`load_diffusion`] reads it.
+///
+/// # Errors
+///
+/// If the folder cannot be written or is in use.
+pub fn save_diffusion(model: Dit, settings: &DiffusionSettings, folder: &RunFolder) -> Result<(), TrainingError> {
+    let _prepared = folder.prepare(settings, Start::New)?;
+    folder.write_model(model, folder.model())
+}
+
 /// The model of a finished run, and its settings.
 ///
 /// # Errors

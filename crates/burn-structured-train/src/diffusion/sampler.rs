@@ -96,7 +96,8 @@ fn guided(model: &Dit, x: Tensor<4>, time: usize, classes: &[usize], guidance: f
 mod tests {
     use super::super::ScheduleKind;
     use super::*;
-    use burn::tensor::Tolerance;
+    use burn::module::{ModuleMapper, Param};
+    use burn::tensor::{Distribution, TensorData, Tolerance};
     use burn_structured_models::dit::DitConfig;
 
     fn model(device: &Device) -> Dit {
@@ -118,6 +119,52 @@ mod tests {
         images(1, 3).assert_approx_eq::<f32>(&images(1, 2), Tolerance::absolute(1e-6));
         assert_ne!(images(1, 2), images(2, 2));
         assert!(images(1, 2).iter::<f32>().all(|value| (-1.0..=1.0).contains(&value)));
+    }
+
+    /// A model whose output depends on the image, the time and the class.
+    fn noisy_model(device: &Device) -> Dit {
+        struct Noise;
+        impl ModuleMapper for Noise {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                param.map(|tensor| tensor.random_like(Distribution::Normal(0.0, 0.2)))
+            }
+        }
+        device.seed(5);
+        model(device).map(&mut Noise)
+    }
+
+    fn values(tensor: Tensor<4>) -> Vec<f64> {
+        tensor.into_data().iter::<f64>().collect()
+    }
+
+    #[test]
+    fn denoise_takes_the_steps_of_ddim_with_guidance() {
+        let device = Device::flex();
+        let (model, schedule) = (noisy_model(&device), NoiseSchedule::new(ScheduleKind::Cosine, 50));
+        let sampling = Sampling { steps: 3, guidance: 2.5, ..Sampling::default() };
+        let start = Tensor::<4>::random([2, 3, 8, 8], Distribution::Normal(0.0, 1.0), &device);
+        let found = values(denoise(&model, &schedule, start.clone(), &[1, 0], &sampling));
+        let (mut x, shape) = (values(start), [2, 3, 8, 8]);
+        let (times, none) = (schedule.descending(3), model.null_class());
+        for (index, time) in times.iter().enumerate() {
+            let predict = |classes: [usize; 2]| {
+                let x = Tensor::from_data(TensorData::new(x.clone(), shape), &device);
+                values(model.forward(x, &[*time as f64; 2], &classes))
+            };
+            let (of_class, of_none) = (predict([1, 0]), predict([none; 2]));
+            assert!(of_class.iter().zip(&of_none).any(|(a, b)| (a - b).abs() > 1e-2), "the class matters");
+            for (i, x) in x.iter_mut().enumerate() {
+                let noise = of_none[i] + 2.5 * (of_class[i] - of_none[i]);
+                let image = ((*x - schedule.noise(*time) * noise) / schedule.signal(*time)).clamp(-1.0, 1.0);
+                *x = match times.get(index + 1) {
+                    Some(next) => schedule.signal(*next) * image + schedule.noise(*next) * noise,
+                    None => image,
+                };
+            }
+        }
+        for (found, expected) in found.iter().zip(x) {
+            assert!((found - expected).abs() < 1e-4, "{found}, not {expected}");
+        }
     }
 
     #[test]

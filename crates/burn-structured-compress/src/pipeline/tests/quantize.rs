@@ -64,12 +64,18 @@ fn quantize_continues_where_it_was_interrupted() {
     let scene = Scene::new(Dtype::F32);
     let whole = quantize(&scene.source, &scene.output("whole"), &device(), &mut quiet).unwrap();
     let output = scene.output("int8");
-    for _ in 0..3 {
-        let stop = |event: &Event<'_>| match event {
+    for attempt in 0..3 {
+        let mut begun = Vec::new();
+        let stopped = quantize(&scene.source, &output, &device(), &mut |event| match event {
+            Event::Unit { index, .. } => {
+                begun.push(*index);
+                ControlFlow::Continue(())
+            }
             Event::UnitFinished { .. } => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
-        };
-        assert!(quantize(&scene.source, &output, &device(), &mut { stop }).is_err());
+        });
+        assert!(stopped.is_err());
+        assert_eq!(begun, [attempt]);
     }
     let path = quantize(&scene.source, &output, &device(), &mut quiet).unwrap();
     assert_eq!(contents(&path), contents(&whole));
@@ -96,6 +102,26 @@ fn compress_with_int8_is_compress_and_quantize() {
 }
 
 #[test]
+fn int8_weights_are_those_that_were_trained() {
+    let scene = Scene::new(Dtype::F32);
+    let config = blockwise::config();
+    let floats = blockwise::run(&scene, &config, &scene.output("floats"), &mut quiet).unwrap();
+    // A layer that stays dense is trained with its block.
+    assert!(floats.report.changed.iter().any(|changed| changed == "blocks.1.up.weight"));
+    let floats = Checkpoint::open(floats.path).unwrap();
+    let expected = quantize(&floats, &scene.output("expected"), &device(), &mut quiet).unwrap();
+    let expected = Checkpoint::open(expected).unwrap();
+    let found = blockwise::run(&scene, &config.with_int8(true), &scene.output("found"), &mut quiet).unwrap();
+    let found = Checkpoint::open(found.path).unwrap();
+    let names = |file: &Checkpoint| -> Vec<String> { file.tensors().map(|tensor| tensor.name.clone()).collect() };
+    assert_eq!(names(&found), names(&expected));
+    for name in names(&found) {
+        assert_eq!(found.bytes(&name).unwrap(), expected.bytes(&name).unwrap(), "{name}");
+    }
+    assert!(verify(&found, Some(&scene.source), &device()).unwrap().passed());
+}
+
+#[test]
 fn what_cannot_be_quantized_is_refused_before_anything_is_computed() {
     let scene = Scene::new(Dtype::F32);
     let path = quantize(&scene.source, &scene.output("int8"), &device(), &mut quiet).unwrap();
@@ -103,6 +129,11 @@ fn what_cannot_be_quantized_is_refused_before_anything_is_computed() {
     let message = twice.unwrap_err().to_string();
     assert!(message.contains("is it quantized already?"), "{message}");
     let plan = plan("blocks.0.up blast:b=3,r=3\nblocks.0.down kronecker:r=1");
+    let done = scene.compress(&plan, &scene.output("kronecker")).unwrap();
+    let source = Checkpoint::open(done.path).unwrap();
+    let message = quantize(&source, &scene.output("none"), &device(), &mut quiet).unwrap_err().to_string();
+    assert!(message.contains("blocks.0.down") && message.contains("no int8 form"), "{message}");
+    assert!(!scene.path("none.partial").exists());
     let message = compress_int8(&scene, &plan, &scene.output("small")).unwrap_err().to_string();
     assert!(message.contains("blocks.0.down") && message.contains("no int8 form"), "{message}");
     assert!(!scene.path("small.partial").exists());

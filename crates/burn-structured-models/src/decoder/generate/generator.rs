@@ -80,12 +80,13 @@ impl<'a, M: Decoder> Generator<'a, M> {
         mut on_text: impl FnMut(usize, &str),
     ) -> Result<Generation, GenerateError> {
         let end = self.tokenizer.end_of_text();
-        let encode = |prompt: &S| match self.tokenizer.encode(prompt.as_ref()) {
+        let encode = |prompt: &S| match self.tokenizer.encode_prompt(prompt.as_ref()) {
             Ok(tokens) if tokens.is_empty() => Ok(end.into_iter().collect()),
             tokens => tokens,
         };
         let tokens = prompts.iter().map(encode).collect::<Result<Vec<Vec<u32>>, _>>()?;
-        let mut rows: Vec<Row<'_>> = tokens.iter().map(|_| Row::new(self.tokenizer, &config.stop)).collect();
+        let mut rows: Vec<Row<'_>> =
+            tokens.iter().map(|prompt| Row::new(self.tokenizer, prompt, &config.stop)).collect();
         let generation = generate_below(self.tokenizer.vocab_size(), self.model, &tokens, config, |index, token| {
             let row = &mut rows[index];
             let text = if Some(token) == end { row.end()? } else { row.push(token)? };
@@ -118,8 +119,8 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(tokenizer: &'a Tokenizer, stop: &'a [String]) -> Self {
-        let decoder = tokenizer.decoder();
+    fn new(tokenizer: &'a Tokenizer, prompt: &[u32], stop: &'a [String]) -> Self {
+        let decoder = tokenizer.decoder().after(prompt);
         Self { decoder, stop: StopStrings::new(stop), text: String::new(), finish: FinishReason::Length }
     }
 

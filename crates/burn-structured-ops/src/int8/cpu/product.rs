@@ -33,7 +33,7 @@ pub(super) fn product(
 ) {
     let y = y.share();
     // The kernels read as many bytes as this says.
-    assert!(w.depth == x.depth && x.depth <= x.stride, "a weight for every input");
+    assert!(w.depth == x.depth && x.depth <= x.stride && x.stride.is_multiple_of(64), "a weight for every input");
     assert!(x.values.len() >= x.groups * x.tokens * x.stride && y.len() == x.tokens * m, "rows of all tokens");
     for block in blocks {
         assert!(block.group < x.groups && block.output + block.rows <= m, "a block within the product");
@@ -55,7 +55,7 @@ fn few_tokens<I: Isa>(
     finish: Finish<'_, f32>,
     team: &ThreadTeam,
 ) {
-    let rows = (DOT_TASK_BYTES / w.depth.max(1)).next_multiple_of(DOT_ROWS);
+    let rows = (DOT_TASK_BYTES / w.depth.max(1)).max(1).next_multiple_of(DOT_ROWS);
     let blocks = cut(blocks, rows);
     team.parallel_for(blocks.len(), |task| {
         let block = blocks[task];

@@ -2,6 +2,7 @@
 
 use super::layout::QuantizedRows;
 use crate::cpu::{SharedOutput, ThreadTeam, vectorized};
+use crate::int8::factor::SMALLEST;
 
 /// Tokens that one task quantizes.
 const TASK_TOKENS: usize = 16;
@@ -78,7 +79,7 @@ fn quantize_row(features: &[f32], out: &mut [i8]) -> (f32, i32) {
         not_finite += finite[lane];
     }
     let quanta = f32::from(crate::int8::MAX);
-    let to_quanta = if scale > 0.0 { scale.recip() * quanta } else { 0.0 };
+    let to_quanta = if scale >= SMALLEST { scale.recip() * quanta } else { 0.0 };
     let mut sums = [0i32; LANES];
     let (rows, padding) = out.split_at_mut(features.len());
     let (rows, tail) = rows.as_chunks_mut::<LANES>();
@@ -120,6 +121,13 @@ mod tests {
         assert_eq!(values[..8], [127, -127, 0, 1, -2, 4, 64, 0]);
         assert_eq!(values[40..], [0; 24]);
         assert_eq!(sum, values.iter().map(|value| i32::from(*value)).sum::<i32>());
+    }
+
+    #[test]
+    fn quantize_row_of_tiny_numbers_is_zero() {
+        let (values, scale, sum) = quantized(&[1e-37, -2e-38, 0.0]);
+        assert_eq!((values, sum), (vec![0; 64], 0));
+        assert!(scale < 1e-38);
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn assert_same(found: &Gpt2, expected: &Gpt2, what: &str) {
 #[test]
 fn int8_folder_survives_saving_and_loading() {
     for head in [None, Some("low-rank:r=4")] {
-        let floats = model("blast:b=2,r=3;last=dense", head);
+        let floats = model("last=dense;blast:b=2,r=3", head);
         let small = floats.clone().quantize().unwrap();
         let folder = tempfile::tempdir().unwrap();
         save(&small, folder.path());
