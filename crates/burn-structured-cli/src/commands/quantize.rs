@@ -1,7 +1,7 @@
 //! `burn-structured quantize`: int8 weights for a model, compressed or not.
 
 use super::Answer;
-use super::compress::Events;
+use super::compress::{Events, command_line};
 use crate::arguments::DeviceArgument;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -23,7 +23,8 @@ use std::path::PathBuf;
 Examples:
   burn-structured quantize small -o small-int8
   burn-structured quantize all-MiniLM-L6-v2 -o int8
-  burn-structured eval all-MiniLM-L6-v2 small small-int8 --sts sts-dev.csv")]
+  burn-structured eval all-MiniLM-L6-v2 small small-int8 --sts sts-dev.csv --record
+  burn-structured report small-int8 --with small")]
 pub struct Arguments {
     /// A model folder, a safetensors file, or the index of several
     #[arg(value_name = "MODEL", value_hint = ValueHint::AnyPath)]
@@ -47,7 +48,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> 
     let source = Checkpoint::open(&arguments.model)?;
     let device = device::from_name(&arguments.device.device)?;
     context.handle_ctrl_c()?;
-    let output = Output::new(&arguments.output).with_force(arguments.force);
+    let output = Output::new(&arguments.output).with_force(arguments.force).with_command(command_line());
     let events = Events::new(context, None, None);
     let path = pipeline::quantize(&source, &output, &device, &mut |event| events.observe(event))
         .map_err(|error| events.failure(error))?;

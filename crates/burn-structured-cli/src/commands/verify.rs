@@ -60,7 +60,10 @@ fn text(found: &Verification) -> String {
         };
         text += &format!("{outcome:<8} {}: {}\n", check.name, check.detail);
     }
-    text += if found.passed() {
+    let compared = found.checks.iter().any(|check| check.name == "files" && check.outcome == Outcome::Passed);
+    text += if found.passed() && !compared {
+        "\nall layers load; without a report there is nothing to compare the files with\n"
+    } else if found.passed() {
         "\nthe model is what its report says\n"
     } else {
         "\nthe model is not what its report says; compress it again, or fetch its files again\n"

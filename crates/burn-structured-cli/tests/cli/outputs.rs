@@ -41,6 +41,8 @@ fn quantized_models_are_smaller_and_compute_nearly_the_same() {
         let text = printed(&["inspect", &files.path(&int8)]);
         assert!(text.contains(", int8") && text.contains("I8"), "{text}");
         assert_eq!(json(&["verify", &files.path(&int8)])["passed"], true);
+        printed(&["report", &files.path(&int8), "--with", &files.path(&small)]);
+        assert!(files.file(&int8).join("report.html").is_file());
         let found = error(&["quantize", &files.path(&int8), "-o", &files.path("twice")], 1);
         assert!(found.contains("is it quantized already?"), "{found}");
     }

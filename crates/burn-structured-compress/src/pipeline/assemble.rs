@@ -249,7 +249,7 @@ fn settings(store: &Store) -> BTreeMap<String, String> {
     all.chain(decided).collect()
 }
 
-fn size_of(checkpoint: &Checkpoint) -> Size {
+pub(super) fn size_of(checkpoint: &Checkpoint) -> Size {
     Size {
         params: checkpoint.tensors().map(|tensor| tensor.elements()).sum(),
         flops_per_token: 0,
@@ -258,13 +258,13 @@ fn size_of(checkpoint: &Checkpoint) -> Size {
 }
 
 /// The name of a checkpoint's folder, or of its file.
-fn name_of(checkpoint: &Checkpoint) -> String {
+pub(super) fn name_of(checkpoint: &Checkpoint) -> String {
     let path = checkpoint.path().canonicalize().unwrap_or_else(|_| checkpoint.path().to_owned());
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The files in a folder and those below, with their hashes, by path.
-fn files_in(folder: &Path) -> Result<Vec<FileEntry>, PipelineError> {
+pub(super) fn files_in(folder: &Path) -> Result<Vec<FileEntry>, PipelineError> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = vec![folder.to_owned()];
     while let Some(next) = open.pop() {

@@ -2,9 +2,11 @@
 
 use super::assemble::{Integers, factors_of};
 use super::store::{Identity, Opened, Store};
-use super::tensors::{UnitReport, shard_metadata, weight_error};
+use super::tensors::{TOOL, UnitReport, shard_metadata, weight_error};
 use super::{Event, Observer, Output, PipelineError, assemble, companions};
 use crate::CompressError;
+use crate::plan::{Change, Size};
+use crate::report::{LayerResult, Report, RunInfo};
 use burn::tensor::{Device, Tensor};
 use burn_structured_checkpoint::{
     self as checkpoint, Checkpoint, Dtype, LayerEntry, Manifest, Orientation, TensorData, linears,
@@ -44,13 +46,14 @@ pub(super) fn quantized(
 /// A layer of a checkpoint that is to be quantized.
 struct Float {
     name: String,
+    block: Option<usize>,
     orientation: Orientation,
     dtype: Dtype,
 }
 
 /// Writes a checkpoint, compressed or not, with int8 weights in its linear layers: factors, or dense weights, become integers with a scale
-/// for each output. Biases and all other tensors are taken over byte for byte, and so are the other files of the folder. One layer is
-/// in memory at a time.
+/// for each output. Biases and all other tensors are taken over byte for byte, and so are the other files of the folder; the report is
+/// that of the source, if it has one, with the new layers. One layer is in memory at a time.
 ///
 /// Interrupted, it continues as every run, see the [module](crate::pipeline).
 ///
@@ -69,6 +72,7 @@ pub fn quantize(
     let mut layers: Vec<Float> = described
         .map(|(name, entry)| Float {
             name: name.clone(),
+            block: None,
             orientation: entry.orientation,
             dtype: entry.dtype().unwrap_or(Dtype::F32),
         })
@@ -76,9 +80,9 @@ pub fn quantize(
     layers.extend(linears(source).into_iter().map(|linear| Float {
         orientation: linear.orientation,
         dtype: source.tensor(&linear.weight).map_or(Dtype::F32, |weight| weight.dtype),
+        block: linear.block,
         name: linear.name,
     }));
-    layers.sort_by(|a, b| a.name.cmp(&b.name));
     if layers.is_empty() {
         return Err(PipelineError::NothingToQuantize { path: source.path().to_owned() }.into());
     }
@@ -127,10 +131,8 @@ pub fn quantize(
         return Err(store.interrupted().into());
     }
     let shards = (0..units).map(|unit| store.shard(unit)).collect::<Result<Vec<_>, _>>()?;
-    let mut manifest = earlier.unwrap_or_else(|| Manifest {
-        source: Some(source.fingerprint()),
-        ..Manifest::new(super::tensors::TOOL, seed)
-    });
+    let mut manifest =
+        earlier.unwrap_or_else(|| Manifest { source: Some(source.fingerprint()), ..Manifest::new(TOOL, seed) });
     for shard in &shards {
         manifest.layers.extend(shard.manifest()?.map(|manifest| manifest.layers).unwrap_or_default());
     }
@@ -142,9 +144,90 @@ pub fn quantize(
     companions::copy(source, &folder)?;
     // Read back as others will.
     let written = Checkpoint::open(folder.join(assemble::MODEL))?;
-    for layer in &layers {
-        checkpoint::layer(&written, &layer.name, device)?;
-    }
+    let manifest = written.manifest()?.unwrap_or(manifest);
+    let results =
+        layers.iter().map(|layer| result(&written, layer, &manifest, device)).collect::<Result<Vec<_>, _>>()?;
+    let report =
+        Report { files: assemble::files_in(&folder)?, ..report(source, &written, results, &store, &manifest)? };
+    report.save(&folder)?;
+    RunInfo::now(store.output().command.clone(), store.seconds(), format!("{device:?}")).save(&folder)?;
     drop((written, shards));
     Ok(store.complete()?)
+}
+
+/// What is reported of a layer, which is loaded for it.
+fn result(
+    written: &Checkpoint,
+    layer: &Float,
+    manifest: &Manifest,
+    device: &Device,
+) -> Result<LayerResult, CompressError> {
+    let loaded = checkpoint::layer(written, &layer.name, device)?;
+    let (cost, bias) = (loaded.cost(), loaded.bias().map_or(0, |_| loaded.d_output()));
+    let own: Vec<_> = factors_of(written, &layer.name).filter_map(|name| written.tensor(name)).collect();
+    let weights = loaded.d_input() * loaded.d_output();
+    Ok(LayerResult {
+        name: layer.name.clone(),
+        block: layer.block,
+        d_input: loaded.d_input(),
+        d_output: loaded.d_output(),
+        orientation: layer.orientation,
+        structure: loaded.structure(),
+        before: Size { params: weights, flops_per_token: 2 * weights, bytes: weights * layer.dtype.bitsize() / 8 },
+        after: Size {
+            params: own.iter().map(|tensor| tensor.elements()).sum(),
+            flops_per_token: cost.flops_per_token - bias,
+            bytes: own.iter().map(|tensor| tensor.byte_len()).sum(),
+        },
+        weight_error: manifest.layers.get(&layer.name).and_then(|entry| entry.relative_error),
+        output_error: None,
+    })
+}
+
+/// The report of the source, if it has one, with other layers and sizes; without files.
+fn report(
+    source: &Checkpoint,
+    written: &Checkpoint,
+    results: Vec<LayerResult>,
+    store: &Store,
+    manifest: &Manifest,
+) -> Result<Report, PipelineError> {
+    let folder = source.folder().filter(|folder| folder.join("report.json").is_file());
+    let earlier = folder.map(Report::load).transpose()?;
+    let linear = Change {
+        before: results.iter().map(|layer| layer.before).sum(),
+        after: results.iter().map(|layer| layer.after).sum(),
+    };
+    let after = Size { flops_per_token: linear.after.flops_per_token, ..assemble::size_of(written) };
+    let before = Size { flops_per_token: linear.before.flops_per_token, ..assemble::size_of(source) };
+    let mut report = earlier.unwrap_or_else(|| Report {
+        format: crate::report::FORMAT,
+        tool: TOOL.to_string(),
+        executor: "quantize".into(),
+        run: store.identity().id(),
+        seed: manifest.seed,
+        model: assemble::name_of(source),
+        source: manifest.source.clone().unwrap_or_default(),
+        settings: BTreeMap::new(),
+        layers: Vec::new(),
+        blocks: Vec::new(),
+        distillation: None,
+        linear,
+        file: Change { before, after },
+        changed: Vec::new(),
+        files: Vec::new(),
+    });
+    report.settings.insert("int8".into(), "true".into());
+    report.file.after = after;
+    report.linear = linear;
+    // In the order of the network, where it is known.
+    let place = |name: &str| report.layers.iter().position(|layer| layer.name == name);
+    let placed = |layer: LayerResult| match place(&layer.name) {
+        Some(place) => (Some(place), LayerResult { block: report.layers[place].block, ..layer }),
+        None => (None, layer),
+    };
+    let mut results: Vec<(Option<usize>, LayerResult)> = results.into_iter().map(placed).collect();
+    results.sort_by_key(|(place, _)| *place);
+    report.layers = results.into_iter().map(|(_, layer)| layer).collect();
+    Ok(report)
 }

@@ -41,12 +41,14 @@ Examples:
   burn-structured compress all-MiniLM-L6-v2 --plan plan.toml --text lines.txt \\
     --refine 10 --distill 10 -o small
 
-In Rust:
-  let encoder = SentenceEncoder::from_folder(\"small\", &device)?; // burn_structured_models::bert
-  let model = Gpt2::from_folder(\"gpt2-small\", &device)?; // burn_structured_models::gpt2
-  let model = Llama::from_folder(\"llama-small\", &device)?; // burn_structured_models::llama
-  // A model of your own, whose layers are burn_structured_nn::StructuredLinear
-  use burn_structured_checkpoint::{Checkpoint, layer};
+In Rust, with the crate burn-structured and its features models, tokenizers and checkpoint:
+  let device = burn::tensor::Device::flex();
+  let encoder = SentenceEncoder::from_folder(\"small\", &device)?; // burn_structured::models::bert
+  let embeddings = encoder.embed(&[\"A sentence.\", \"Another one.\"])?;
+  let model = Gpt2::from_folder(\"gpt2-small\", &device)?; // burn_structured::models::gpt2
+  let model = Llama::from_folder(\"llama-small\", &device)?; // burn_structured::models::llama
+  // A model of your own, whose layers are burn_structured::nn::StructuredLinear
+  use burn_structured::checkpoint::{Checkpoint, layer};
   let file = Checkpoint::open(\"small\")?;
   for (name, linear) in model.linears_mut() { *linear = layer(&file, &name, &device)?; }")]
 pub struct Arguments {
@@ -129,9 +131,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> 
     let plan = Plan::load(&arguments.plan)?;
     let device = device::from_name(&arguments.device.device)?;
     context.handle_ctrl_c()?;
-    let words = std::env::args_os().skip(1).map(|argument| quoted(&argument.to_string_lossy()));
-    let command: Vec<String> = std::iter::once("burn-structured".to_string()).chain(words).collect();
-    let output = Output::new(&arguments.output).with_force(arguments.force).with_command(command.join(" "));
+    let output = Output::new(&arguments.output).with_force(arguments.force).with_command(command_line());
     let finished = if arguments.text.text.is_empty() {
         let calibration = arguments.calibration.as_ref().map(|path| Calibrator::load(path)).transpose()?;
         let config = LayerwiseConfig::new().with_seed(arguments.seed).with_int8(arguments.int8);
@@ -144,6 +144,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> 
         blockwise::Job { arguments, checkpoint, plan, output, device, context }.run()?
     };
     answer::new(&finished, &arguments.model)
+}
+
+/// The command of this process, as a shell takes it.
+pub fn command_line() -> String {
+    let words = std::env::args_os().skip(1).map(|argument| quoted(&argument.to_string_lossy()));
+    std::iter::once("burn-structured".to_string()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// An argument as a shell takes it.

@@ -50,6 +50,21 @@ fn quantize_changes_the_weights_of_linear_layers_alone() {
                 assert_eq!(small.bytes(&other).unwrap(), source.bytes(&other).unwrap(), "{other}");
             }
             assert!(path.join("config.json").exists());
+            let report = Finished::load(&path).unwrap().report;
+            assert_eq!(report.source, scene.source.fingerprint());
+            assert!(report.layers.len() == dense.len() && report.layers.iter().all(|layer| layer.after.bytes > 0));
+            assert!(report.linear.after.bytes < report.linear.before.bytes, "{report:?}");
+            assert!(report.file.after.bytes < report.file.before.bytes);
+            let checks = verify(&small, Some(&scene.source), &device()).unwrap();
+            assert!(checks.passed(), "{checks:?}");
+            // A changed byte is found.
+            let file = path.join("model.safetensors");
+            let whole = fs::read(&file).unwrap();
+            let mut changed = whole.clone();
+            *changed.last_mut().unwrap() ^= 1;
+            fs::write(&file, changed).unwrap();
+            assert!(!verify(&Checkpoint::open(&path).unwrap(), None, &device()).unwrap().passed());
+            fs::write(&file, whole).unwrap();
             // And back to floats.
             let dense = to_dense(&small, &scene.output(&format!("{name}-dense")), &device(), &mut quiet).unwrap();
             let names =
