@@ -290,3 +290,77 @@ unsafe fn finish_block(
         finish.apply(unsafe { y.slice(start, block.rows) }, start);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::isa::Portable;
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    use super::super::isa::{Avx2, Avx512Vnni, AvxVnni};
+    use super::*;
+
+    /// Numbers from −127 to 127.
+    fn numbers(count: usize, seed: usize) -> Vec<i8> {
+        (0..count).map(|i| (((i + seed) * 7919 + i * i) % 255) as i32 - 127).map(|value| value as i8).collect()
+    }
+
+    /// Two groups of inputs, and a block of rows for each.
+    fn check<I: Isa>(name: &str) {
+        let sizes: &[[usize; 3]] =
+            if cfg!(miri) { &[[1, 5, 3], [7, 6, 9]] } else { &[[1, 5, 3], [3, 130, 37], [7, 64, 33], [29, 66, 40]] };
+        for &[tokens, depth, rows] in sizes {
+            let (groups, stride) = (2, depth.next_multiple_of(64));
+            let (mut values, mut sums) = (vec![0i8; groups * tokens * stride], vec![0i32; groups * tokens]);
+            for (row, (values, sum)) in values.chunks_exact_mut(stride).zip(&mut sums).enumerate() {
+                values[..depth].copy_from_slice(&numbers(depth, row));
+                *sum = values.iter().map(|value| i32::from(*value)).sum();
+            }
+            let mut scales: Vec<f32> = (1..=groups * tokens).map(|row| row as f32 / 64.0).collect();
+            let (weights, m) = (numbers(groups * rows * depth, 5), groups * rows);
+            let w_scales: Vec<f32> = (1..=m).map(|row| row as f32 / 32.0).collect();
+            let bias: Vec<f32> = (0..m).map(|row| row as f32).collect();
+            let w = Weights { values: &weights, scales: &w_scales, depth };
+            let blocks: Vec<Block> =
+                (0..groups).map(|group| Block { group, first: group * rows, rows, output: group * rows }).collect();
+            let product = |token: usize, row: usize| {
+                let input = row / rows * tokens + token;
+                let x = &values[input * stride..][..depth];
+                let sum: i32 = weights[row * depth..].iter().zip(x).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
+                sum as f32 * (scales[input] * w_scales[row]) + bias[row]
+            };
+            let expected: Vec<f32> = (0..tokens * m).map(|i| product(i / m, i % m)).collect();
+            let (mut values, mut scales_of) = (values.clone(), std::mem::take(&mut scales));
+            let x = QuantizedRows {
+                groups,
+                tokens,
+                depth,
+                stride,
+                values: &mut values,
+                scales: &mut scales_of,
+                sums: &mut sums,
+            };
+            let (finish, team) = (Finish::bias(Some(&bias)), ThreadTeam::default());
+            let mut found = [vec![f32::NAN; tokens * m], vec![f32::NAN; tokens * m]];
+            let [few, many] = &mut found;
+            few_tokens::<I>(&x, w, &blocks, SharedOutput::new(few), m, finish, &team);
+            many_tokens::<I>(&x, w, &blocks, SharedOutput::new(many), m, finish, &team);
+            assert_eq!(found, [expected.clone(), expected], "{name}: {tokens} tokens, {depth} inputs, {rows} rows");
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_products() {
+        check::<Portable>("plain loops");
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            if Avx2::is_available() {
+                check::<Avx2>("AVX2");
+            }
+            if AvxVnni::is_available() {
+                check::<AvxVnni>("AVX-VNNI");
+            }
+            if Avx512Vnni::is_available() {
+                check::<Avx512Vnni>("AVX-512 VNNI");
+            }
+        }
+    }
+}
