@@ -68,7 +68,7 @@ mod write;
 pub use checkpoint::{Checkpoint, TensorInfo};
 pub use error::CheckpointError;
 #[cfg(feature = "burn")]
-pub use layers::{dense_layer, dense_tensor, layer, layer_entry, layer_tensors, tensor};
+pub use layers::{INT8_AXES, dense_layer, dense_tensor, layer, layer_entry, layer_tensors, tensor};
 pub use manifest::{FORMAT, LayerEntry, MANIFEST_KEY, Manifest};
 pub use names::{BlockName, Family, LinearInfo, Orientation, family, linears};
 pub use safetensors::Dtype;

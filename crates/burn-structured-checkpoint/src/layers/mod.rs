@@ -2,6 +2,8 @@
 
 mod parameters;
 
+pub use parameters::INT8_AXES;
+
 use crate::error::printable;
 use crate::names::linear;
 use crate::values::{FLOATS, from_f32, is_float};

@@ -32,7 +32,7 @@ impl Path {
 }
 
 /// Axes of the integers of an int8 layer; those of a hash have one.
-const INT8_AXES: usize = 3;
+pub const INT8_AXES: usize = 3;
 
 /// The names and shapes of a layer's tensors; draws no initial value.
 pub(super) fn shapes(layer: &StructuredLinear) -> Vec<(String, Vec<usize>)> {

@@ -1,7 +1,7 @@
 //! The blocks of a model, one after another.
 
 use super::assemble::{self, Job};
-use super::layerwise::{check_int8, plan_for, run_identity};
+use super::layerwise::{plan_for, run_identity};
 use super::store::{Opened, Store};
 use super::tensors::{UnitReport, cast, is_same, shard_metadata};
 use super::{Event, Finished, Observer, Output, PipelineError};
@@ -109,8 +109,8 @@ pub fn compress_model<M: BlockModel>(
     device: &Device,
     observer: &mut Observer<'_>,
 ) -> Result<Finished, CompressError> {
-    let planned = plan_for(source, plan)?;
-    check_int8(&planned, config.int8)?;
+    let planned = plan_for(source, plan, config.int8)?;
+
     let structures = structures_of(source, model, &planned)?;
     if texts.calibration.is_empty() || texts.held_out.is_empty() {
         return Err(CompressError::NoBatches);

@@ -1,6 +1,7 @@
 //! The layers of any checkpoint, each by itself.
 
 use super::assemble::{self, Job};
+use super::quantize::check_int8;
 use super::store::{Identity, Opened, Store, hex};
 use super::tensors::{UnitReport, cast, shard_metadata};
 use super::{Event, Finished, Observer, Output, PipelineError};
@@ -12,7 +13,7 @@ use crate::plan::{Plan, Planned, check_replaces_something};
 use burn::config::Config;
 use burn::tensor::Device;
 use burn_structured_checkpoint::{self as checkpoint, Checkpoint, Dtype, linears};
-use burn_structured_nn::{Structure, StructureError};
+use burn_structured_nn::Structure;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -71,8 +72,7 @@ pub fn compress_checkpoint(
     device: &Device,
     observer: &mut Observer<'_>,
 ) -> Result<Finished, CompressError> {
-    let planned = plan_for(source, plan)?;
-    check_int8(&planned, config.int8)?;
+    let planned = plan_for(source, plan, config.int8)?;
     let work: Vec<&Planned> = planned.iter().filter(|planned| planned.structure.is_some()).collect();
     if let Some(known) = calibration {
         known.check(work.iter().map(|planned| planned.layer.name.as_str()))?;
@@ -152,29 +152,17 @@ fn compress_layer(
 ///
 /// # Errors
 ///
-/// If it is compressed already, the plan does not fit, or it replaces nothing.
-pub(super) fn plan_for(source: &Checkpoint, plan: &Plan) -> Result<Vec<Planned>, CompressError> {
+/// If it is compressed already, the plan does not fit, it replaces nothing, or a structure has no int8 form that is to have one.
+pub(super) fn plan_for(source: &Checkpoint, plan: &Plan, int8: bool) -> Result<Vec<Planned>, CompressError> {
     if source.manifest()?.is_some() {
         return Err(PipelineError::Compressed { path: source.path().to_owned() }.into());
     }
     let planned = plan.resolve(&linears(source))?;
     check_replaces_something(&planned)?;
-    Ok(planned)
-}
-
-/// Whether every layer of a plan can have int8 weights, if it has to: before anything is computed.
-///
-/// # Errors
-///
-/// If one has a structure without an int8 form.
-pub(super) fn check_int8(planned: &[Planned], int8: bool) -> Result<(), CompressError> {
-    let structures = planned.iter().filter_map(|planned| Some((&planned.layer.name, planned.structure?)));
-    match structures.into_iter().find(|(_, structure)| int8 && !structure.has_int8()) {
-        Some((layer, structure)) => {
-            Err(CompressError::from(StructureError::NoInt8 { structure: structure.name() }).in_layer(layer))
-        }
-        None => Ok(()),
+    for planned in planned.iter().filter(|_| int8) {
+        planned.structure.map_or(Ok(()), |structure| check_int8(&planned.layer.name, structure))?;
     }
+    Ok(planned)
 }
 
 /// What decides the result of every kind of run.

@@ -27,6 +27,7 @@ mod quantize;
 mod store;
 mod tensors;
 mod to_dense;
+mod units;
 mod verify;
 
 pub use blockwise::{BlockFormat, BlockwiseConfig, Texts, compress_model};

@@ -3,7 +3,7 @@
 use super::assemble::{Integers, factors_of};
 use super::store::{Identity, Opened, Store};
 use super::tensors::{TOOL, UnitReport, shard_metadata, weight_error};
-use super::{Event, Observer, Output, PipelineError, assemble, companions};
+use super::{Observer, Output, PipelineError, assemble, companions, units};
 use crate::CompressError;
 use crate::plan::{Change, Size};
 use crate::report::{LayerResult, Report, RunInfo};
@@ -14,7 +14,6 @@ use burn_structured_checkpoint::{
 use burn_structured_nn::{Structure, StructureError, StructuredLinear};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// A layer as it is written.
 pub(super) struct Quantized {
@@ -41,6 +40,18 @@ pub(super) fn quantized(
     let bias = format!("{name}.bias");
     let tensors = checkpoint::layer_tensors(name, &layer).into_iter().filter(|tensor| tensor.name != bias).collect();
     Ok(Quantized { entry, tensors })
+}
+
+/// Whether a layer of this structure can have int8 weights: before anything is computed.
+///
+/// # Errors
+///
+/// If it cannot; the message names the layer.
+pub(super) fn check_int8(layer: &str, structure: Structure) -> Result<(), CompressError> {
+    match structure.has_int8() {
+        true => Ok(()),
+        false => Err(CompressError::from(StructureError::NoInt8 { structure: structure.name() }).in_layer(layer)),
+    }
 }
 
 /// A layer of a checkpoint that is to be quantized.
@@ -86,12 +97,8 @@ pub fn quantize(
     if layers.is_empty() {
         return Err(PipelineError::NothingToQuantize { path: source.path().to_owned() }.into());
     }
-    let described = earlier.iter().flat_map(|manifest| &manifest.layers);
-    for (name, entry) in described {
-        let structure = entry.structure.parse::<Structure>().map_err(crate::plan::PlanError::from)?;
-        if !structure.has_int8() {
-            return Err(CompressError::from(StructureError::NoInt8 { structure: structure.name() }).in_layer(name));
-        }
+    for (name, entry) in earlier.iter().flat_map(|manifest| &manifest.layers) {
+        check_int8(name, entry.structure.parse().map_err(crate::plan::PlanError::from)?)?;
     }
     let seed = earlier.as_ref().map_or(0, |manifest| manifest.seed);
     let identity = Identity::new("quantize")
@@ -103,40 +110,25 @@ pub fn quantize(
         Opened::Finished(done) => return Ok(done.path),
         Opened::Run(store) => store,
     };
-    let units = layers.len();
-    for (index, layer) in layers.iter().enumerate().skip(store.finished()) {
-        let (began, name) = (Instant::now(), layer.name.as_str());
-        if observer(&Event::Unit { index, units, name }).is_break() {
-            return Err(store.interrupted().into());
-        }
-        let quantize = || -> Result<Quantized, CompressError> {
-            let found = checkpoint::layer(source, name, device)?;
-            let dense = found.to_dense();
-            let mut small = quantized(name, found, dense, layer.orientation, layer.dtype)?;
-            // Of a layer that was compressed the dense weight is not known.
-            let compressed = earlier.as_ref().is_some_and(|manifest| manifest.layers.contains_key(name));
-            small.entry.relative_error = small.entry.relative_error.filter(|_| !compressed);
-            Ok(small)
-        };
-        let small = quantize().map_err(|error| error.in_layer(name))?;
+    let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+    units::layers(&mut store, &names, observer, |index| {
+        let layer = &layers[index];
+        let found = checkpoint::layer(source, &layer.name, device)?;
+        let dense = found.to_dense();
+        let mut small = quantized(&layer.name, found, dense, layer.orientation, layer.dtype)?;
+        // Of a layer that was compressed the dense weight is not known.
+        let compressed = earlier.as_ref().is_some_and(|manifest| manifest.layers.contains_key(&layer.name));
+        small.entry.relative_error = small.entry.relative_error.filter(|_| !compressed);
         let entries = BTreeMap::from([(layer.name.clone(), small.entry)]);
-        let metadata = shard_metadata(entries, seed, &UnitReport::default());
-        let seconds = began.elapsed().as_secs_f64();
-        store.finish(&small.tensors, &metadata, seconds)?;
-        if observer(&Event::UnitFinished { index, units, name, seconds }).is_break() {
-            return Err(store.interrupted().into());
-        }
-    }
-    if observer(&Event::Assemble).is_break() {
-        return Err(store.interrupted().into());
-    }
-    let shards = (0..units).map(|unit| store.shard(unit)).collect::<Result<Vec<_>, _>>()?;
+        Ok((small.tensors, shard_metadata(entries, seed, &UnitReport::default())))
+    })?;
+    let shards = (0..layers.len()).map(|unit| store.shard(unit)).collect::<Result<Vec<_>, _>>()?;
     let mut manifest =
         earlier.unwrap_or_else(|| Manifest { source: Some(source.fingerprint()), ..Manifest::new(TOOL, seed) });
     for shard in &shards {
         manifest.layers.extend(shard.manifest()?.map(|manifest| manifest.layers).unwrap_or_default());
     }
-    let removed: BTreeSet<&str> = layers.iter().flat_map(|layer| factors_of(source, &layer.name)).collect();
+    let removed: BTreeSet<&str> = names.iter().flat_map(|name| factors_of(source, name)).collect();
     let mut metadata = source.metadata().clone();
     manifest.insert_into(&mut metadata);
     let folder = store.assembly()?;

@@ -1,15 +1,14 @@
 //! Back to a dense checkpoint.
 
-use super::assemble::Integers;
+use super::assemble::{Integers, factors_of};
 use super::store::{Identity, Opened, Store};
 use super::tensors::{UnitReport, shard_metadata};
-use super::{Event, Observer, Output, PipelineError, assemble, companions};
+use super::{Observer, Output, PipelineError, assemble, companions, units};
 use crate::CompressError;
 use burn::tensor::Device;
 use burn_structured_checkpoint::{self as checkpoint, Checkpoint, Dtype, LayerEntry, MANIFEST_KEY, TensorData};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// Writes a compressed checkpoint as a dense one, which any other tool loads: compressed layers become the weights that they stand
 /// for, under the original names, in the original orientations and types; all other tensors are taken over byte for byte, and so are
@@ -40,29 +39,14 @@ pub fn to_dense(
         Opened::Finished(done) => return Ok(done.path),
         Opened::Run(store) => store,
     };
-    let units = layers.len();
-    for (index, (name, entry)) in layers.iter().enumerate().skip(store.finished()) {
-        let began = Instant::now();
-        if observer(&Event::Unit { index, units, name }).is_break() {
-            return Err(store.interrupted().into());
-        }
-        let weight = dense_weight(source, name, entry, device).map_err(|error| error.in_layer(name))?;
+    let names: Vec<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
+    units::layers(&mut store, &names, observer, |index| {
+        let (name, entry) = layers[index];
         let metadata = shard_metadata(BTreeMap::new(), manifest.seed, &UnitReport::default());
-        let seconds = began.elapsed().as_secs_f64();
-        store.finish(&[weight], &metadata, seconds)?;
-        if observer(&Event::UnitFinished { index, units, name, seconds }).is_break() {
-            return Err(store.interrupted().into());
-        }
-    }
-    if observer(&Event::Assemble).is_break() {
-        return Err(store.interrupted().into());
-    }
-    let shards = (0..units).map(|unit| store.shard(unit)).collect::<Result<Vec<_>, _>>()?;
-    let factors = source.tensors().filter(|tensor| {
-        let layer = tensor.name.rsplit_once('.').filter(|(_, factor)| *factor != "bias");
-        layer.is_some_and(|(layer, _)| manifest.layers.contains_key(layer))
-    });
-    let removed: BTreeSet<&str> = factors.map(|tensor| tensor.name.as_str()).collect();
+        Ok((vec![dense_weight(source, name, entry, device)?], metadata))
+    })?;
+    let shards = (0..layers.len()).map(|unit| store.shard(unit)).collect::<Result<Vec<_>, _>>()?;
+    let removed: BTreeSet<&str> = names.iter().flat_map(|name| factors_of(source, name)).collect();
     let mut metadata = source.metadata().clone();
     metadata.remove(MANIFEST_KEY);
     let folder = store.assembly()?;

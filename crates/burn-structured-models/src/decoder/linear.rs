@@ -4,8 +4,9 @@ use super::DecoderError;
 use burn::module::Param;
 use burn::nn::Initializer;
 use burn::nn::{Embedding, Linear};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn_structured_nn::{StructuredLinear, StructuredLinearConfig};
+use burn_structured_ops::dense::dense_linear;
 
 /// A linear layer as `config` says, with a bias of 0 if it has one. An error says which layer it is.
 pub(crate) fn linear(
@@ -24,6 +25,14 @@ pub(crate) fn linear(
         *bias = Initializer::Zeros.init([config.d_output], device);
     }
     Ok(layer)
+}
+
+/// The logits of `features` by a model's head, or by the embeddings of the tokens if it is tied to them.
+pub(crate) fn logits(head: &Option<StructuredLinear>, tokens: &Embedding, features: Tensor<3>) -> Tensor<3> {
+    match head {
+        Some(head) => head.forward(features),
+        None => dense_linear(features, tokens.weight.val().transpose(), None),
+    }
 }
 
 /// The head of a model as a layer of its own: if it is tied, the embeddings of the tokens once more.

@@ -39,7 +39,7 @@ pub(crate) use cache::{LayerCache, Slots};
 pub(crate) use config_file::{read_config, supported};
 pub use cost::DecoderCost;
 pub use error::DecoderError;
-pub(crate) use linear::{linear, own_head};
+pub(crate) use linear::{linear, logits, own_head};
 pub use rules::{LayerRules, LayerRulesError};
 
 use burn::module::Module;

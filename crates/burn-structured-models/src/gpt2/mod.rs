@@ -37,12 +37,11 @@ pub use attention::Attention;
 pub use block::{Block, linear_names};
 pub use config::Gpt2Config;
 
-use crate::decoder::{check_length, own_head};
+use crate::decoder::{check_length, logits, own_head};
 use burn::module::Module;
 use burn::nn::{Dropout, Embedding, LayerNorm};
 use burn::tensor::{Device, Int, Tensor};
 use burn_structured_nn::{Factor, StructureError, StructuredLinear, on_pool, quantize};
-use burn_structured_ops::dense::dense_linear;
 
 /// A GPT-2.
 ///
@@ -126,10 +125,7 @@ impl Gpt2 {
     /// - features: `[batch, length, d_model]`, after the final norm
     /// - output: `[batch, length, vocab_size]`
     pub fn logits(&self, features: Tensor<3>) -> Tensor<3> {
-        match &self.head {
-            Some(head) => head.forward(features),
-            None => dense_linear(features, self.tokens.weight.val().transpose(), None),
-        }
+        logits(&self.head, &self.tokens, features)
     }
 
     /// Tokens that begin their sequences, with positions.

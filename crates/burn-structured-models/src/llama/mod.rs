@@ -39,12 +39,11 @@ pub use block::{Block, linear_names};
 pub use config::LlamaConfig;
 pub use rotary::{RotaryEmbedding, Rotation};
 
-use crate::decoder::{check_length, own_head};
+use crate::decoder::{check_length, logits, own_head};
 use burn::module::Module;
 use burn::nn::{Embedding, RmsNorm};
 use burn::tensor::{Device, Int, Tensor};
 use burn_structured_nn::{Factor, StructureError, StructuredLinear, on_pool, quantize};
-use burn_structured_ops::dense::dense_linear;
 
 /// A Llama.
 ///
@@ -127,10 +126,7 @@ impl Llama {
     /// - features: `[batch, length, d_model]`, after the final norm
     /// - output: `[batch, length, vocab_size]`
     pub fn logits(&self, features: Tensor<3>) -> Tensor<3> {
-        match &self.head {
-            Some(head) => head.forward(features),
-            None => dense_linear(features, self.tokens.weight.val().transpose(), None),
-        }
+        logits(&self.head, &self.tokens, features)
     }
 
     /// Tokens that begin their sequences.

@@ -4,7 +4,7 @@ use super::CheckpointModel;
 use burn::tensor::{DType, Device};
 use burn_store::burn_pack::Tensor;
 use burn_store::{BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleContext, PyTorchToBurnAdapter, bridge};
-use burn_structured_checkpoint::Orientation;
+use burn_structured_checkpoint::{INT8_AXES, Orientation};
 use burn_structured_ops::device::is_flex;
 use std::marker::PhantomData;
 
@@ -65,9 +65,6 @@ impl<M: CheckpointModel + 'static> ModuleAdapter for ToCheckpoint<M> {
         Box::new(Self(PhantomData))
     }
 }
-
-/// Axes of the integers of an int8 layer; those of a hash have one.
-const INT8_AXES: usize = 3;
 
 /// An integer tensor as another type of integers.
 fn to_int(tensor: Tensor, int: DType) -> Tensor {

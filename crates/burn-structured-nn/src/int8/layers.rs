@@ -208,8 +208,7 @@ impl Int8Ss1Linear {
     /// Additions of the sketches of one token.
     pub(super) fn additions(&self) -> usize {
         let (width, d_output) = self.sizes();
-        let function = self.hash.get(width, d_output);
-        (function.d_input - width.min(function.d_input)) * function.fold(d_output).output_blocks(d_output)
+        self.hash.get(width, d_output).additions(width, d_output)
     }
 
     /// How many input blocks share their weights.

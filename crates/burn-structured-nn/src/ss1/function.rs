@@ -70,6 +70,11 @@ impl Function {
     /// `[kind, d_input, c, K, N]` and five 32-bit numbers in halves, which fit every integer type.
     pub(super) const LEN: usize = 15;
 
+    /// Additions of the sketches of one token, for a layer with stored weights `[width, d_output]`.
+    pub(crate) fn additions(&self, width: usize, d_output: usize) -> usize {
+        self.d_input.saturating_sub(width) * self.fold(d_output).output_blocks(d_output)
+    }
+
     /// `Err` if a setting is zero, or above what a layer of `d_output` features has.
     pub(super) fn check(&self, d_output: usize) -> Result<(), StructureError> {
         let Self { d_input, reduction, block_k, block_n, .. } = *self;

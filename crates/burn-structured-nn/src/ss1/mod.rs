@@ -223,10 +223,9 @@ impl Ss1Linear {
     /// Parameters, FLOPs (the additions of the sketches among them) and bytes, beside those of the dense layer.
     pub fn cost(&self) -> Cost {
         let [width, d_output] = self.z.shape().dims();
-        let (d_input, fold) = (self.d_input(), self.fold());
         let bytes = self.z.val().dtype().size();
-        let cost = Cost::of_weights(width * d_output, d_input, d_output, self.bias.is_some(), bytes);
-        let additions = (d_input - width.min(d_input)) * fold.output_blocks(d_output);
+        let cost = Cost::of_weights(width * d_output, self.d_input(), d_output, self.bias.is_some(), bytes);
+        let additions = self.function().additions(width, d_output);
         Cost { flops_per_token: cost.flops_per_token + additions, ..cost }
     }
 

@@ -1,6 +1,6 @@
 //! The settings of a training on clicks.
 
-use crate::training::TrainingError;
+use crate::training::{TrainingError, check_factor_rates};
 use burn_structured_nn::Factor;
 use serde::{Deserialize, Serialize};
 
@@ -48,12 +48,6 @@ impl ClickRecipe {
         if !(0.0..=1.0).contains(&self.factor_rates) {
             return error("factor rates", &self.factor_rates, "give a number from 0 to 1");
         }
-        match factors.iter().find(|factor| self.lr * factor.lr_scale.powf(self.factor_rates) > 1.0) {
-            Some(_) => {
-                let expected = "with this lr the rate of a factor is above 1; lower either";
-                error("factor rates", &self.factor_rates, expected)
-            }
-            None => Ok(()),
-        }
+        check_factor_rates(self.lr, self.factor_rates, factors)
     }
 }

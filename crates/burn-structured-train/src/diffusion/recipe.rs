@@ -2,7 +2,7 @@
 
 use super::ScheduleKind;
 use crate::language::WarmupCosine;
-use crate::training::TrainingError;
+use crate::training::{TrainingError, check_factor_rates};
 use burn_structured_nn::Factor;
 use serde::{Deserialize, Serialize};
 
@@ -85,13 +85,7 @@ impl DiffusionRecipe {
                 return error(name, &value, "give a number from 0 to 1");
             }
         }
-        match factors.iter().find(|factor| self.lr * factor.lr_scale.powf(self.factor_rates) > 1.0) {
-            Some(_) => {
-                let expected = "with this lr the rate of a factor is above 1; lower either";
-                error("factor rates", &self.factor_rates, expected)
-            }
-            None => Ok(()),
-        }
+        check_factor_rates(self.lr, self.factor_rates, factors)
     }
 
     /// The learning rate of step `step`, counted from 0.

@@ -1,7 +1,7 @@
 //! The settings of a training run.
 
 use super::schedule::WarmupCosine;
-use crate::training::TrainingError;
+use crate::training::{TrainingError, check_factor_rates};
 use burn_structured_nn::Factor;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -154,12 +154,7 @@ impl LanguageRecipe {
                 "give every device the same number of sequences: a multiple of the devices times the accumulation";
             return Err(TrainingError::Recipe { name: "batch size", value: self.batch_size.to_string(), expected });
         }
-        let rate = |factor: &Factor| self.lr * factor.lr_scale.powf(self.factor_rates);
-        if factors.iter().any(|factor| rate(factor) > 1.0) {
-            let expected = "with this lr the rate of a factor is above 1; lower either";
-            return Err(TrainingError::Recipe { name: "factor rates", value: self.factor_rates.to_string(), expected });
-        }
-        Ok(())
+        check_factor_rates(self.lr, self.factor_rates, factors)
     }
 
     /// Checks that every number is within its range.

@@ -6,6 +6,7 @@
 mod checkpoint;
 mod error;
 mod folder;
+mod rates;
 mod renderer;
 mod run;
 mod search;
@@ -21,6 +22,7 @@ pub use renderer::{LineRenderer, Pass};
 pub(crate) use checkpoint::RECORDS;
 pub(crate) use checkpoint::load;
 pub(crate) use folder::Prepared;
+pub(crate) use rates::check_factor_rates;
 pub(crate) use run::{Run, Trained};
 pub(crate) use search::{lowest_best, run_trials};
 pub(crate) use timing::Timing;

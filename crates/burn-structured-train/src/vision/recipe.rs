@@ -1,7 +1,7 @@
 //! The settings of a training run.
 
 use crate::data::Augmentation;
-use crate::training::TrainingError;
+use crate::training::{TrainingError, check_factor_rates};
 use burn::lr_scheduler::LrSchedulerConfig;
 use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
 use burn::lr_scheduler::linear::LinearLrSchedulerConfig;
@@ -79,15 +79,7 @@ impl Recipe {
     /// If a number is out of range, or the rate of a factor is; the message names it.
     pub fn check_for(&self, factors: &[Factor]) -> Result<(), TrainingError> {
         self.check()?;
-        let rate = |factor: &Factor| self.lr * factor.lr_scale.powf(self.factor_rates);
-        match factors.iter().find(|factor| rate(factor) > 1.0) {
-            Some(_) => Err(TrainingError::Recipe {
-                name: "factor rates",
-                value: self.factor_rates.to_string(),
-                expected: "with this lr the rate of a factor is above 1; lower either",
-            }),
-            None => Ok(()),
-        }
+        check_factor_rates(self.lr, self.factor_rates, factors)
     }
 
     /// Checks that every number is within its range.
