@@ -110,7 +110,7 @@ fn measured(model: &str) {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("speeds.json");
     let output = example("generate")
-        .args(["--random", model, "--structure", "dense,blast:b=4,r=8", "--prefill", "20", "--decode", "3"])
+        .args(["--random", model, "--structure", "dense,blast:b=4,r=8", "--prefill", "20", "--decode", "3,5"])
         .args(["--batch", "2", "--repeats", "2", "--json"])
         .arg(&json)
         .output()
@@ -118,10 +118,12 @@ fn measured(model: &str) {
     let stdout = printed(&output);
     assert!(stdout.contains("| dense | ") && stdout.contains("| blast:b=4,r=8 | "), "{stdout}");
     let speeds: serde_json::Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
-    for (speed, relative) in speeds.as_array().unwrap().iter().zip([1.0, 0.5]) {
+    let cases = [(1.0, 3), (1.0, 5), (0.5, 3), (0.5, 5)];
+    assert_eq!(speeds.as_array().unwrap().len(), cases.len());
+    for (speed, (relative, new_tokens)) in speeds.as_array().unwrap().iter().zip(cases) {
         assert!(speed["relative_flops"].as_f64().unwrap() <= relative, "{speed}");
-        assert_eq!((&speed["prompt_tokens"], &speed["new_tokens"]), (&20.into(), &3.into()));
-        for (phase, tokens) in [("prefill", 40), ("decode", 6)] {
+        assert_eq!((&speed["prompt_tokens"], &speed["new_tokens"]), (&20.into(), &new_tokens.into()));
+        for (phase, tokens) in [("prefill", 40), ("decode", 2 * new_tokens)] {
             let runs = speed[phase].as_array().unwrap();
             assert!(runs.len() == 2 && runs.iter().all(|run| run["tokens"] == tokens), "{speed}");
         }

@@ -59,6 +59,14 @@ impl LlamaConfig {
         sizes.with_heads(4).with_kv_heads(2).with_d_hidden(384)
     }
 
+    /// SmolLM2 135M (Allal et al., 2025), 134.5 million parameters with its 49,152 tokens: 30 blocks of 576 features, 9 heads of
+    /// which 3 share keys and values, context 8192, the embedding as head.
+    pub fn smollm2_135m(vocab_size: usize) -> Self {
+        let sizes = Self::new(vocab_size).with_context(8192).with_d_model(576).with_depth(30);
+        let sizes = sizes.with_heads(9).with_kv_heads(3).with_d_hidden(1536);
+        sizes.with_rope_theta(100_000.0).with_head(None)
+    }
+
     /// TinyLlama 1.1B (Zhang et al., 2024), 1,100 million parameters with its 32,000 tokens: 22 blocks of 2048 features, 32 heads of
     /// which 8 share keys and values, context 2048.
     pub fn tinyllama(vocab_size: usize) -> Self {

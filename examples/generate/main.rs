@@ -5,31 +5,30 @@
 //! cargo run --release --example generate -- --model gpt2 --compare gpt2-blast --prompt "Once upon a time" --top-k 40
 //! cargo run --release --example generate -- --model TinyLlama-1.1B --prompt "Once upon a time" --top-p 0.9
 //! cargo run --release --example generate -- --random small --structure dense,blast:b=6,ratio=0.5 --prefill 512
+//! cargo run --release --example generate -- --random smollm2-135m --structure dense,blast:b=16,ratio=0.5 --decode 10,100,1000
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
-#[path = "shared/tokenizer.rs"]
+mod measure;
+#[path = "../shared/tokenizer.rs"]
 mod tokenizer;
 
 use burn::tensor::Device;
+use burn_structured::models::decoder::Decoder;
 use burn_structured::models::decoder::generate::{
-    Generation, GenerationConfig, Generator, Overflow, SamplingConfig, Speed, generate_tokens,
+    Generation, GenerationConfig, Generator, Overflow, SamplingConfig, Speed,
 };
-use burn_structured::models::decoder::{Decoder, LayerRules};
 use burn_structured::models::gpt2::{Gpt2, Gpt2Config};
 use burn_structured::models::llama::{Llama, LlamaConfig};
 use burn_structured::models::text::Tokenizer;
-use burn_structured::train::comparison::split_structures;
 use burn_structured::train::device;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use measure::Size;
 use mimalloc::MiMalloc;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 use std::error::Error;
 use std::io::{IsTerminal, Read, Write};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -92,9 +91,9 @@ struct Args {
     /// Tokens of the measured prompt [default: half the context, at most 512]
     #[arg(long, requires = "random")]
     prefill: Option<usize>,
-    /// New tokens of the measured text
-    #[arg(long, requires = "random", default_value_t = 64)]
-    decode: usize,
+    /// New tokens of the measured text; several lengths are measured one after the other: 10,100,1000
+    #[arg(long, requires = "random", default_value = "64", value_delimiter = ',', value_name = "TOKENS")]
+    decode: Vec<usize>,
     /// Texts of the measured batch
     #[arg(long, requires = "random", default_value_t = 1)]
     batch: usize,
@@ -110,22 +109,6 @@ struct Args {
     device: String,
 }
 
-/// A model with random weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Size {
-    /// A GPT-2 of 4 blocks of 128 features
-    Nano,
-    /// GPT-2 124M
-    Small,
-    /// GPT-2 355M
-    Medium,
-    /// A Llama of 4 blocks of 128 features
-    LlamaTiny,
-    /// TinyLlama 1.1B
-    Tinyllama,
-}
-
 /// What a model made of the prompts.
 #[derive(Serialize)]
 struct Output<'a> {
@@ -133,25 +116,6 @@ struct Output<'a> {
     prompts: &'a [String],
     #[serde(flatten)]
     generation: Generation,
-}
-
-/// How fast a model with random weights is.
-#[derive(Serialize)]
-struct Measurement {
-    preset: Size,
-    structures: LayerRules,
-    device: String,
-    batch: usize,
-    prompt_tokens: usize,
-    new_tokens: usize,
-    params: usize,
-    /// FLOPs of the linear layers relative to dense ones.
-    relative_flops: f64,
-    /// Medians, in tokens a second.
-    prefill_tokens_per_second: f64,
-    decode_tokens_per_second: f64,
-    prefill: Vec<Speed>,
-    decode: Vec<Speed>,
 }
 
 fn main() -> ExitCode {
@@ -167,7 +131,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let device = device::from_name(&args.device)?;
     match (args.random, &args.model) {
-        (Some(preset), _) => write_json(args, &measure_all(args, preset, &device)?),
+        (Some(preset), _) => write_json(args, &measure::all(args, preset, &device)?),
         (None, Some(model)) => {
             let paths = std::iter::once(model).chain(&args.compare);
             let writers = paths.map(|path| Writer::read(args, path, &device)).collect::<Result<Vec<_>, _>>()?;
@@ -309,104 +273,4 @@ fn speed(speed: &Speed) -> String {
         0 => "no tokens".into(),
         tokens => format!("{tokens} tokens, {:.1} tokens/s", speed.tokens_per_second()),
     }
-}
-
-/// Measures every structure, and prints one row of a table for each.
-fn measure_all(args: &Args, preset: Size, device: &Device) -> Result<Vec<Measurement>, Box<dyn Error>> {
-    if args.repeats == 0 || args.batch == 0 {
-        return Err("give at least 1 repeat and 1 text of a batch".into());
-    }
-    println!("{} with random weights, device {}, batch {}\n", preset.title(), args.device, args.batch);
-    println!("| structure | params | linear FLOPs | prefill tokens | tokens/s | decode tokens | tokens/s |");
-    println!("|---|---:|---:|---:|---:|---:|---:|");
-    let mut measurements = Vec::new();
-    for text in args.structure.iter().flat_map(|text| split_structures(text)) {
-        let measured = measure(args, preset, text.parse()?, device)?;
-        println!(
-            "| {} | {:.1} M | {:.0} % | {} | {:.1} | {} | {:.1} |",
-            measured.structures,
-            measured.params as f64 / 1e6,
-            100.0 * measured.relative_flops,
-            measured.prompt_tokens,
-            measured.prefill_tokens_per_second,
-            measured.new_tokens,
-            measured.decode_tokens_per_second
-        );
-        measurements.push(measured);
-    }
-    Ok(measurements)
-}
-
-/// The number of tokens of GPT-2, and of Llama.
-const VOCABULARIES: [usize; 2] = [50257, 32000];
-
-impl Size {
-    fn title(self) -> String {
-        match self {
-            Self::LlamaTiny => "a tiny Llama".into(),
-            Self::Tinyllama => "TinyLlama".into(),
-            gpt2 => format!("GPT-2 {gpt2:?}"),
-        }
-    }
-}
-
-fn measure(args: &Args, preset: Size, structures: LayerRules, device: &Device) -> Result<Measurement, Box<dyn Error>> {
-    device.seed(args.seed);
-    let [gpt2, llama] = VOCABULARIES;
-    let gpt2 = match preset {
-        Size::Nano => Gpt2Config::nano(gpt2),
-        Size::Small => Gpt2Config::small(gpt2),
-        Size::Medium => Gpt2Config::medium(gpt2),
-        Size::LlamaTiny | Size::Tinyllama => {
-            let config =
-                if preset == Size::Tinyllama { LlamaConfig::tinyllama(llama) } else { LlamaConfig::tiny(llama) };
-            let model = config.with_structures(structures.clone()).try_init(device)?;
-            return measure_model(args, preset, structures, &model);
-        }
-    };
-    let model = gpt2.with_structures(structures.clone()).try_init(device)?;
-    measure_model(args, preset, structures, &model)
-}
-
-fn measure_model(
-    args: &Args,
-    preset: Size,
-    structures: LayerRules,
-    model: &impl Decoder,
-) -> Result<Measurement, Box<dyn Error>> {
-    let mut rng = StdRng::seed_from_u64(args.seed);
-    let length = args.prefill.unwrap_or(512.min(model.context() / 2));
-    let mut prompt = || (0..length).map(|_| rng.random_range(0..model.vocab_size() as u32)).collect();
-    let prompts: Vec<Vec<u32>> = (0..args.batch).map(|_| prompt()).collect();
-    // The first new token comes from the prefill.
-    let settings = config(args).with_tokens(args.decode + 1);
-    let (mut prefill, mut decode) = (Vec::new(), Vec::new());
-    for repeat in 0..=args.repeats {
-        let generated = generate_tokens(model, &prompts, &settings, |_, _| Ok(ControlFlow::Continue(())))?;
-        // The first run compiles kernels and fills caches.
-        if repeat > 0 {
-            prefill.push(generated.prefill);
-            decode.push(generated.decode);
-        }
-    }
-    let median = |speeds: &[Speed]| {
-        let mut rates: Vec<f64> = speeds.iter().map(Speed::tokens_per_second).collect();
-        rates.sort_by(f64::total_cmp);
-        rates[rates.len() / 2]
-    };
-    let cost = model.cost();
-    Ok(Measurement {
-        preset,
-        structures,
-        device: args.device.clone(),
-        batch: args.batch,
-        prompt_tokens: length,
-        new_tokens: args.decode,
-        params: cost.params,
-        relative_flops: cost.replaced.flops_ratio(),
-        prefill_tokens_per_second: median(&prefill),
-        decode_tokens_per_second: median(&decode),
-        prefill,
-        decode,
-    })
 }
