@@ -5,6 +5,7 @@ mod dit_cifar;
 mod dlrm_clicks;
 mod generate;
 mod gpt2_text;
+mod inner_products;
 #[allow(dead_code, reason = "the program's tests use the rest")]
 #[path = "../../crates/burn-structured-cli/tests/cli/models.rs"]
 mod models;

@@ -11,16 +11,20 @@
 //! compression.json  a dense language model compressed and retrained
 //! generation.json   tokens a second of language models
 //! encoder.json      a sentence encoder compressed in several ways
+//! clicks.json       click models of several structures trained alike
+//! diffusion.json    a diffusion transformer compressed and retrained
+//! decode.json       how long language models decode
+//! products.json     the error of inner products, projected, quantized and both
 //! checked.json      which figures beyond the parameter ratio were checked by hand, and what was found
 //! ```
 
 use super::ablation::Ablation;
-use super::encoder;
 use super::int8::recorded as int8;
 use super::language;
 use super::layers::Checked;
 use super::models::recorded as models;
 use super::training::Comparison;
+use super::{clicks, decode, diffusion, encoder, products};
 use crate::harness::provenance::unpublished;
 use crate::record::Results;
 use serde::de::DeserializeOwned;
@@ -62,6 +66,14 @@ pub struct Folder {
     pub generation: Option<Recorded<language::Generation>>,
     /// A sentence encoder compressed.
     pub encoder: Option<Recorded<encoder::Compressed>>,
+    /// Click models trained alike.
+    pub clicks: Option<Recorded<clicks::Comparison>>,
+    /// A diffusion transformer compressed.
+    pub diffusion: Option<Recorded<diffusion::Compression>>,
+    /// How long language models decode.
+    pub decode: Option<Recorded<decode::Decoding>>,
+    /// The error of inner products.
+    pub products: Option<Recorded<products::Products>>,
     /// Figures that were checked by hand.
     pub checked: Checked,
     /// Files whose figures are not published, with the reason.
@@ -143,12 +155,33 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
             if published(&results.origin.program) {
                 folder.encoder = Some(Recorded { path: at, results });
             }
+        } else if kind == "clicks.json" {
+            let results: clicks::Comparison = parse(&file)?;
+            if published(&results.origin.program) {
+                folder.clicks = Some(Recorded { path: at, results });
+            }
+        } else if kind == "diffusion.json" {
+            let results: diffusion::Compression = parse(&file)?;
+            if published(&results.origin.program) {
+                folder.diffusion = Some(Recorded { path: at, results });
+            }
+        } else if kind == "decode.json" {
+            let results: decode::Decoding = parse(&file)?;
+            if published(&results.origin.program) {
+                folder.decode = Some(Recorded { path: at, results });
+            }
+        } else if kind == "products.json" {
+            let results: products::Products = parse(&file)?;
+            if published(&results.origin.program) {
+                folder.products = Some(Recorded { path: at, results });
+            }
         } else if kind == "checked.json" {
             folder.checked = parse(&file)?;
         } else {
             return Err(format!(
                 "{}: no kind of result; names begin with layers, models or pytorch, or are int8.json, ablation.json, comparison.json, \
-                 language.json, compression.json, generation.json, encoder.json or checked.json",
+                 language.json, compression.json, generation.json, encoder.json, clicks.json, diffusion.json, decode.json, \
+                 products.json or checked.json",
                 file.display()
             ));
         }

@@ -2,6 +2,7 @@
 
 use super::files::Recorded;
 use super::{source, table};
+use crate::plot_quality::{self, Figure};
 use serde::Deserialize;
 
 /// Where figures are from.
@@ -59,11 +60,18 @@ struct Trained {
 #[derive(Clone, Debug, Deserialize)]
 struct Run {
     perplexity: f64,
+    inference_tokens_per_second: Option<f64>,
 }
 
 impl Trained {
     fn perplexity(&self) -> f64 {
         self.runs.iter().map(|run| run.perplexity).sum::<f64>() / self.runs.len() as f64
+    }
+
+    /// Microseconds for a token in evaluation, of the fastest run that was timed.
+    fn microseconds(&self) -> Option<f64> {
+        let rates = self.runs.iter().filter_map(|run| run.inference_tokens_per_second);
+        rates.max_by(f64::total_cmp).map(|rate| 1e6 / rate)
     }
 
     /// The perplexity with its standard deviation over the seeds.
@@ -74,6 +82,18 @@ impl Trained {
             1 => format!("{mean:.3}"),
             _ => format!("{mean:.3} ± {:.3}", (squares / (count - 1) as f64).sqrt()),
         }
+    }
+}
+
+impl Comparison {
+    /// Perplexity against the time of inference, of the models with one structure throughout.
+    pub fn figure(&self) -> Figure {
+        let trained = |row: &Trained| {
+            let milliseconds = row.microseconds()? / 1000.0;
+            Some(plot_quality::Trained { structure: row.structures.clone(), milliseconds, quality: row.perplexity() })
+        };
+        let models = self.rows.iter().filter(|row| !row.structures.contains(';')).filter_map(trained).collect();
+        Figure { item: "token", quality: "perplexity of a token", models }
     }
 }
 
@@ -91,14 +111,26 @@ pub fn comparison(file: &Recorded<Comparison>) -> String {
             dense.map_or_else(String::new, |dense| change(row.perplexity(), dense)),
             row.params.to_string(),
             format!("{:.0} %, {:.0} %", 100.0 * row.relative_flops, 100.0 * row.relative_model_flops),
+            row.microseconds().map_or_else(String::new, |microseconds| format!("{microseconds:.1}")),
         ]
     };
-    let head =
-        ["structure", "learning rate", "perplexity of a token", "vs. dense", "parameters", "FLOPs: layers, model"];
+    let head = [
+        "structure",
+        "learning rate",
+        "perplexity of a token",
+        "vs. dense",
+        "parameters",
+        "FLOPs: layers, model",
+        "µs for a token",
+    ];
     let seeds = rows.iter().map(|row| row.runs.len()).max().unwrap_or(0);
+    let plot = match comparison.figure().models.len() {
+        0 | 1 => String::new(),
+        _ => format!(" [Plot]({}).", plot_quality::PLOT),
+    };
     let note = if comparison.note.is_empty() { String::new() } else { format!("- {}\n", comparison.note) };
     format!(
-        "\n{}: {} training tokens ({}), {} steps of {} × {}, up to {seeds} seeds; {} held-out tokens, context {}, stride {}.\n{}{note}{}",
+        "\n{}: {} training tokens ({}), {} steps of {} × {}, up to {seeds} seeds; {} held-out tokens, context {}, stride {}.{plot}\n{}{note}{}",
         comparison.data,
         comparison.train_tokens,
         comparison.tokenizer,

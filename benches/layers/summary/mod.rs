@@ -2,6 +2,9 @@
 //! command and the file of each. A test compares the committed pages with what this prints.
 
 pub mod ablation;
+mod clicks;
+mod decode;
+mod diffusion;
 mod encoder;
 mod external;
 pub mod files;
@@ -9,10 +12,11 @@ mod int8;
 mod language;
 mod layers;
 pub mod models;
+mod products;
 mod training;
 
 use crate::harness::file::write;
-use crate::{plot, plot_models};
+use crate::{plot, plot_models, plot_quality};
 use files::{Folder, Recorded};
 use std::path::{Path, PathBuf};
 
@@ -68,6 +72,10 @@ pub fn write_pages(folder: &Path) -> Result<(), String> {
         if let Some(newest) = layers::newest(&machine.layers) {
             plot::write_both(&[newest], &folder.join(&machine.name))?;
         }
+        let figures = machine.training.iter().map(|file| file.results.figure());
+        for figure in figures.chain(machine.language.iter().map(|file| file.results.figure())) {
+            plot_quality::write_quality(&figure, &folder.join(&machine.name))?;
+        }
         plot_models::write_models(
             &models::passes(&machine.models, &machine.external_models),
             &folder.join(&machine.name),
@@ -87,12 +95,17 @@ fn section(folder: &Folder) -> Result<(Vec<&'static str>, String), String> {
     parts.extend(folder.int8.as_ref().map(|file| ("layers with int8 weights", int8::section(file))));
     parts.push(("whole models", models::section(&folder.models, &folder.external_models)));
     parts.extend(folder.generation.as_ref().map(|file| ("generation", language::generation(file))));
+    parts.extend(folder.decode.as_ref().map(|file| ("decoding", decode::section(file))));
     parts.extend(folder.ablation.as_ref().map(|file| ("ablation of the engine", ablation::section(file))));
     parts.extend(folder.training.as_ref().map(|file| ("image classifiers trained alike", training::section(file))));
     parts.extend(folder.language.as_ref().map(|file| ("language models trained alike", language::comparison(file))));
     let compression = folder.compression.as_ref();
     parts.extend(compression.map(|file| ("a language model compressed", language::compression(file))));
     parts.extend(folder.encoder.as_ref().map(|file| ("a sentence encoder compressed", encoder::section(file))));
+    parts.extend(folder.clicks.as_ref().map(|file| ("click models trained alike", clicks::section(file))));
+    let diffusion = folder.diffusion.as_ref();
+    parts.extend(diffusion.map(|file| ("a diffusion transformer compressed", diffusion::section(file))));
+    parts.extend(folder.products.as_ref().map(|file| ("the error of inner products", products::section(file))));
     parts.retain(|(_, text)| !text.is_empty());
     let machine = newest.map(|newest| newest.machine).or(folder.models.last().map(|last| last.results.machine.clone()));
     let machine = machine.map_or_else(String::new, |machine| format!("\n{}.\n", machine.line()));

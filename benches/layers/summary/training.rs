@@ -2,11 +2,14 @@
 
 use super::files::Recorded;
 use super::{source, table};
+use crate::plot_quality::{Figure, PLOT, Trained};
 use serde::Deserialize;
 
 /// What is used of `comparison.json`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Comparison {
+    #[serde(default)]
+    model: String,
     dataset: String,
     train_images: usize,
     test_images: usize,
@@ -35,6 +38,19 @@ struct Row {
     test_accuracy: f64,
     params: usize,
     relative_flops: f64,
+    inference_images_per_second: f64,
+}
+
+impl Comparison {
+    /// Accuracy against the time of inference.
+    pub fn figure(&self) -> Figure {
+        let trained = |row: &Row| Trained {
+            structure: row.structure.clone(),
+            milliseconds: 1000.0 / row.inference_images_per_second,
+            quality: 100.0 * row.test_accuracy,
+        };
+        Figure { item: "image", quality: "test accuracy, %", models: self.rows.iter().map(trained).collect() }
+    }
 }
 
 /// All that the page says of a comparison, the most accurate first.
@@ -49,11 +65,20 @@ pub fn section(file: &Recorded<Comparison>) -> String {
             format!("{:.2} %", 100.0 * row.test_accuracy),
             row.params.to_string(),
             format!("{:.0} %", 100.0 * row.relative_flops),
+            format!("{:.2}", 1000.0 / row.inference_images_per_second),
         ]
     };
-    let head = ["structure", "learning rate", "test accuracy", "parameters", "FLOPs of the replaced layers"];
+    let head = [
+        "structure",
+        "learning rate",
+        "test accuracy",
+        "parameters",
+        "FLOPs of the replaced layers",
+        "ms for an image",
+    ];
+    let model = if comparison.model.is_empty() { String::new() } else { format!("Model: {}. ", comparison.model) };
     format!(
-        "\n{}, {} training and {} test images, {} epochs, factor rates {}, seed {}, one run each; the standard error of an accuracy is {:.1} points.\n{}{}",
+        "\n{model}{}, {} training and {} test images, {} epochs, factor rates {}, seed {}, one run each; the standard error of an accuracy is {:.1} points. [Plot]({PLOT}).\n{}{}",
         comparison.dataset,
         comparison.train_images,
         comparison.test_images,
