@@ -1,10 +1,11 @@
 //! The models that are timed, their structures and passes.
 
 use crate::harness::measure::Work;
-use crate::images::Images;
+use crate::images::{ImageConfig, Images};
 use crate::language::{Block, Language};
 use crate::sentences::Sentences;
 use burn::tensor::Device;
+use burn_structured::models::mixer::MixerConfig;
 use burn_structured::models::vit::ViTConfig;
 use burn_structured::nn::{Cost, Structure, StructureError};
 use clap::ValueEnum;
@@ -26,6 +27,8 @@ pub enum Workload {
     VitS224,
     /// ViT-B/16: 768 features, 12 blocks, 4 images of 224x224
     VitB,
+    /// Mixer-S with patches of 4 for CIFAR: 512 features, 8 blocks, 16 images of 32x32
+    MixerS,
     /// GPT-2 small, batch 1: a prompt of 512 tokens, then 32 one by one over the KV cache
     Gpt2,
     /// One block of GPT-2 small on 512 tokens
@@ -176,24 +179,28 @@ impl Workload {
 
     fn of_structure(self, structure: Structure, options: &Options, device: &Device) -> Result<Box<dyn Model>, String> {
         device.seed(0);
-        let images = |config: ViTConfig, images| {
-            let config = match options.tiny {
-                true => config.with_image_size(8).with_patch_size(4).with_d_model(16).with_depth(1).with_heads(2),
-                false => config,
-            };
-            let images = if options.tiny { 2 } else { images };
-            Ok(Box::new(Images::try_new(config.with_structure(structure), images, device)?) as Box<dyn Model>)
-        };
+        let vit = |config: ViTConfig| config.with_structure(structure);
         match self {
             Self::Minilm => Ok(Box::new(Sentences::try_new(structure, options, device)?)),
-            Self::VitSmall => images(ViTConfig::small(CLASSES), 64),
-            Self::VitS => images(ViTConfig::cifar_vit_s(CLASSES), 8),
-            Self::VitS224 => images(ViTConfig::vit_b(CLASSES).with_d_model(384).with_heads(6), 8),
-            Self::VitB => images(ViTConfig::vit_b(CLASSES), 4),
+            Self::VitSmall => images(vit(ViTConfig::small(CLASSES)), 64, options, device),
+            Self::VitS => images(vit(ViTConfig::cifar_vit_s(CLASSES)), 8, options, device),
+            Self::VitS224 => images(vit(ViTConfig::vit_b(CLASSES).with_d_model(384).with_heads(6)), 8, options, device),
+            Self::VitB => images(vit(ViTConfig::vit_b(CLASSES)), 4, options, device),
+            Self::MixerS => images(MixerConfig::cifar_mixer_s(CLASSES).with_structure(structure), 16, options, device),
             Self::Gpt2 => Ok(Box::new(Language::try_new(structure, options.tiny, device)?)),
             Self::Gpt2Block => Ok(Box::new(Block::try_new(structure, options.tiny, device)?)),
         }
     }
+}
+
+fn images<C: ImageConfig>(
+    config: C,
+    images: usize,
+    options: &Options,
+    device: &Device,
+) -> Result<Box<dyn Model>, String> {
+    let (config, images) = if options.tiny { (config.tiny(), 2) } else { (config, images) };
+    Ok(Box::new(Images::try_new(config, images, device)?))
 }
 
 /// A value as it is on the command line.
