@@ -20,10 +20,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "approximation")]
 mod approximation;
 mod blast;
 mod block_diagonal;
-mod block_low_rank;
 mod block_model;
 mod blocks;
 mod btt;
@@ -41,16 +41,21 @@ mod kronecker;
 mod low_rank;
 mod mlp;
 mod monarch;
+mod orthogonal;
+mod parameter;
 mod pixelfly;
 mod rank;
 mod ss1;
 mod structure;
 mod structured;
-#[doc(hidden)]
-pub mod svd;
 mod two_factor;
 
+#[cfg(feature = "approximation")]
 pub use approximation::Approximation;
+// For `burn-structured-compress`.
+#[cfg(feature = "approximation")]
+#[doc(hidden)]
+pub use approximation::svd;
 pub use blast::{BlastLinear, BlastLinearConfig};
 pub use block_diagonal::{BlockCount, BlockDiagonalLinear, BlockDiagonalLinearConfig};
 pub use block_model::BlockModel;
