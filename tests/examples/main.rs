@@ -9,4 +9,5 @@ mod gpt2_text;
 #[path = "../../crates/burn-structured-cli/tests/cli/models.rs"]
 mod models;
 mod process;
+mod short;
 mod vit_cifar;

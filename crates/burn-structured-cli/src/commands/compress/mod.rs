@@ -10,8 +10,8 @@ use crate::arguments::{DeviceArgument, TextArguments};
 use crate::context::Context;
 use crate::distillation::{DistillArguments, minutes};
 use crate::failure::Failure;
+use crate::model::open;
 use crate::text::at_least_one;
-use burn_structured_checkpoint::Checkpoint;
 use burn_structured_compress::Budget;
 use burn_structured_compress::calibrate::Calibrator;
 use burn_structured_compress::pipeline::{Event, LayerwiseConfig, Output, compress_checkpoint};
@@ -127,7 +127,7 @@ fn alpha(text: &str) -> Result<f64, String> {
 ///
 /// If a file cannot be read or written, the plan does not fit, or after Ctrl-C; what is finished is kept.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> {
-    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let checkpoint = open(&arguments.model)?;
     let plan = Plan::load(&arguments.plan)?;
     let device = device::from_name(&arguments.device.device)?;
     context.handle_ctrl_c()?;
