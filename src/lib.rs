@@ -31,6 +31,8 @@
 //!
 //! The default is what layers on a CPU need: of the crates it compiles, all but a handful are Burn's own.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub use burn;
 #[cfg(feature = "checkpoint")]
 pub use burn_structured_checkpoint as checkpoint;

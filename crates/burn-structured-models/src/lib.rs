@@ -18,6 +18,8 @@
 //!
 //! Modules and the names of their checkpoints only; training them is the crate `burn-structured-train`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod bert;
 mod cost;
 pub mod decoder;

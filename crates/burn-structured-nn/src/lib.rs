@@ -1,7 +1,7 @@
 //! Structured-matrix layers for Burn: the same role as [`burn::nn::Linear`], with fewer parameters and operations.
 //!
-//! Every layer has a `Config` with `init` (panics like Burn's) and `try_init` (returns a [`StructureError`]), a
-//! `forward` on `[.., d_input]`, `to_dense` for the matrix it stands for (`forward(x) == x · to_dense()ᵀ + bias`), and
+//! Every layer has a `Config` with `init` (panics like Burn's) and `try_init` (returns a [`StructureError`]), and with the feature
+//! `approximation` `from_dense`, the layer nearest to a trained weight. It has a `forward` on `[.., d_input]`, `to_dense` for the matrix it stands for (`forward(x) == x · to_dense()ᵀ + bias`), and
 //! `cost` for its parameters, FLOPs and bytes beside those of the dense layer.
 //!
 //! Models hold a [`StructuredLinear`], built from a [`Structure`], which has a text form for configuration files and
@@ -19,6 +19,8 @@
 //! assert!(layer.cost().params_ratio() < 0.52);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "approximation")]
 mod approximation;

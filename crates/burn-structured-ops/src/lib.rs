@@ -28,6 +28,7 @@
 //! [positive definite systems](spd) on Flex by that library. A backend that is enabled in Burn but not here
 //! panics, with the name of its feature, when an operation of this crate reaches it.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // Serving the backends that Burn has deprecated is this crate's job; the extension macro names them in every impl.
 #![cfg_attr(any(feature = "ndarray", feature = "tch"), allow(deprecated))]
 // Rustdoc renders the formulas' indices; they are not links.

@@ -45,6 +45,8 @@
 //! - `IterationSpeedMetric` counts iterations, the first ones of a run included; a [`vision::RunResult`] has the images a
 //!   second of the median pass.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod clicks;
 pub mod comparison;
 pub mod data;
