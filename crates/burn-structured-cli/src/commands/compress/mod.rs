@@ -73,7 +73,7 @@ pub struct Arguments {
     /// In the end give all linear layers int8 weights, those that the plan keeps dense among them
     #[arg(long)]
     int8: bool,
-    /// Seed of everything that is drawn
+    /// Seed of everything random
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     seed: u64,
     /// Replace OUTPUT, and start anew if OUTPUT.partial was started with something else
