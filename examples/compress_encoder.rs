@@ -1,8 +1,8 @@
 //! Compresses a sentence encoder block after block, on raw text, and measures what is left on the STS benchmark.
 //!
 //! ```text
-//! cargo run --release --example compress_encoder -- --model all-MiniLM-L6-v2 --text lines.txt --sts sts-dev.csv --out small
-//! cargo run --release --example compress_encoder -- … --target 0.25 --refine-steps 400 --distill-steps 2000
+//! cargo run --release --features compress,tokenizers --example compress_encoder -- --model all-MiniLM-L6-v2 --text lines.txt --sts sts-dev.csv --out small
+//! cargo run --release --features compress,tokenizers --example compress_encoder -- … --target 0.25 --refine-steps 400 --distill-steps 2000
 //! ```
 //!
 //! The model is a Hugging Face folder with a BERT encoder: `config.json`, `model.safetensors`, `tokenizer.json`. The program

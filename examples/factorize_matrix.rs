@@ -1,9 +1,9 @@
 //! Factorizes matrices and draws how the methods converge.
 //!
 //! ```text
-//! cargo run --release --example factorize_matrix
-//! cargo run --release --example factorize_matrix -- --target low-rank
-//! cargo run --release --example factorize_matrix -- --file model.safetensors --tensor 'encoder.layer.*.weight' --blocks 6
+//! cargo run --release --features compress --example factorize_matrix
+//! cargo run --release --features compress --example factorize_matrix -- --target low-rank
+//! cargo run --release --features compress --example factorize_matrix -- --file model.safetensors --tensor 'encoder.layer.*.weight' --blocks 6
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]

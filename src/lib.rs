@@ -1,23 +1,39 @@
 //! Structured-matrix layers for [Burn](https://burn.dev): in the place of a dense `Linear`, with fewer parameters and FLOPs.
 //!
-//! This crate re-exports the workspace's parts. Features choose the execution backends; `checkpoint` adds the files of compressed
-//! models, `compress` what turns trained dense weights into structured ones, `models` a vision transformer, GPT-2, Llama and a
-//! sentence encoder, and `train` the datasets, recipes and comparisons. The program `burn-structured` is the crate `burn-structured-cli`.
-//!
 //! ```
-//! use burn::tensor::{Device, Distribution, Tensor};
-//! use burn_structured::nn::{BlastLinearConfig, Blocks, Rank};
+//! use burn_structured::burn::tensor::{Device, Distribution, Tensor};
+//! use burn_structured::nn::{Structure, StructuredLinearConfig};
 //!
 //! let device = Device::flex();
-//! let layer = BlastLinearConfig::new(768, 3072)
-//!     .with_blocks(Blocks::Square(4))
-//!     .with_rank(Rank::Ratio(0.5))
-//!     .init(&device);
+//! let structure: Structure = "blast:b=4,ratio=0.5".parse()?; // or low-rank:r=64, monarch, ss1:c=4, …
+//! let layer = StructuredLinearConfig::new(768, 3072, structure).try_init(&device)?;
 //! let x = Tensor::<3>::random([2, 16, 768], Distribution::Default, &device);
 //! assert_eq!(layer.forward(x).dims(), [2, 16, 3072]);
 //! println!("{layer}: {:.0} % of the dense FLOPs", 100.0 * layer.cost().flops_ratio());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! This crate re-exports the workspace's parts, and the version of Burn that they are made for. The program `burn-structured` is the crate
+//! `burn-structured-cli`.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `flex` (default), `ndarray`, `tch`, `remote`, `wgpu`, `vulkan`, `webgpu`, `metal`, `cuda`, `cuda-cpp`, `rocm`, `cpu` | execution backends, of which a `Device` selects one at run time |
+//! | `fusion`, `autotune` | what Burn calls so, for CubeCL backends |
+//! | `approximation` | layers from trained dense weights: `Structure::approximate`, and `from_dense` of every configuration |
+//! | `checkpoint` | the module `checkpoint`: files of compressed models |
+//! | `compress` | the module `compress`: factorization, calibration, plans and runs; with `approximation` and `checkpoint` |
+//! | `models` | the module `models`: vision transformer, MLP-Mixer, diffusion transformer, click model, GPT-2, Llama, sentence encoder; with `checkpoint` |
+//! | `tokenizers` | text in and out for the language models and the sentence encoder; with `models` |
+//! | `train` | the module `train`: datasets, recipes, comparisons, and Burn's training stack; with `models` |
+//!
+//! The default is what layers on a CPU need: of the crates it compiles, all but a handful are Burn's own.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub use burn;
 #[cfg(feature = "checkpoint")]
 pub use burn_structured_checkpoint as checkpoint;
 #[cfg(feature = "compress")]

@@ -1,8 +1,8 @@
 """PrecGD, the factorization of the BLAST paper, in PyTorch: how long its steps take.
 
     python benches/external/precgd.py
-    cargo run --release --example factorize_matrix -- --target blast --methods prec-gd
-    cargo run --release --example factorize_matrix -- --target low-rank --methods prec-gd
+    cargo run --release --features compress --example factorize_matrix -- --target blast --methods prec-gd
+    cargo run --release --features compress --example factorize_matrix -- --target low-rank --methods prec-gd
 
 The same steps (Lee et al., NeurIPS 2024, algorithm 2) as one writes them with batched products and solves: U, V and s in
 turn, each against its damped Gram matrices, on random targets like those of the example. What is random differs, so the

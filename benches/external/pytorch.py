@@ -2,7 +2,7 @@
 
     python benches/external/pytorch.py --out torch.json
     python benches/external/pytorch.py --out torch.json --only blast --tokens 1 64 512 --device cuda
-    cargo bench --bench layers -- --plot flex.json torch.json --out DIR
+    cargo bench --features baselines --bench layers -- --plot flex.json torch.json --out DIR
 
 Dense, low rank and BLAST, each eager and through torch.compile; the fastest of a kind counts. BLAST is the product of
 the paper (Lee et al., NeurIPS 2024) as one writes it in PyTorch: two batched matrix products and between them the

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The Cargo features that change what a benchmark measures.
-const FEATURES: [(&str, bool); 12] = [
+const FEATURES: [(&str, bool); 13] = [
     ("ndarray", cfg!(feature = "ndarray")),
     ("tch", cfg!(feature = "tch")),
     ("wgpu", cfg!(feature = "wgpu")),
@@ -20,6 +20,7 @@ const FEATURES: [(&str, bool); 12] = [
     ("cpu", cfg!(feature = "cpu")),
     ("fusion", cfg!(feature = "fusion")),
     ("autotune", cfg!(feature = "autotune")),
+    ("baselines", cfg!(feature = "baselines")),
 ];
 /// Environment variables that change what a benchmark measures.
 const VARIABLES: [&str; 3] = ["MIMALLOC_PURGE_DELAY", "RAYON_NUM_THREADS", "CUDARC_CUDA_VERSION"];

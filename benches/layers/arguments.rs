@@ -12,7 +12,7 @@ use std::str::FromStr;
 /// and faer crates called directly; small products on one thread as well. Candidates of a row take turns; the figure is the median round. Without flags, the catalogue's selection is
 /// measured on Flex in f32.
 #[derive(Parser, Debug)]
-#[command(name = "cargo bench --bench layers --", version, max_term_width = 120)]
+#[command(name = "cargo bench --features baselines --bench layers --", version, max_term_width = 120)]
 pub struct Arguments {
     /// Devices, one table for all: flex, ndarray, cuda:0, … as compiled in by --features
     #[arg(long, value_delimiter = ',', default_value = "flex")]

@@ -1,12 +1,12 @@
 //! Structured layers beside the dense layers they replace, on every backend of the build, as ratios.
 //!
 //! ```text
-//! cargo bench --bench layers                                    # the catalogue's selection on Flex
-//! cargo bench --bench layers -- --only ss1 --tokens 512         # a part of it
-//! cargo bench --bench layers -- --device flex,ndarray --out DIR # one table, JSON and plots
-//! cargo bench --bench layers -- --plot DIR/layers.json torch.json --out DIR
-//! cargo bench --bench layers -- --against before.json after.json
-//! cargo bench --bench layers -- --summary benches/results
+//! cargo bench --features baselines --bench layers                                    # the catalogue's selection on Flex
+//! cargo bench --features baselines --bench layers -- --only ss1 --tokens 512         # a part of it
+//! cargo bench --features baselines --bench layers -- --device flex,ndarray --out DIR # one table, JSON and plots
+//! cargo bench --features baselines --bench layers -- --plot DIR/layers.json torch.json --out DIR
+//! cargo bench --features baselines --bench layers -- --against before.json after.json
+//! cargo bench --features baselines --bench layers -- --summary benches/results
 //! ```
 //!
 //! `--help` has the rest. `cargo test` runs a few small layers instead, to see that the program works.

@@ -179,7 +179,7 @@ fn page() -> Result<(), String> {
         let committed = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         if text != committed {
             return Err(format!(
-                "{} is not what its files say; run `cargo bench --bench layers -- --summary benches/results`",
+                "{} is not what its files say; run `cargo bench --features baselines --bench layers -- --summary benches/results`",
                 path.display()
             ));
         }

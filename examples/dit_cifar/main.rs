@@ -1,9 +1,9 @@
 //! Trains a small diffusion transformer on CIFAR-10, samples images from it, and compresses it.
 //!
 //! ```text
-//! cargo run --release --example dit_cifar
-//! cargo run --release --example dit_cifar -- --compress blast:b=4,ratio=0.5,low-rank:ratio=0.5 --retrain 300
-//! cargo run --release --example dit_cifar -- --init runs/dit_cifar --out runs/dit_monarch --compress monarch:b=4,ratio=0.5 --retrain 300
+//! cargo run --release --features compress --example dit_cifar
+//! cargo run --release --features compress --example dit_cifar -- --compress blast:b=4,ratio=0.5,low-rank:ratio=0.5 --retrain 300
+//! cargo run --release --features compress --example dit_cifar -- --init runs/dit_cifar --out runs/dit_monarch --compress monarch:b=4,ratio=0.5 --retrain 300
 //! ```
 //!
 //! The images come from `--data-dir`, else from the cache folder, else from the web; with none of them the example runs

@@ -1,11 +1,11 @@
 //! Continues texts with a GPT-2 or a Llama, or measures how fast one with random weights does.
 //!
 //! ```text
-//! cargo run --release --example generate -- --model runs/gpt2_text --prompt "A structured matrix" --slide
-//! cargo run --release --example generate -- --model gpt2 --compare gpt2-blast --prompt "Once upon a time" --top-k 40
-//! cargo run --release --example generate -- --model TinyLlama-1.1B --prompt "Once upon a time" --top-p 0.9
-//! cargo run --release --example generate -- --random small --structure dense,blast:b=6,ratio=0.5 --prefill 512
-//! cargo run --release --example generate -- --random smollm2-135m --structure dense,blast:b=16,ratio=0.5 --decode 10,100,1000
+//! cargo run --release --features tokenizers --example generate -- --model runs/gpt2_text --prompt "A structured matrix" --slide
+//! cargo run --release --features tokenizers --example generate -- --model gpt2 --compare gpt2-blast --prompt "Once upon a time" --top-k 40
+//! cargo run --release --features tokenizers --example generate -- --model TinyLlama-1.1B --prompt "Once upon a time" --top-p 0.9
+//! cargo run --release --features tokenizers --example generate -- --random small --structure dense,blast:b=6,ratio=0.5 --prefill 512
+//! cargo run --release --features tokenizers --example generate -- --random smollm2-135m --decode 10,100,1000
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]

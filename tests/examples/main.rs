@@ -10,4 +10,5 @@ mod inner_products;
 #[path = "../../crates/burn-structured-cli/tests/cli/models.rs"]
 mod models;
 mod process;
+mod short;
 mod vit_cifar;

@@ -1,7 +1,7 @@
 //! What is recorded: a folder for each machine or training comparison, in it JSON files that are told apart by their names.
 //!
 //! ```text
-//! layers*.json      cargo bench --bench layers
+//! layers*.json      cargo bench --features baselines --bench layers
 //! models*.json      cargo bench --bench models, benches/external/models.py
 //! pytorch*.json     benches/external/pytorch.py
 //! int8.json         cargo bench --bench int8

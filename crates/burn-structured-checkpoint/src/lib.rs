@@ -49,6 +49,8 @@
 //!
 //! The model's other tensors are read with [`tensor`], or by `burn-store` as from any safetensors file.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod authors;
 mod checkpoint;
 mod error;

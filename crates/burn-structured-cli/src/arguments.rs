@@ -26,6 +26,7 @@ Example: halve the encoder of a model
   burn-structured plan all-MiniLM-L6-v2 --target-params 0.5 --text lines.txt -o plan.toml
   burn-structured compress all-MiniLM-L6-v2 --plan plan.toml --text lines.txt --refine 10 -o small
   burn-structured verify small --dense all-MiniLM-L6-v2
+all-MiniLM-L6-v2 is a folder from Hugging Face; lines.txt is text of the kind that the model is for, a sentence or a paragraph a line.
 
 `burn-structured help COMMAND` shows examples of each command; `--help` the exit codes.";
 
@@ -91,7 +92,7 @@ pub enum Command {
 /// Where to compute.
 #[derive(Args, Debug)]
 pub struct DeviceArgument {
-    /// Where to compute: flex, or cuda[:INDEX], vulkan, … as compiled in by --features
+    /// Where to compute: flex (the processor), or a device whose Cargo feature the program was built with, such as cuda[:INDEX] or vulkan
     #[arg(long, default_value = "flex", value_name = "NAME")]
     pub device: String,
 }

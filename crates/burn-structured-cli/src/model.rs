@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::text;
 use burn::tensor::Device;
 use burn_structured_checkpoint::{Checkpoint, Family, family};
+use burn_structured_compress::pipeline::Output;
 use burn_structured_models::bert::SentenceEncoder;
 use burn_structured_models::decoder::Decoder;
 use burn_structured_models::gpt2::Gpt2;
@@ -39,6 +40,32 @@ macro_rules! with_decoder {
     };
 }
 pub(crate) use with_decoder;
+
+/// Opens a checkpoint.
+///
+/// # Errors
+///
+/// If it cannot be read, or is [unfinished](check_finished).
+pub fn open(path: &Path) -> Result<Checkpoint, Failure> {
+    check_finished(path)?;
+    Ok(Checkpoint::open(path)?)
+}
+
+/// An error if there is only the unfinished run of an output, which is a folder of another name.
+///
+/// # Errors
+///
+/// See above.
+pub fn check_finished(path: &Path) -> Result<(), Failure> {
+    match Output::new(path).partial().ok().filter(|partial| partial.is_dir() && !path.exists()) {
+        Some(partial) => Err(Failure::new(format!(
+            "{} is not there yet: {} holds an unfinished run; run the command that started it again to finish it",
+            path.display(),
+            partial.display()
+        ))),
+        None => Ok(()),
+    }
+}
 
 impl Model {
     /// The model of a checkpoint.

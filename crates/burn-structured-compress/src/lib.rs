@@ -10,6 +10,18 @@
 //! - [`plan`] says which structure each layer of a checkpoint gets, and proposes that for a size.
 //! - [`pipeline`] carries a plan out, and continues after whatever interrupts it.
 //! - [`report`] makes pages and plots of what became of a model.
+//!
+//! ```
+//! use burn::tensor::{Device, Distribution, Tensor};
+//! use burn_structured_compress::{approximate, factorize::FactorizerConfig};
+//!
+//! let weight = Tensor::<2>::random([24, 16], Distribution::Normal(0.0, 1.0), &Device::flex());
+//! let found = approximate("blast:b=4,ratio=0.5".parse()?, weight, None, None, &FactorizerConfig::new())?;
+//! println!("{}: relative error {:.3}", found.layer, found.relative_error);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A whole checkpoint takes a plan and a run, see [`pipeline`].
 
 pub mod approximate;
 pub mod budget;

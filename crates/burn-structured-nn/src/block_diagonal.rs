@@ -1,6 +1,5 @@
 //! The block-diagonal layer: independent groups of features.
 
-use crate::approximation::{Approximation, parameter, read_weight};
 use crate::blocks::divisors;
 use crate::dense::own_bias;
 use crate::display::layer_display;
@@ -13,7 +12,6 @@ use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::Epilogue;
 use burn_structured_ops::block_diagonal::{Orders, block_diagonal_linear, block_diagonal_to_dense};
-use burn_structured_ops::pixelfly::pixelfly_blocks;
 
 /// How many blocks a block-diagonal matrix has.
 #[derive(Config, Debug, Copy, PartialEq)]
@@ -79,24 +77,6 @@ impl BlockDiagonalLinearConfig {
             w: entries.init([blocks, d_output / blocks, d_input / blocks], device),
             bias: dense_bias(self.bias, &self.initializer, [d_input, d_output], device),
         })
-    }
-
-    /// The block-diagonal layer nearest to a dense `weight [d_output, d_input]`: its blocks on the diagonal, with `bias` as it
-    /// is.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
-    pub fn from_dense(
-        &self,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Result<Approximation<BlockDiagonalLinear>, StructureError> {
-        let blocks = self.resolve()?;
-        read_weight(&weight, bias.as_ref(), self.d_input, self.d_output)?;
-        let w = parameter(pixelfly_blocks(weight.clone(), blocks, 1));
-        let layer = BlockDiagonalLinear { w, bias: bias.map(parameter) };
-        Ok(Approximation::measured(layer, BlockDiagonalLinear::to_dense, weight))
     }
 
     /// The number of blocks that the configuration comes to.

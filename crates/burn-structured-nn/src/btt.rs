@@ -1,10 +1,8 @@
 //! The block tensor-train layer: Monarch with cores near the square root of the sides, and its own start and rates.
 
-use crate::approximation::{Approximation, parameter, read_weight};
-use crate::block_low_rank::{self, BlockLowRank};
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, TargetDistribution, dense_bias, dense_default};
-use crate::two_factor::two_factor_layer;
+use crate::two_factor::{self, two_factor_layer};
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
 use burn::module::{Module, Param};
@@ -118,11 +116,11 @@ impl BttLinearConfig {
     pub fn resolve(&self) -> Result<([usize; 2], usize), StructureError> {
         check_dimensions(self.d_input, self.d_output)?;
         let blocks = self.blocks.resolve_square_root(self.d_input, self.d_output)?;
-        block_low_rank::resolve(blocks, self.rank, [self.d_output, self.d_input], ", or other blocks")
+        two_factor::resolve(blocks, self.rank, [self.d_output, self.d_input], ", or other blocks")
     }
 }
 
-two_factor_layer!(BttLinear, BttLinearConfig, Order::Grouped);
+two_factor_layer!(BttLinear, Order::Grouped);
 
 #[cfg(test)]
 mod tests {

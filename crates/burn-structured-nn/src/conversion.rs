@@ -3,7 +3,7 @@
 //! BLAST contains low rank (all couplings 1), blocks of low rank and hence block-diagonal, block tensor-train, Kronecker
 //! and, up to the order of the output features, Monarch matrices (Lee et al., NeurIPS 2024, §2 and appendix A).
 
-use crate::approximation::parameter;
+use crate::parameter::parameter;
 use crate::{
     BlastLinear, BlockDiagonalLinear, Blocks, BttLinear, GaudiLinear, GaudiLinearConfig, KroneckerLinear,
     LowRankLinear, MonarchLinear, Rank, StructureError,

@@ -5,7 +5,8 @@
 //! product have its variance. An entry is a sum of `r` products, so with independent zero-mean factors
 //! `Var(W) = r · Var(u) · E[s²] · Var(v)`, which is split evenly over `u` and `v`, with `E[s²] = 1`.
 
-use crate::{StructureError, svd};
+use crate::StructureError;
+use crate::orthogonal::orthonormalize;
 use burn::module::{Param, ParamId};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
@@ -108,19 +109,18 @@ pub(crate) fn orthogonal_blocks([blocks, size, rank]: [usize; 3], std: f64, devi
         let normal = Tensor::<3>::random([blocks, size, rank], Distribution::Normal(0.0, 1.0), device);
         let drawn: Vec<f64> = normal.to_data().iter::<f64>().collect();
         let scale = std * (size.max(rank) as f64).sqrt();
-        let mut values = Vec::with_capacity(drawn.len());
-        for block in drawn.chunks_exact(size * rank) {
-            let block = svd::matrix(block, size, rank);
-            let tall = if size >= rank { block.to_owned() } else { block.transpose().to_owned() };
-            let qr = tall.qr();
-            let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
-            // With the signs of R's diagonal Q is uniform among the orthogonal matrices (Mezzadri, 2007).
-            let signed = |row: usize, col: usize| q[(row, col)] * r[(col, col)].signum() * scale;
-            values.extend((0..size * rank).map(|at| {
-                let (row, col) = (at / rank, at % rank);
-                if size >= rank { signed(row, col) } else { signed(col, row) }
-            }));
+        // The columns of each block if they are the fewer, else its rows.
+        let (count, length) = (size.min(rank), size.max(rank));
+        let at = |row: usize, column: usize| if size >= rank { column * length + row } else { row * length + column };
+        let entries = || (0..size).flat_map(|row| (0..rank).map(move |column| (row, column)));
+        let mut vectors = vec![0.0; drawn.len()];
+        for (vectors, drawn) in vectors.chunks_exact_mut(size * rank).zip(drawn.chunks_exact(size * rank)) {
+            entries().zip(drawn).for_each(|((row, column), value)| vectors[at(row, column)] = *value);
         }
+        orthonormalize(&mut vectors, count, length);
+        let blocks_of = vectors.chunks_exact(size * rank);
+        let values: Vec<f64> =
+            blocks_of.flat_map(|block| entries().map(|(row, column)| block[at(row, column)] * scale)).collect();
         let data = TensorData::new(values, [blocks, size, rank]).convert_dtype(normal.dtype());
         Tensor::from_data(data, (device, normal.dtype()))
     })

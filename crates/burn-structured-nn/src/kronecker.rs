@@ -1,12 +1,10 @@
 //! The Kronecker layer: a few small matrices, each multiple of which fills a block.
 
-use crate::approximation::{Approximation, parameter, read_weight};
 use crate::dense::own_bias;
 use crate::display::{grid, layer_display};
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, dense_bias, dense_default};
 use crate::rank::RankBudget;
-use crate::svd::{self, Balanced};
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
 use burn::module::{Module, Param};
@@ -14,7 +12,6 @@ use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::Epilogue;
 use burn_structured_ops::kronecker::{kronecker_linear, kronecker_to_dense};
-use faer::Mat;
 
 /// Configuration to create a [`KroneckerLinear`] layer using the [init function](KroneckerLinearConfig::init).
 #[derive(Config, Debug)]
@@ -80,36 +77,6 @@ impl KroneckerLinearConfig {
             b: factors.v.init([terms, d_output / m1, d_input / n1], device),
             bias: dense_bias(self.bias, &self.initializer, [d_input, d_output], device),
         })
-    }
-
-    /// The layer nearest to a dense `weight [d_output, d_input]`, with `bias` as it is: the truncated singular value
-    /// decomposition of the rearranged weight, whose rows are its blocks (Van Loan, Pitsianis, *Approximation with Kronecker
-    /// Products*, 1993).
-    ///
-    /// # Errors
-    ///
-    /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
-    pub fn from_dense(
-        &self,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Result<Approximation<KroneckerLinear>, StructureError> {
-        let (d_input, d_output) = (self.d_input, self.d_output);
-        let ([m1, n1], terms) = self.resolve()?;
-        let (m2, n2) = (d_output / m1, d_input / n1);
-        let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
-        let blocks = Mat::from_fn(m1 * n1, m2 * n2, |block, entry| {
-            values[(block / n1 * m2 + entry / n2) * d_input + block % n1 * n2 + entry % n2]
-        });
-        let Balanced { left, right } = svd::balanced(blocks.as_ref(), terms)?;
-        let (device, dtype) = (weight.device(), weight.dtype());
-        let factor = |factor: &Mat<f64>, [rows, columns]: [usize; 2]| {
-            let size = rows * columns;
-            parameter(svd::tensor([terms, rows, columns], |at| factor[(at % size, at / size)], &device, dtype))
-        };
-        let (a, b) = (factor(&left, [m1, n1]), factor(&right, [m2, n2]));
-        let layer = KroneckerLinear { a, b, bias: bias.map(parameter) };
-        Ok(Approximation::measured(layer, KroneckerLinear::to_dense, weight))
     }
 
     /// The block grid `[m₁, n₁]` and the number of terms that the configuration comes to.

@@ -1,7 +1,7 @@
 //! Structured-matrix layers for Burn: the same role as [`burn::nn::Linear`], with fewer parameters and operations.
 //!
-//! Every layer has a `Config` with `init` (panics like Burn's) and `try_init` (returns a [`StructureError`]), a
-//! `forward` on `[.., d_input]`, `to_dense` for the matrix it stands for (`forward(x) == x · to_dense()ᵀ + bias`), and
+//! Every layer has a `Config` with `init` (panics like Burn's) and `try_init` (returns a [`StructureError`]), and with the feature
+//! `approximation` `from_dense`, the layer nearest to a trained weight. It has a `forward` on `[.., d_input]`, `to_dense` for the matrix it stands for (`forward(x) == x · to_dense()ᵀ + bias`), and
 //! `cost` for its parameters, FLOPs and bytes beside those of the dense layer.
 //!
 //! Models hold a [`StructuredLinear`], built from a [`Structure`], which has a text form for configuration files and
@@ -20,10 +20,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "approximation")]
 mod approximation;
 mod blast;
 mod block_diagonal;
-mod block_low_rank;
 mod block_model;
 mod blocks;
 mod btt;
@@ -41,16 +43,21 @@ mod kronecker;
 mod low_rank;
 mod mlp;
 mod monarch;
+mod orthogonal;
+mod parameter;
 mod pixelfly;
 mod rank;
 mod ss1;
 mod structure;
 mod structured;
-#[doc(hidden)]
-pub mod svd;
 mod two_factor;
 
+#[cfg(feature = "approximation")]
 pub use approximation::Approximation;
+// For `burn-structured-compress`.
+#[cfg(feature = "approximation")]
+#[doc(hidden)]
+pub use approximation::svd;
 pub use blast::{BlastLinear, BlastLinearConfig};
 pub use block_diagonal::{BlockCount, BlockDiagonalLinear, BlockDiagonalLinearConfig};
 pub use block_model::BlockModel;

@@ -1,12 +1,10 @@
 //! The low-rank layer: the plainest structure, and the baseline of the papers.
 
-use crate::approximation::{Approximation, parameter, read_weight};
 use crate::dense::own_bias;
 use crate::display::layer_display;
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, dense_bias, dense_default};
 use crate::rank::RankBudget;
-use crate::svd;
 use crate::{Cost, Factor, Rank, StructureError};
 use burn::config::Config;
 use burn::module::{Module, Param};
@@ -75,25 +73,6 @@ impl LowRankLinearConfig {
             ut: factors.u.init([rank, d_output], device),
             bias: dense_bias(self.bias, &self.initializer, [d_input, d_output], device),
         })
-    }
-
-    /// The low-rank layer nearest to a dense `weight [d_output, d_input]`: its truncated singular value decomposition
-    /// (Eckart, Young, 1936), with `bias` as it is.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
-    pub fn from_dense(
-        &self,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Result<Approximation<LowRankLinear>, StructureError> {
-        let (d_input, d_output, rank) = (self.d_input, self.d_output, self.resolve()?);
-        let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
-        let nearest = svd::balanced(svd::matrix(&values, d_output, d_input), rank)?;
-        let [v, ut] = nearest.to_tensors(&weight.device(), weight.dtype());
-        let layer = LowRankLinear { v: parameter(v), ut: parameter(ut), bias: bias.map(parameter) };
-        Ok(Approximation::measured(layer, LowRankLinear::to_dense, weight))
     }
 
     /// The rank that the configuration comes to.

@@ -1,10 +1,8 @@
 //! The Monarch layer: two block-diagonal factors with a permutation between them.
 
-use crate::approximation::{Approximation, parameter, read_weight};
-use crate::block_low_rank::{self, BlockLowRank};
 use crate::error::check_dimensions;
 use crate::initializer::{FactorInitializers, dense_bias, dense_default};
-use crate::two_factor::two_factor_layer;
+use crate::two_factor::{self, two_factor_layer};
 use crate::{Blocks, Cost, Factor, Rank, StructureError};
 use burn::config::Config;
 use burn::module::{Module, Param};
@@ -88,11 +86,11 @@ impl MonarchLinearConfig {
     pub fn resolve(&self) -> Result<([usize; 2], usize), StructureError> {
         check_dimensions(self.d_input, self.d_output)?;
         let blocks = self.blocks.resolve(self.d_input, self.d_output)?;
-        block_low_rank::resolve(blocks, self.rank, [self.d_output, self.d_input], ", or fewer blocks")
+        two_factor::resolve(blocks, self.rank, [self.d_output, self.d_input], ", or fewer blocks")
     }
 }
 
-two_factor_layer!(MonarchLinear, MonarchLinearConfig, Order::Strided);
+two_factor_layer!(MonarchLinear, Order::Strided);
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,8 @@
 //! Burn's modules keep their types, so nothing can swap a `Linear` inside someone else's model. A model that wants to be
 //! compressed therefore holds this enum from the start.
 
-use crate::approximation::{Approximation, parameter, read_weight};
+#[cfg(feature = "approximation")]
+use crate::approximation::{Approximation, read_weight};
 use crate::error::check_dimensions;
 use crate::initializer::dense_default;
 use crate::inputs::observed;
@@ -162,7 +163,10 @@ impl StructuredLinearConfig {
             Ok(StructuredLinear::Dense(config.with_initializer(initializer).init(device)))
         })
     }
+}
 
+#[cfg(feature = "approximation")]
+impl StructuredLinearConfig {
     /// The layer nearest to a dense `weight [d_output, d_input]`, with `bias` as it is; see the layers' own configurations for
     /// how near.
     ///
@@ -178,12 +182,16 @@ impl StructuredLinearConfig {
         with_config!(self, config, wrap => Ok(config.from_dense(weight, bias)?.map(wrap)), dense: {
             check_dimensions(self.d_input, self.d_output)?;
             read_weight(&weight, bias.as_ref(), self.d_input, self.d_output)?;
-            let linear = Linear { weight: parameter(weight.transpose()), bias: bias.map(parameter) };
+            let linear = Linear {
+                weight: crate::parameter::parameter(weight.transpose()),
+                bias: bias.map(crate::parameter::parameter),
+            };
             Ok(Approximation { layer: StructuredLinear::Dense(linear), relative_error: 0.0 })
         })
     }
 }
 
+#[cfg(feature = "approximation")]
 impl Structure {
     /// The layer of this structure that is nearest to a trained `linear` layer.
     ///

@@ -1,31 +1,31 @@
 //! What Monarch and block tensor-train layers share: all but the order of rows, the default blocks and the initialization.
 
+use crate::rank::RankBudget;
+use crate::{Rank, StructureError};
+
+/// The grid and the rank of a matrix `[d_output, d_input]` of `blocks (b1, b2)`: a rank costs `b1 d_input + b2 d_output`
+/// weights, and stops at that of a block.
+pub(crate) fn resolve(
+    (b1, b2): (usize, usize),
+    rank: Rank,
+    [d_output, d_input]: [usize; 2],
+    hint: &'static str,
+) -> Result<([usize; 2], usize), StructureError> {
+    let rank = rank.resolve(RankBudget {
+        d_input,
+        d_output,
+        fixed: 0,
+        params_per_rank: b1 * d_input + b2 * d_output,
+        hint,
+        max: (d_output / b1).min(d_input / b2),
+    })?;
+    Ok(([b1, b2], rank))
+}
+
 /// The layer of two block-diagonal factors, `right [b2, t b1, q]` and `left [b1, p, t b2]`, whose blocks of rank `t` have the rows
 /// that `$order` gives them: Monarch strided ones, the block tensor-train neighbours.
 macro_rules! two_factor_layer {
-    ($Layer:ident, $Config:ident, $order:expr) => {
-        impl $Config {
-            /// The layer nearest to a dense `weight [d_output, d_input]`: a truncated singular value decomposition of each block,
-            /// the least-squares optimum, with `bias` as it is.
-            ///
-            /// # Errors
-            ///
-            /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
-            pub fn from_dense(
-                &self,
-                weight: Tensor<2>,
-                bias: Option<Tensor<1>>,
-            ) -> Result<Approximation<$Layer>, StructureError> {
-                let (d_input, d_output) = (self.d_input, self.d_output);
-                let (grid, rank) = self.resolve()?;
-                let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
-                let nearest = BlockLowRank::nearest(&values, [d_output, d_input], grid, rank, $order)?;
-                let [right, left] = nearest.factors([d_output, d_input], &weight.device(), weight.dtype());
-                let layer = $Layer { right: parameter(right), left: parameter(left), bias: bias.map(parameter) };
-                Ok(Approximation::measured(layer, $Layer::to_dense, weight))
-            }
-        }
-
+    ($Layer:ident, $order:expr) => {
         impl $Layer {
             /// Applies the forward pass on the input tensor.
             ///

@@ -6,14 +6,29 @@
 //! Burn (also the reference of the tests), native code for the backends that have it, and a hand-written backward pass. Low-rank matrices are made of dense products, Monarch and Pixelfly of block-diagonal ones; Kronecker
 //! products and Gaudi masks are a few of Burn's own operations.
 //!
+//! ```
+//! use burn::tensor::{Device, Distribution, Tensor};
+//! use burn_structured_ops::blast_linear;
+//!
+//! let device = Device::flex();
+//! let normal = Distribution::Normal(0.0, 1.0);
+//! let x = Tensor::<2>::random([5, 12], normal, &device); //    [tokens, n]
+//! let u = Tensor::<3>::random([2, 10, 4], normal, &device); // [b1, m / b1, r]
+//! let s = Tensor::<3>::random([2, 3, 4], normal, &device); //  [b1, b2, r]
+//! let v = Tensor::<3>::random([3, 4, 4], normal, &device); //  [b2, n / b2, r]
+//! assert_eq!(blast_linear(x, u, s, v, None).dims(), [5, 20]);
+//! ```
+//!
 //! This crate knows nothing of modules, configurations or files: those are in `burn-structured-nn` and above.
 //!
 //! # Features
 //!
 //! One feature per execution backend (`flex`, `ndarray`, `tch`, `remote`, `wgpu`, `vulkan`, `webgpu`, `metal`, `cuda`,
-//! `rocm`, `cpu`), plus `fusion` and `autotune` for the CubeCL ones and `cuda-cpp`, which compiles CUDA kernels by NVRTC. A backend that is enabled in Burn but not here
+//! `rocm`, `cpu`), plus `fusion` and `autotune` for the CubeCL ones and `cuda-cpp`, which compiles CUDA kernels by NVRTC. `faer` solves
+//! [positive definite systems](spd) on Flex by that library. A backend that is enabled in Burn but not here
 //! panics, with the name of its feature, when an operation of this crate reaches it.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // Serving the backends that Burn has deprecated is this crate's job; the extension macro names them in every impl.
 #![cfg_attr(any(feature = "ndarray", feature = "tch"), allow(deprecated))]
 // Rustdoc renders the formulas' indices; they are not links.

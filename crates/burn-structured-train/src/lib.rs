@@ -12,6 +12,23 @@
 //! | [`similarity`] | how well a sentence encoder ranks the pairs of the STS benchmark |
 //! | [`device`] | devices by name, for command lines |
 //!
+//! ```
+//! use burn_structured_models::vit::ViTConfig;
+//! use burn_structured_train::data::synthetic;
+//! use burn_structured_train::device;
+//!
+//! // What `--device` and `--dataset synthetic` of the examples are.
+//! let device = device::from_name("flex")?;
+//! let images = synthetic::generate(8, 2, 42);
+//! let model = ViTConfig::small(images.classes.len()).with_structure("blast:b=4".parse()?).init(&device);
+//! println!("{} parameters on one of {}", model.cost().params, device::available().join(", "));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//!
+//! `tokenizers` compares sentence encoders on text, `frechet` measures the Fréchet distance between images.
+//!
 //! # What comes from Burn, and what does not
 //!
 //! The loop, the metrics, the dashboard, interruption, checkpoints (complete or absent, synced before they are renamed), the
@@ -27,6 +44,8 @@
 //!   [`training::LineRenderer`] prints one line for a pass over the data, to standard error.
 //! - `IterationSpeedMetric` counts iterations, the first ones of a run included; a [`vision::RunResult`] has the images a
 //!   second of the median pass.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod clicks;
 pub mod comparison;

@@ -4,11 +4,10 @@ use super::Answer;
 use crate::arguments::DeviceArgument;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::model::{Model, cannot_run, with_decoder};
+use crate::model::{Model, cannot_run, open, with_decoder};
 use crate::table::Table;
 use crate::text::at_least_one;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_structured_checkpoint::Checkpoint;
 use burn_structured_models::decoder::Decoder;
 use burn_structured_models::decoder::generate::{GenerationConfig, generate_tokens};
 use burn_structured_train::device;
@@ -109,7 +108,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> 
     context.handle_ctrl_c()?;
     let mut runners = Vec::new();
     for path in std::iter::once(&arguments.dense).chain(&arguments.compressed) {
-        let checkpoint = Checkpoint::open(path)?;
+        let checkpoint = open(path)?;
         let model = Model::load(&checkpoint, &device)?;
         if matches!(model, Model::Other) {
             return Err(cannot_run(&checkpoint, "bench"));

@@ -5,7 +5,7 @@ use crate::arguments::{DeviceArgument, TextArguments};
 use crate::context::Context;
 use crate::failure::{Failure, check_writable};
 use crate::format::count;
-use crate::model::{self, Model, cannot_run, with_decoder};
+use crate::model::{self, Model, cannot_run, open, with_decoder};
 use crate::statistics::observe;
 use crate::text;
 use burn_structured_checkpoint::Checkpoint;
@@ -50,7 +50,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> {
     check_writable(&arguments.output)?;
     let statistics = match &arguments.model {
-        Some(model) => collect(arguments, &Checkpoint::open(model)?, context)?,
+        Some(model) => collect(arguments, &open(model)?, context)?,
         None => merge(&arguments.merge)?,
     };
     statistics.save(&arguments.output)?;

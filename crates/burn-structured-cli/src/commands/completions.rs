@@ -13,7 +13,9 @@ use serde_json::json;
 Examples:
   burn-structured completions bash > ~/.local/share/bash-completion/completions/burn-structured
   burn-structured completions zsh > ~/.zfunc/_burn-structured
-  burn-structured completions fish > ~/.config/fish/completions/burn-structured.fish")]
+  burn-structured completions fish > ~/.config/fish/completions/burn-structured.fish
+
+New shells have them; for zsh, ~/.zshrc needs `fpath=(~/.zfunc $fpath)` before `compinit`.")]
 pub struct Arguments {
     /// The shell
     #[arg(value_enum)]

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::distillation::DistillArguments;
 use crate::failure::Failure;
 use crate::format::{bytes, count, error, percent, seconds};
-use crate::model::{Model, cannot_run, with_decoder};
+use crate::model::{Model, cannot_run, open, with_decoder};
 use crate::statistics::Samples;
 use crate::stored::{Stored, fingerprint};
 use crate::text::at_least_one;
@@ -100,7 +100,7 @@ struct Size {
 ///
 /// If a file cannot be read or written, the model or the text cannot be used, or after Ctrl-C.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> {
-    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let checkpoint = open(&arguments.model)?;
     let device = device::from_name(&arguments.device.device)?;
     context.handle_ctrl_c()?;
     let Arguments { text, distillation, .. } = arguments;

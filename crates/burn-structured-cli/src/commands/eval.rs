@@ -5,7 +5,7 @@ use crate::arguments::DeviceArgument;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::format::{bytes, count, seconds};
-use crate::model::{self, Model, cannot_run, with_decoder};
+use crate::model::{self, Model, cannot_run, open, with_decoder};
 use crate::table::Table;
 use crate::text;
 use burn_structured_checkpoint::Checkpoint;
@@ -46,8 +46,7 @@ pub struct Arguments {
     /// How the text becomes tokens: bytes, gpt2 or a tokenizer.json [default: the tokenizer in MODEL]
     #[arg(long, value_name = "NAME|FILE", requires = "text")]
     tokenizer: Option<String>,
-    /// Keep the scores in run.json of the models that `compress` wrote, for `report`; the dense model is the first one
-    /// of the others
+    /// Keep the scores of compressed models in their run.json, for `report`, beside that of the dense model if it is named, too
     #[arg(long)]
     record: bool,
     #[command(flatten)]
@@ -83,13 +82,16 @@ struct Score {
 ///
 /// If a file cannot be read, or a model cannot run on this data.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> {
+    if arguments.record {
+        check_record(&arguments.models)?;
+    }
     let device = device::from_name(&arguments.device.device)?;
     let pairs = arguments.sts.as_ref().map(SentencePairs::from_file).transpose()?;
     let progress = context.progress(arguments.models.len(), "models");
     let mut models = Vec::new();
     for path in &arguments.models {
         progress.message(path.display().to_string());
-        let checkpoint = Checkpoint::open(path)?;
+        let checkpoint = open(path)?;
         let began = Instant::now();
         let (score, samples) = match (Model::load(&checkpoint, &device)?, &pairs) {
             (Model::Encoder(encoder), Some(pairs)) => spearman(&encoder, pairs)?,
@@ -118,10 +120,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> 
         device: arguments.device.device.clone(),
         models,
     };
+    let mut text = table(&scores);
     if arguments.record {
-        record(arguments, &scores)?;
+        text += &record(arguments, &scores)?;
     }
-    Answer::new(table(&scores), &scores)
+    Answer::new(text, &scores)
 }
 
 fn other_data(path: &Path, kind: &str, option: &str) -> Failure {
@@ -146,25 +149,47 @@ fn language(arguments: &Arguments, checkpoint: &Checkpoint, model: &impl Decoder
     Ok((evaluation.perplexity, evaluation.tokens))
 }
 
-/// Adds the scores to the reports of the compressed models.
-fn record(arguments: &Arguments, scores: &Scores) -> Result<(), Failure> {
-    let higher_is_better = scores.metric == "spearman";
-    let what = if higher_is_better { "Spearman's correlation × 100" } else { "perplexity" };
-    let name = format!("{what}, {}", scores.data);
-    let (compressed, others): (Vec<_>, Vec<_>) =
-        arguments.models.iter().zip(&scores.models).partition(|(path, _)| path.join(RUN).is_file());
-    if compressed.is_empty() {
+/// Whether a model has a run.json to keep scores in.
+fn is_recorded(path: &Path) -> bool {
+    path.join(RUN).is_file()
+}
+
+/// Which models --record takes for what is checked before anything is computed.
+fn check_record(models: &[PathBuf]) -> Result<(), Failure> {
+    let dense: Vec<String> =
+        models.iter().filter(|path| !is_recorded(path)).map(|path| path.display().to_string()).collect();
+    if dense.len() == models.len() {
         return Err(Failure::new(
             "no model has the run.json that `compress` writes; leave --record out, or name such a folder",
         ));
     }
+    if dense.len() > 1 {
+        let message = format!("--record compares with one dense model, but {} have no run.json", dense.join(" and "));
+        return Err(Failure::usage(message + "; name one of them"));
+    }
+    Ok(())
+}
+
+/// Adds the scores to the reports of the compressed models; a line about each.
+fn record(arguments: &Arguments, scores: &Scores) -> Result<String, Failure> {
+    let higher_is_better = scores.metric == "spearman";
+    let what = if higher_is_better { "Spearman's correlation × 100" } else { "perplexity" };
+    let name = format!("{what}, {}", scores.data);
+    let (compressed, others): (Vec<_>, Vec<_>) =
+        arguments.models.iter().zip(&scores.models).partition(|(path, _)| is_recorded(path));
     let dense = others.first().map(|(_, score)| score.score);
+    let beside = others.first().map_or_else(
+        || "without the score of a dense model".to_string(),
+        |(path, _)| format!("beside the dense model {}", path.display()),
+    );
+    let mut text = String::new();
     for (path, score) in compressed {
         let mut run = RunInfo::load(path)?;
         run.add_score(report::Score { name: name.clone(), higher_is_better, dense, compressed: score.score });
         run.save(path)?;
+        text += &format!("\nrecorded in {}, {beside}", path.join(RUN).display());
     }
-    Ok(())
+    Ok(text + "\n")
 }
 
 fn table(scores: &Scores) -> String {

@@ -3,6 +3,7 @@
 use super::Answer;
 use crate::failure::Failure;
 use crate::format::{bytes, count, percent, shape};
+use crate::model::open;
 use crate::table::Table;
 use burn_structured_checkpoint::{
     Checkpoint, Family, LayerEntry, LinearInfo, MANIFEST_KEY, Manifest, Orientation, family, linears,
@@ -77,7 +78,7 @@ struct Totals {
 ///
 /// If the checkpoint cannot be read or is not valid.
 pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
-    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let checkpoint = open(&arguments.model)?;
     let report = report(&checkpoint)?;
     Answer::new(text(&report, arguments.linears), &report)
 }

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "\
 Examples:
   burn-structured man | man -l -
-  burn-structured man -o ~/.local/share/man/man1")]
+  burn-structured man -o ~/.local/share/man/man1
+
+Then `man burn-structured` and `man burn-structured-plan` show them.")]
 pub struct Arguments {
     /// Write burn-structured.1 and a page for each command to this folder
     #[arg(short, long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]

@@ -5,7 +5,7 @@ use crate::arguments::{DeviceArgument, TextArguments};
 use crate::context::Context;
 use crate::failure::{Failure, check_writable};
 use crate::format::{bytes, count, percent};
-use crate::model::{Model, cannot_run, with_decoder};
+use crate::model::{Model, cannot_run, open, with_decoder};
 use crate::statistics::{Samples, observe};
 use crate::table::Table;
 use burn::tensor::Device;
@@ -42,8 +42,9 @@ pub struct Arguments {
     /// Share of the planned layers' weights to keep, between 0 and 1
     #[arg(long, value_name = "SHARE", value_parser = share)]
     target_params: Option<f64>,
-    /// Structures to choose from, their ranks left open: blast:b=6, low-rank, monarch:b=4; repeat it for several
-    #[arg(long, value_name = "STRUCTURE", default_value = "blast")]
+    /// Structures to choose from, without a rank, which follows from --target-params: blast:b=6, low-rank, monarch:b=4; repeat it for
+    /// several
+    #[arg(long, value_name = "STRUCTURE", default_value = "blast", value_parser = open_structure)]
     structure: Vec<Structure>,
     /// Which layers keep more of their weights than others
     #[arg(long, value_enum, value_name = "NAME", default_value_t = Allocation::Uniform)]
@@ -78,6 +79,18 @@ enum Allocation {
     Effect,
 }
 
+/// A structure whose size is left open.
+fn open_structure(text: &str) -> Result<Structure, String> {
+    let structure: Structure = text.parse().map_err(|error| format!("{error}"))?;
+    let settings = text.split_once(':').map_or("", |(_, settings)| settings).split(',');
+    let sizes =
+        settings.filter(|setting| setting.split('=').next().is_some_and(|key| ["r", "ratio"].contains(&key.trim())));
+    match sizes.map(str::trim).next() {
+        Some(size) => Err(format!("leave out {size}: --target-params decides it; a plan written by hand may have it")),
+        None => Ok(structure),
+    }
+}
+
 /// A share above 0 and below 1.
 fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -105,12 +118,19 @@ struct Report {
 ///
 /// If a file cannot be read or written, the target is out of reach, or a structure does not fit a layer.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> {
-    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let checkpoint = open(&arguments.model)?;
     arguments.output.iter().try_for_each(|path| check_writable(path))?;
     let (plan, table) = match (&arguments.show, arguments.target_params) {
         (Some(path), _) => {
             let plan = Plan::load(path)?;
             let table = plan::table(&checkpoint, &plan).map_err(|error| in_file(path, error))?;
+            if table.rows.iter().all(|row| row.structure.is_none()) {
+                let model = arguments.model.display();
+                let message = format!(
+                    "no rule gives a layer of {model} a structure; `inspect --linears` lists the layers' names"
+                );
+                return Err(in_file(path, message));
+            }
             (plan, table)
         }
         (None, Some(target)) => propose(arguments, target, &checkpoint, context)?,

@@ -6,6 +6,7 @@ use crate::arguments::DeviceArgument;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::format::{bytes, percent};
+use crate::model::open;
 use burn_structured_checkpoint::Checkpoint;
 use burn_structured_compress::pipeline::{self, Output};
 use burn_structured_train::device;
@@ -45,7 +46,7 @@ pub struct Arguments {
 ///
 /// If the model cannot be read or a layer has no int8 form, or the output cannot be written; what is finished is kept.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> {
-    let source = Checkpoint::open(&arguments.model)?;
+    let source = open(&arguments.model)?;
     let device = device::from_name(&arguments.device.device)?;
     context.handle_ctrl_c()?;
     let output = Output::new(&arguments.output).with_force(arguments.force).with_command(command_line());

@@ -3,7 +3,8 @@
 use super::Answer;
 use crate::arguments::DeviceArgument;
 use crate::failure::Failure;
-use burn_structured_checkpoint::{Checkpoint, files};
+use crate::model::{check_finished, open};
+use burn_structured_checkpoint::files;
 use burn_structured_compress::pipeline::Finished;
 use burn_structured_compress::report::{Page, html, model_card, spectra};
 use burn_structured_train::device;
@@ -48,6 +49,7 @@ pub struct Arguments {
 ///
 /// If the folder holds no report, the dense model cannot be read, or a file cannot be written.
 pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
+    check_finished(&arguments.compressed)?;
     let Finished { path, report, run } = Finished::load(&arguments.compressed)?;
     let others = arguments.with.iter().map(|path| Finished::load(path)).collect::<Result<Vec<_>, _>>()?;
     if let Some(other) = others.iter().find(|other| other.report.source != report.source) {
@@ -58,7 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     }
     let others: Vec<_> = others.into_iter().map(|other| (other.report, other.run)).collect();
     let spectra = match &arguments.dense {
-        Some(dense) => spectra(&Checkpoint::open(dense)?, &report, &device::from_name(&arguments.device.device)?)?,
+        Some(dense) => spectra(&open(dense)?, &report, &device::from_name(&arguments.device.device)?)?,
         None => Vec::new(),
     };
     let page = Page { run: Some(&run), spectra: &spectra, others: &others, ..Page::new(&report) };

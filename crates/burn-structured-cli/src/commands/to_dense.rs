@@ -6,6 +6,7 @@ use crate::arguments::DeviceArgument;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::format::bytes;
+use crate::model::open;
 use burn_structured_checkpoint::Checkpoint;
 use burn_structured_compress::pipeline::{self, Output};
 use burn_structured_train::device;
@@ -41,7 +42,7 @@ pub struct Arguments {
 ///
 /// If the model is not compressed or cannot be read, or the output cannot be written; what is finished is kept.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> {
-    let compressed = Checkpoint::open(&arguments.compressed)?;
+    let compressed = open(&arguments.compressed)?;
     let device = device::from_name(&arguments.device.device)?;
     context.handle_ctrl_c()?;
     let output = Output::new(&arguments.output).with_force(arguments.force);

@@ -4,7 +4,7 @@ use super::Answer;
 use crate::arguments::DeviceArgument;
 use crate::exit;
 use crate::failure::Failure;
-use burn_structured_checkpoint::Checkpoint;
+use crate::model::open;
 use burn_structured_compress::pipeline::{self, Outcome, Verification};
 use burn_structured_train::device;
 use clap::{Args, ValueHint};
@@ -37,8 +37,8 @@ pub struct Arguments {
 ///
 /// If a file cannot be read, or the model is not compressed.
 pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
-    let compressed = Checkpoint::open(&arguments.compressed)?;
-    let dense = arguments.dense.as_ref().map(Checkpoint::open).transpose()?;
+    let compressed = open(&arguments.compressed)?;
+    let dense = arguments.dense.as_deref().map(open).transpose()?;
     let device = device::from_name(&arguments.device.device)?;
     let found = pipeline::verify(&compressed, dense.as_ref(), &device)?;
     let Verification { checks, weight_errors } = &found;

@@ -109,7 +109,13 @@ fn report_shows_scores_and_layers() {
     files.compress("bert", "plain");
     let (small, plain, bert, pairs) =
         (files.path("small"), files.path("plain"), files.path("bert"), files.path("pairs.csv"));
-    printed(&["eval", &bert, &small, &plain, "--sts", &pairs, "--record"]);
+    let scored = printed(&["eval", &bert, &small, &plain, "--sts", &pairs, "--record"]);
+    assert!(
+        scored.contains("small/run.json, beside the dense model ") && scored.contains("plain/run.json"),
+        "{scored}"
+    );
+    let found = error(&["eval", &bert, &small, &files.path("bert/../bert"), "--sts", &pairs, "--record"], 2);
+    assert!(found.contains("one dense model, but "), "{found}");
     let value = json(&["report", &small, "--dense", &bert, "--with", &plain]);
     assert_eq!(value["run"]["scores"].as_array().unwrap().len(), 1);
     let page = fs::read_to_string(files.file("small/report.html")).unwrap();

@@ -97,6 +97,10 @@ fn plan_names_what_is_wrong() {
         let message_found = error(&[&["plan", &bert][..], arguments].concat(), 1);
         assert!(message_found.contains(message), "{message_found}\ninstead of: {message}");
     }
+    for structure in ["blast:b=2,r=3", "low-rank:ratio=0.3"] {
+        let found = error(&["plan", &bert, "--target-params", "0.5", "--structure", structure], 2);
+        assert!(found.contains("leave out r") && found.contains("--target-params"), "{found}");
+    }
     for (text, message) in [
         ("", "format"),
         ("format = 9\n", "update"),
@@ -104,6 +108,7 @@ fn plan_names_what_is_wrong() {
         ("format = 1\n[[rule]]\npattern = 'a'\nstructure = 'foil'\n", "line 4"),
         ("format = 1\n[[rule]]\npattern = 'a'\nkept = true\n", "kept"),
         ("format = 1\n[[rule]]\npattern = 'query'\nstructure = 'blast:b=5,r=2'\n", "attention.self.query"),
+        ("format = 1\n[[rule]]\npattern = 'no such layer'\nstructure = 'low-rank:r=2'\n", "inspect --linears"),
     ] {
         fs::write(&plan, text).unwrap();
         let found = error(&["plan", &bert, "--show", &plan], 1);

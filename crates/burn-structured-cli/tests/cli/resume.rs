@@ -69,11 +69,16 @@ fn interrupted_run_says_how_to_continue() {
     assert_eq!(output.status.code(), Some(130), "{message}");
     assert!(message.contains("run the same command again to continue"), "{message}");
     assert!(!files.file("small").exists());
+    for command in ["verify", "report", "inspect"] {
+        let found = error(&[command, &files.path("small")], 1);
+        assert!(found.contains("small.partial holds an unfinished run"), "{found}");
+    }
 
     // Other settings are refused, with the difference.
     arguments[steps] = "4".into();
     let found = error(&arguments, 1);
     assert!(found.contains("small.partial") && found.contains("--force"), "{found}");
+    assert!(found.contains("--distill-steps 100000 "), "{found}");
     fs::write(files.file("plan.toml"), "format = 1\n[[rule]]\npattern = 'query'\nstructure = 'low-rank:r=2'\n")
         .unwrap();
     let found = error(&arguments, 1);

@@ -47,15 +47,18 @@ pub enum PipelineError {
     },
     /// The unfinished run was started with something else.
     #[error(
-        "{} holds an unfinished run with {difference}; continue with what it was started with, choose another output, or pass \
+        "{} holds an unfinished run with {difference}; continue with what it was started with{}, choose another output, or pass \
          --force to start anew",
-        path.display()
+        path.display(),
+        quoted(command.as_deref())
     )]
     Changed {
         /// The folder of the unfinished run.
         path: PathBuf,
         /// What is different.
         difference: String,
+        /// The command that started it, if it is known.
+        command: Option<String>,
     },
     /// The description of the unfinished run cannot be read.
     #[error("{} is damaged: {reason}; pass --force to start anew", path.display())]
@@ -178,6 +181,10 @@ pub(crate) fn writing(error: CheckpointError) -> CompressError {
 
 fn of_process(process: Option<u32>) -> String {
     process.map(|process| format!(" (process {process})")).unwrap_or_default()
+}
+
+fn quoted(command: Option<&str>) -> String {
+    command.map(|command| format!(", `{command}`")).unwrap_or_default()
 }
 
 /// The way out of an error in writing.

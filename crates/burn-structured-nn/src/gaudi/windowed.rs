@@ -1,9 +1,9 @@
 //! The frozen Gaudi layer: small dense products over the windows that are left.
 
 use super::GaudiLinear;
-use crate::approximation::parameter;
 use crate::dense::own_bias;
 use crate::display::layer_display;
+use crate::parameter::parameter;
 use crate::{Cost, Factor};
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, assert_shape};

@@ -7,8 +7,8 @@ mod layers;
 
 pub use layers::{Int8BlastLinear, Int8BlockLinear, Int8Ss1Linear, Int8TwoFactorLinear};
 
-use crate::approximation::parameter;
 use crate::dense::own_bias;
+use crate::parameter::parameter;
 use crate::{BlockCount, Blocks, Cost, Factor, Rank, Structure, StructureError, StructuredLinear};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, assert_shape};

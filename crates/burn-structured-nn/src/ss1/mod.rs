@@ -7,17 +7,17 @@ mod tests;
 
 pub use function::Ss1Hash;
 
-use crate::approximation::{Approximation, parameter, read_weight};
 use crate::dense::own_bias;
 use crate::display::layer_display;
 use crate::initializer::{dense_bias, dense_default};
+use crate::parameter::parameter;
 use crate::{Cost, Factor, Structure, StructureError};
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, assert_shape};
 use burn_structured_ops::Epilogue;
-use burn_structured_ops::ss1::{Fold, Ss1Strategy, ss1_from_dense, ss1_linear_with, ss1_to_dense};
+use burn_structured_ops::ss1::{Fold, Ss1Strategy, ss1_linear_with, ss1_to_dense};
 use function::{DEFAULT_BLOCK_N, Function, rotate};
 pub(crate) use saved::SavedFunction;
 
@@ -96,24 +96,6 @@ impl Ss1LinearConfig {
         Ok(Self::layer(function, z, bias, device))
     }
 
-    /// The SS1 layer nearest to a dense `weight [d_output, d_input]`: each stored weight is the mean of those it stands for,
-    /// signs undone, which is the least-squares optimum. `bias` is kept as it is.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
-    pub fn from_dense(
-        &self,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Result<Approximation<Ss1Linear>, StructureError> {
-        let function = self.function()?;
-        read_weight(&weight, bias.as_ref(), self.d_input, self.d_output)?;
-        let z = ss1_from_dense(weight.clone(), function.fold(self.d_output));
-        let layer = Self::layer(function, parameter(z), bias.map(parameter), &weight.device());
-        Ok(Approximation::measured(layer, Ss1Linear::to_dense, weight))
-    }
-
     /// The layer of stored weights `[d_output, w]` in the authors' layout, every group rotated for its block of rows, with
     /// `bias` as it is.
     ///
@@ -159,11 +141,16 @@ impl Ss1LinearConfig {
         Ok(Self::layer(function, parameter(z), bias.map(parameter), &device))
     }
 
-    fn layer(function: Function, z: Param<Tensor<2>>, bias: Option<Param<Tensor<1>>>, device: &Device) -> Ss1Linear {
+    pub(crate) fn layer(
+        function: Function,
+        z: Param<Tensor<2>>,
+        bias: Option<Param<Tensor<1>>>,
+        device: &Device,
+    ) -> Ss1Linear {
         Ss1Linear { z, bias, hash: SavedFunction::new(function, device) }
     }
 
-    fn function(&self) -> Result<Function, StructureError> {
+    pub(crate) fn function(&self) -> Result<Function, StructureError> {
         let Self { d_input, d_output, reduction, block_k, block_n, hash, .. } = *self;
         let function = Function { d_input, reduction, block_k, block_n, hash };
         function.check(d_output)?;

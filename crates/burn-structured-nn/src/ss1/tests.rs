@@ -1,4 +1,5 @@
 use super::*;
+use crate::Approximation;
 use burn::tensor::{Distribution, Tolerance};
 
 const INDEPENDENT: Ss1Hash = Ss1Hash::Independent { seed: 5, signs: true };

@@ -13,7 +13,7 @@
 //! [`try_spd_solve`] looks, and names the matrices; [`spd_solve_damped`] adds to the diagonals of those that are singular.
 
 mod backward;
-#[cfg(feature = "flex")]
+#[cfg(all(feature = "flex", feature = "faer"))]
 mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
@@ -22,7 +22,7 @@ mod error;
 pub(crate) mod reference;
 mod shapes;
 
-#[cfg(any(feature = "ndarray", feature = "tch", feature = "remote"))]
+#[cfg(any(feature = "flex", feature = "ndarray", feature = "tch", feature = "remote"))]
 mod fallback;
 
 pub use damped::spd_solve_damped;
@@ -38,7 +38,7 @@ use burn::tensor::Tensor;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(clippy::manual_non_exhaustive, reason = "the hidden variant is a candidate for tests and benchmarks")]
 pub enum SpdStrategy {
-    /// The fastest strategy known: native on Flex, this crate's kernels on CubeCL devices.
+    /// The fastest strategy known: native on Flex with the feature `faer`, this crate's kernels on CubeCL devices.
     #[default]
     Auto,
     /// Plain Burn operations, forward and backward: the reference that the tests compare with.

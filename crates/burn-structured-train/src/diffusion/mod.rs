@@ -12,9 +12,10 @@
 //! | [`NoiseSchedule`] | `ᾱ_t` of the cosine or the linear schedule |
 //! | [`run_diffusion, save_diffusion`], [`train_dit`], [`noise_error`] | training a [`Dit`](burn_structured_models::dit::Dit), and its error on held-out images |
 //! | [`sample`] | DDIM with classifier-free guidance, from noise that a seed decides |
-//! | [`frechet_distance`], [`features`] | how far two sets of images are from each other, on the features of a trained vision transformer |
+//! | `frechet_distance`, `features` | with the feature `frechet`: how far two sets of images are from each other, on the features of a trained vision transformer |
 //! | [`ImageGrid`] | images as a PNG |
 
+#[cfg(feature = "frechet")]
 mod frechet;
 mod grid;
 mod learner;
@@ -24,6 +25,7 @@ mod run;
 mod sampler;
 mod schedule;
 
+#[cfg(feature = "frechet")]
 pub use frechet::{FrechetError, Gaussian, features, frechet_distance};
 pub use grid::ImageGrid;
 pub use learner::{DiffusionStep, TrainedDit, noise_error, train_dit};

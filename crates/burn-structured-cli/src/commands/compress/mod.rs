@@ -10,8 +10,8 @@ use crate::arguments::{DeviceArgument, TextArguments};
 use crate::context::Context;
 use crate::distillation::{DistillArguments, minutes};
 use crate::failure::Failure;
+use crate::model::open;
 use crate::text::at_least_one;
-use burn_structured_checkpoint::Checkpoint;
 use burn_structured_compress::Budget;
 use burn_structured_compress::calibrate::Calibrator;
 use burn_structured_compress::pipeline::{Event, LayerwiseConfig, Output, compress_checkpoint};
@@ -73,7 +73,7 @@ pub struct Arguments {
     /// In the end give all linear layers int8 weights, those that the plan keeps dense among them
     #[arg(long)]
     int8: bool,
-    /// Seed of everything that is drawn
+    /// Seed of everything random
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     seed: u64,
     /// Replace OUTPUT, and start anew if OUTPUT.partial was started with something else
@@ -127,7 +127,7 @@ fn alpha(text: &str) -> Result<f64, String> {
 ///
 /// If a file cannot be read or written, the plan does not fit, or after Ctrl-C; what is finished is kept.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> {
-    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let checkpoint = open(&arguments.model)?;
     let plan = Plan::load(&arguments.plan)?;
     let device = device::from_name(&arguments.device.device)?;
     context.handle_ctrl_c()?;

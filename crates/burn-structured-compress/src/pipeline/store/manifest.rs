@@ -20,6 +20,9 @@ pub(super) struct Manifest {
     format: u64,
     /// What the run was started with.
     pub identity: Identity,
+    /// The command that started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// Numbers that were found once and hold for the rest of the run, such as the steps that a time budget comes to.
     pub decisions: BTreeMap<String, usize>,
     /// Finished units, in order.
@@ -39,8 +42,8 @@ pub(crate) struct Unit {
 }
 
 impl Manifest {
-    pub fn new(identity: Identity) -> Self {
-        Self { format: FORMAT, identity, decisions: BTreeMap::new(), units: Vec::new() }
+    pub fn new(identity: Identity, command: Option<String>) -> Self {
+        Self { format: FORMAT, identity, command, decisions: BTreeMap::new(), units: Vec::new() }
     }
 
     /// The manifest in a folder; `None` if there is none.

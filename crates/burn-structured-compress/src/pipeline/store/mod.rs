@@ -37,6 +37,7 @@ const ASSEMBLY: &str = "out";
 const REPLACED: &str = "replaced";
 
 /// What [`Store::open`] finds.
+#[allow(clippy::large_enum_variant, reason = "one value for a run, unpacked at once")]
 pub(crate) enum Opened {
     /// A run to do, or the rest of it.
     Run(Store),
@@ -80,7 +81,9 @@ impl Store {
             Ok(Some(found)) => match identity.difference(&found.identity) {
                 None => Some(found),
                 Some(_) if output.force => None,
-                Some(difference) => return Err(PipelineError::Changed { path: folder, difference }),
+                Some(difference) => {
+                    return Err(PipelineError::Changed { path: folder, difference, command: found.command });
+                }
             },
             Ok(None) => None,
             Err(PipelineError::Damaged { .. }) if output.force => None,
@@ -103,7 +106,7 @@ impl Store {
         let fresh = manifest.is_none();
         let mut store = Self {
             output: output.clone(),
-            manifest: manifest.unwrap_or_else(|| Manifest::new(identity)),
+            manifest: manifest.unwrap_or_else(|| Manifest::new(identity, output.command.clone())),
             folder,
             units,
             _lock: lock,

@@ -125,13 +125,14 @@ fn damaged_shards_are_made_again() {
 #[test]
 fn a_changed_run_is_refused_unless_forced() {
     let folder = tempfile::tempdir().unwrap();
-    let output = Output::new(folder.path().join("out"));
+    let output = Output::new(folder.path().join("out")).with_command("tool --seed 1");
     let mut store = run(open(&output));
     finish(&mut store, 7);
     drop(store);
     let other = || identity().with("model", "n");
     let error = error(Store::open(&output, other(), units(), &[], &mut quiet));
     assert!(error.contains("another model (m there, n now)") && error.contains("--force"), "{error}");
+    assert!(error.contains("started with, `tool --seed 1`, choose"), "{error}");
     // Nothing was lost by trying.
     assert_eq!(run(open(&output)).finished(), 1);
     let forced = output.clone().with_force(true);

@@ -115,6 +115,7 @@ impl<'a, E: Scalar> Matrix<'a, E> {
     }
 
     /// Writes the lower triangle of a square matrix column by column and leaves the rest of `out` as it is.
+    #[cfg(feature = "faer")]
     pub fn copy_lower_by_columns(self, out: &mut [E]) {
         // Tiles that stay in cache, because either the matrix or `out` is read across its rows.
         const TILE: usize = 16;

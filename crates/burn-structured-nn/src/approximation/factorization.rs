@@ -8,9 +8,9 @@
 //! one solves for the factors themselves, in f64 whatever the device: what BLAST contains exactly is found to rounding, with any
 //! backend.
 
+use super::block_low_rank::BlockLowRank;
+use super::svd::{Balanced, balanced, matrix, tensor};
 use crate::StructureError;
-use crate::block_low_rank::BlockLowRank;
-use crate::svd::{Balanced, balanced, matrix, tensor};
 use burn::tensor::{DType, Device, Tensor};
 use burn_structured_ops::block_diagonal::Order;
 use faer::linalg::solvers::Solve;

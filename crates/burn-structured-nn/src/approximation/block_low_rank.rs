@@ -1,8 +1,9 @@
 //! The nearest matrix whose blocks have low rank: what Monarch, block tensor-trains and BLAST start from.
 
-use crate::rank::RankBudget;
-use crate::svd::{Balanced, balanced, matrix, tensor};
-use crate::{Rank, StructureError};
+use super::svd::{Balanced, balanced, matrix, tensor};
+use super::{Approximation, read_weight};
+use crate::parameter::parameter;
+use crate::{BttLinear, BttLinearConfig, MonarchLinear, MonarchLinearConfig, StructureError};
 use burn::tensor::{DType, Device, Tensor};
 use burn_structured_ops::block_diagonal::Order;
 use faer::Mat;
@@ -14,25 +15,6 @@ pub(crate) struct BlockLowRank {
     /// Rank of each block.
     pub rank: usize,
     blocks: Vec<Balanced>,
-}
-
-/// The grid and the rank of a matrix `[d_output, d_input]` of `blocks (b1, b2)`: a rank costs `b1 d_input + b2 d_output`
-/// weights, and stops at that of a block.
-pub(crate) fn resolve(
-    (b1, b2): (usize, usize),
-    rank: Rank,
-    [d_output, d_input]: [usize; 2],
-    hint: &'static str,
-) -> Result<([usize; 2], usize), StructureError> {
-    let rank = rank.resolve(RankBudget {
-        d_input,
-        d_output,
-        fixed: 0,
-        params_per_rank: b1 * d_input + b2 * d_output,
-        hint,
-        max: (d_output / b1).min(d_input / b2),
-    })?;
-    Ok(([b1, b2], rank))
 }
 
 impl BlockLowRank {
@@ -81,3 +63,32 @@ impl BlockLowRank {
         [tensor([b2, rank * b1, q], right, device, dtype), tensor([b1, p, rank * b2], left, device, dtype)]
     }
 }
+
+macro_rules! from_dense {
+    ($Layer:ident, $Config:ident, $order:expr) => {
+        impl $Config {
+            /// The layer nearest to a dense `weight [d_output, d_input]`: a truncated singular value decomposition of each block,
+            /// the least-squares optimum, with `bias` as it is.
+            ///
+            /// # Errors
+            ///
+            /// As [`try_init`](Self::try_init); if the shapes differ from the layer's, or an entry of `weight` is not finite.
+            pub fn from_dense(
+                &self,
+                weight: Tensor<2>,
+                bias: Option<Tensor<1>>,
+            ) -> Result<Approximation<$Layer>, StructureError> {
+                let (d_input, d_output) = (self.d_input, self.d_output);
+                let (grid, rank) = self.resolve()?;
+                let values = read_weight(&weight, bias.as_ref(), d_input, d_output)?;
+                let nearest = BlockLowRank::nearest(&values, [d_output, d_input], grid, rank, $order)?;
+                let [right, left] = nearest.factors([d_output, d_input], &weight.device(), weight.dtype());
+                let layer = $Layer { right: parameter(right), left: parameter(left), bias: bias.map(parameter) };
+                Ok(Approximation::measured(layer, $Layer::to_dense, weight))
+            }
+        }
+    };
+}
+
+from_dense!(MonarchLinear, MonarchLinearConfig, Order::Strided);
+from_dense!(BttLinear, BttLinearConfig, Order::Grouped);

@@ -1,7 +1,17 @@
-//! The nearest layer of a structure to a dense one, with its distance.
+//! The nearest layer of a structure to a dense one, with its distance: `from_dense` of every layer, on the host and in f64.
+
+mod blast;
+mod block_diagonal;
+mod block_low_rank;
+mod factorization;
+mod gaudi;
+mod kronecker;
+mod low_rank;
+mod pixelfly;
+mod ss1;
+pub mod svd;
 
 use crate::StructureError;
-use burn::module::Param;
 use burn::tensor::Tensor;
 
 /// A structured layer that stands in for a dense weight.
@@ -58,9 +68,4 @@ pub(crate) fn read_weight(
             Err(StructureError::NotFinite { count, row: first / d_input, column: first % d_input })
         }
     }
-}
-
-/// A tensor as a trainable parameter.
-pub(crate) fn parameter<const D: usize>(tensor: Tensor<D>) -> Param<Tensor<D>> {
-    Param::from_tensor(tensor.detach())
 }
