@@ -11,11 +11,13 @@
 //! compression.json  a dense language model compressed and retrained
 //! generation.json   tokens a second of language models
 //! encoder.json      a sentence encoder compressed in several ways
+//! fine-tuning.json  a sentence encoder compressed by several structures and fine-tuned
 //! checked.json      which figures beyond the parameter ratio were checked by hand, and what was found
 //! ```
 
 use super::ablation::Ablation;
 use super::encoder;
+use super::fine_tuning::FineTuning;
 use super::int8::recorded as int8;
 use super::language;
 use super::layers::Checked;
@@ -62,6 +64,8 @@ pub struct Folder {
     pub generation: Option<Recorded<language::Generation>>,
     /// A sentence encoder compressed.
     pub encoder: Option<Recorded<encoder::Compressed>>,
+    /// A sentence encoder compressed and fine-tuned.
+    pub fine_tuning: Option<Recorded<FineTuning>>,
     /// Figures that were checked by hand.
     pub checked: Checked,
     /// Files whose figures are not published, with the reason.
@@ -143,12 +147,18 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
             if published(&results.origin.program) {
                 folder.encoder = Some(Recorded { path: at, results });
             }
+        } else if kind == "fine-tuning.json" {
+            let results: FineTuning = parse(&file)?;
+            if published(&results.origin.program) {
+                folder.fine_tuning = Some(Recorded { path: at, results });
+            }
         } else if kind == "checked.json" {
             folder.checked = parse(&file)?;
         } else {
             return Err(format!(
                 "{}: no kind of result; names begin with layers, models or pytorch, or are int8.json, ablation.json, comparison.json, \
-                 language.json, compression.json, generation.json, encoder.json or checked.json",
+                 language.json, compression.json, generation.json, encoder.json, fine-tuning.json or \
+                 checked.json",
                 file.display()
             ));
         }

@@ -5,6 +5,7 @@ pub mod ablation;
 mod encoder;
 mod external;
 pub mod files;
+mod fine_tuning;
 mod int8;
 mod language;
 mod layers;
@@ -93,6 +94,8 @@ fn section(folder: &Folder) -> Result<(Vec<&'static str>, String), String> {
     let compression = folder.compression.as_ref();
     parts.extend(compression.map(|file| ("a language model compressed", language::compression(file))));
     parts.extend(folder.encoder.as_ref().map(|file| ("a sentence encoder compressed", encoder::section(file))));
+    let fine_tuning = folder.fine_tuning.as_ref();
+    parts.extend(fine_tuning.map(|file| ("a sentence encoder compressed and fine-tuned", fine_tuning::section(file))));
     parts.retain(|(_, text)| !text.is_empty());
     let machine = newest.map(|newest| newest.machine).or(folder.models.last().map(|last| last.results.machine.clone()));
     let machine = machine.map_or_else(String::new, |machine| format!("\n{}.\n", machine.line()));
