@@ -69,6 +69,9 @@ mod documents {
     #[doc = include_str!("../book/src/calibration.md")]
     struct Calibration;
 
+    #[doc = include_str!("../book/src/fine-tuning.md")]
+    struct FineTuning;
+
     #[doc = include_str!("../book/src/compress.md")]
     struct Compress;
 

@@ -106,15 +106,20 @@ fn resolved(path: &Path) -> PathBuf {
     }
 }
 
-/// The command line of this run, as it would be typed.
+/// The command line of this run of a benchmark, as it would be typed.
 pub fn command(bench: &str) -> String {
+    command_line(&format!("cargo bench --bench {bench}"))
+}
+
+/// The command line of this run, as it would be typed after what starts the program, such as `cargo run --example generate`.
+pub fn command_line(start: &str) -> String {
     let variables = VARIABLES.iter().filter_map(|name| Some(format!("{name}={} ", std::env::var(name).ok()?)));
     let features: Vec<&str> = FEATURES.iter().filter(|(_, enabled)| *enabled).map(|(name, _)| *name).collect();
     let features = if features.is_empty() { String::new() } else { format!(" --features {}", features.join(",")) };
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|argument| argument != "--bench").map(|argument| quoted(&argument)).collect();
     let arguments = if arguments.is_empty() { String::new() } else { format!(" -- {}", arguments.join(" ")) };
-    format!("{}cargo bench --bench {bench}{features}{arguments}", variables.collect::<String>())
+    format!("{}{start}{features}{arguments}", variables.collect::<String>())
 }
 
 fn quoted(argument: &str) -> String {

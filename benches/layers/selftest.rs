@@ -9,6 +9,8 @@ use super::plot_models::{PLOT, write_models};
 use super::record::{Candidate, OWN_DENSE, Results, Role, Row, Work};
 use super::summary::files::Recorded;
 use super::summary::{self, models};
+use burn_structured::train::comparison::{FineTuningReport, FineTuningRow, FineTuningRun, Latency};
+use burn_structured::train::sentences::FineTuneConfig;
 use clap::Parser;
 use std::path::Path;
 
@@ -20,11 +22,12 @@ type Check = fn() -> Result<(), String>;
 ///
 /// Of the first check that fails.
 pub fn run() -> Result<(), String> {
-    let checks: [(&str, Check); 5] = [
+    let checks: [(&str, Check); 6] = [
         ("layers_are_measured_and_written", layers),
         ("rows_beyond_the_ratio_are_marked", flags),
         ("results_take_clean_commits_only", records),
         ("models_are_compared_with_the_best_of_others", models),
+        ("fine_tuned_encoders_have_a_page", fine_tuned),
         ("the_page_is_what_the_files_say", page),
     ];
     for (name, check) in checks {
@@ -169,6 +172,64 @@ fn models() -> Result<(), String> {
     match names.iter().find(|name| !svg.contains(**name)) {
         None => Ok(()),
         Some(name) => Err(format!("{PLOT} does not name {name}")),
+    }
+}
+
+/// What `fine_tune_encoder` records is read and becomes a section.
+fn fine_tuned() -> Result<(), String> {
+    let run = |seed, spearman| FineTuningRun { seed, epochs: Vec::new(), spearman, seconds: 30.0 };
+    let row = |structure: &str, params_ratio, runs| FineTuningRow {
+        structure: structure.parse().expect("a structure"),
+        dense_layers: vec!["encoder.layer.0.output.dense".into()],
+        params: 1000,
+        params_ratio,
+        flops_ratio: params_ratio,
+        layer_error: 0.25,
+        before: 0.8,
+        runs,
+        latencies: vec![Latency {
+            sentences: 8,
+            median_ms: 40.0,
+            lower_quartile_ms: 36.0,
+            upper_quartile_ms: 44.0,
+            rounds: 20,
+        }],
+        compression_seconds: 12.0,
+    };
+    let report = FineTuningReport {
+        program: "burn-structured 0.1.0 (1a2b3c4)".into(),
+        measured: "2026-11-30 12:00".into(),
+        command: "cargo run".into(),
+        machine: "a processor".into(),
+        model: "encoder".into(),
+        pairs: "pairs.csv".into(),
+        train_pairs: 100,
+        test_pairs: 50,
+        split_seed: 0,
+        calibration_sentences: 200,
+        device: "flex".into(),
+        config: FineTuneConfig::new(),
+        rows: vec![
+            row("blast:b=6,ratio=0.5", 0.5, vec![run(0, 0.86), run(1, 0.87)]),
+            row("dense", 1.0, vec![run(0, 0.88)]),
+        ],
+    };
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let recorded = folder.path().join("tuned");
+    std::fs::create_dir(&recorded).map_err(|error| error.to_string())?;
+    report.save(&recorded).map_err(|error| error.to_string())?;
+    let pages = summary::pages(folder.path())?;
+    let [(_, page), (_, index)] = &pages[..] else { return Err(format!("{} pages", pages.len())) };
+    if !index.contains("[tuned](tuned/README.md): a sentence encoder compressed and fine-tuned") {
+        return Err(index.clone());
+    }
+    let dense = "| `dense` | 1 | 100 % | 100 % | 80.00 | 88.00 | 40.0 (36.0–44.0) |";
+    let blast = "| `blast:b=6,ratio=0.5` | 1 | 50 % | 50 % | 80.00 | 86.50 ± 0.71 | 40.0 (36.0–44.0) |";
+    let parts = ["(1a2b3c4), 2026-11-30 12:00: `cargo run`", "100 pairs to train on, 50 to score", dense, blast];
+    match parts.iter().find(|part| !page.contains(**part)) {
+        Some(part) => Err(format!("{part} is not in:\n{page}")),
+        None if page.find(dense) > page.find(blast) => Err(format!("the best is not first:\n{page}")),
+        None => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 mod compress_encoder;
 mod dit_cifar;
 mod dlrm_clicks;
+mod fine_tune_encoder;
 mod generate;
 mod gpt2_text;
 mod inner_products;

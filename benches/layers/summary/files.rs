@@ -15,10 +15,12 @@
 //! diffusion.json    a diffusion transformer compressed and retrained
 //! decode.json       how long language models decode
 //! products.json     the error of inner products, projected, quantized and both
+//! fine-tuning.json  a sentence encoder compressed by several structures and fine-tuned
 //! checked.json      which figures beyond the parameter ratio were checked by hand, and what was found
 //! ```
 
 use super::ablation::Ablation;
+use super::fine_tuning::FineTuning;
 use super::int8::recorded as int8;
 use super::language;
 use super::layers::Checked;
@@ -74,6 +76,8 @@ pub struct Folder {
     pub decode: Option<Recorded<decode::Decoding>>,
     /// The error of inner products.
     pub products: Option<Recorded<products::Products>>,
+    /// A sentence encoder compressed and fine-tuned.
+    pub fine_tuning: Option<Recorded<FineTuning>>,
     /// Figures that were checked by hand.
     pub checked: Checked,
     /// Files whose figures are not published, with the reason.
@@ -95,19 +99,10 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
     for file in entries(path)?.into_iter().filter(|file| file.extension().is_some_and(|ending| ending == "json")) {
         let kind = name(&file);
         let at = kind.clone();
-        let mut published = |program: &str| match unpublished(program) {
-            None => true,
-            Some(why) => {
-                folder.withheld.push(format!("{at} ({why})"));
-                false
-            }
-        };
         if kind.starts_with("layers") || kind.starts_with("pytorch") {
             let results = Results::read(&file)?;
-            if published(&results.program) {
-                let files = if kind.starts_with("layers") { &mut folder.layers } else { &mut folder.external };
-                files.push(Recorded { path: at, results });
-            }
+            let files = if kind.starts_with("layers") { &mut folder.layers } else { &mut folder.external };
+            files.extend(checked(results, at, &mut folder.withheld, |results| &results.program));
         } else if kind.starts_with("models") {
             let results: models::Results = parse(&file)?;
             if results.format != models::FORMAT {
@@ -118,72 +113,34 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
                     models::FORMAT
                 ));
             }
-            if published(&results.program) {
-                let own = results.program.starts_with("burn-structured");
-                let files = if own { &mut folder.models } else { &mut folder.external_models };
-                files.push(Recorded { path: at, results });
-            }
-        } else if kind == "int8.json" {
-            let results: int8::Results = parse(&file)?;
-            if published(&results.program) {
-                folder.int8 = Some(Recorded { path: at, results });
-            }
-        } else if kind == "ablation.json" {
-            let results: Ablation = parse(&file)?;
-            if published(&results.program) {
-                folder.ablation = Some(Recorded { path: at, results });
-            }
-        } else if kind == "comparison.json" {
-            folder.training = Some(Recorded { path: at, results: parse(&file)? });
-        } else if kind == "language.json" {
-            let results: language::Comparison = parse(&file)?;
-            if published(&results.origin.program) {
-                folder.language = Some(Recorded { path: at, results });
-            }
-        } else if kind == "compression.json" {
-            let results: language::Compression = parse(&file)?;
-            if published(&results.origin.program) {
-                folder.compression = Some(Recorded { path: at, results });
-            }
-        } else if kind == "generation.json" {
-            let results: language::Generation = parse(&file)?;
-            if published(&results.origin.program) {
-                folder.generation = Some(Recorded { path: at, results });
-            }
-        } else if kind == "encoder.json" {
-            let results: encoder::Compressed = parse(&file)?;
-            if published(&results.origin.program) {
-                folder.encoder = Some(Recorded { path: at, results });
-            }
-        } else if kind == "clicks.json" {
-            let results: clicks::Comparison = parse(&file)?;
-            if published(&results.origin.program) {
-                folder.clicks = Some(Recorded { path: at, results });
-            }
-        } else if kind == "diffusion.json" {
-            let results: diffusion::Compression = parse(&file)?;
-            if published(&results.origin.program) {
-                folder.diffusion = Some(Recorded { path: at, results });
-            }
-        } else if kind == "decode.json" {
-            let results: decode::Decoding = parse(&file)?;
-            if published(&results.origin.program) {
-                folder.decode = Some(Recorded { path: at, results });
-            }
-        } else if kind == "products.json" {
-            let results: products::Products = parse(&file)?;
-            if published(&results.origin.program) {
-                folder.products = Some(Recorded { path: at, results });
-            }
-        } else if kind == "checked.json" {
-            folder.checked = parse(&file)?;
+            let own = results.program.starts_with("burn-structured");
+            let files = if own { &mut folder.models } else { &mut folder.external_models };
+            files.extend(checked(results, at, &mut folder.withheld, |results| &results.program));
         } else {
-            return Err(format!(
-                "{}: no kind of result; names begin with layers, models or pytorch, or are int8.json, ablation.json, comparison.json, \
-                 language.json, compression.json, generation.json, encoder.json, clicks.json, diffusion.json, decode.json, \
-                 products.json or checked.json",
-                file.display()
-            ));
+            let withheld = &mut folder.withheld;
+            match kind.as_str() {
+                "int8.json" => folder.int8 = published(&file, at, withheld, |file| &file.program)?,
+                "ablation.json" => folder.ablation = published(&file, at, withheld, |file| &file.program)?,
+                "comparison.json" => folder.training = Some(Recorded { path: at, results: parse(&file)? }),
+                "language.json" => folder.language = published(&file, at, withheld, |file| &file.origin.program)?,
+                "compression.json" => folder.compression = published(&file, at, withheld, |file| &file.origin.program)?,
+                "generation.json" => folder.generation = published(&file, at, withheld, |file| &file.origin.program)?,
+                "encoder.json" => folder.encoder = published(&file, at, withheld, |file| &file.origin.program)?,
+                "fine-tuning.json" => folder.fine_tuning = published(&file, at, withheld, |file| &file.origin.program)?,
+                "clicks.json" => folder.clicks = published(&file, at, withheld, |file| &file.origin.program)?,
+                "diffusion.json" => folder.diffusion = published(&file, at, withheld, |file| &file.origin.program)?,
+                "decode.json" => folder.decode = published(&file, at, withheld, |file| &file.origin.program)?,
+                "products.json" => folder.products = published(&file, at, withheld, |file| &file.origin.program)?,
+                "checked.json" => folder.checked = parse(&file)?,
+                _ => {
+                    return Err(format!(
+                        "{}: no kind of result; names begin with layers, models or pytorch, or are int8.json, ablation.json, \
+                         comparison.json, language.json, compression.json, generation.json, encoder.json, fine-tuning.json, \
+                         clicks.json, diffusion.json, decode.json, products.json or checked.json",
+                        file.display()
+                    ));
+                }
+            }
         }
     }
     // Whole models measure generation beside other programs.
@@ -198,6 +155,26 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
         files.sort_by(|a, b| a.results.measured.cmp(&b.results.measured));
     }
     Ok(folder)
+}
+
+/// What a file holds, or why it is not published.
+fn published<T: DeserializeOwned>(
+    file: &Path,
+    path: String,
+    withheld: &mut Vec<String>,
+    program: fn(&T) -> &str,
+) -> Result<Option<Recorded<T>>, String> {
+    Ok(checked(parse(file)?, path, withheld, program))
+}
+
+fn checked<T>(results: T, path: String, withheld: &mut Vec<String>, program: fn(&T) -> &str) -> Option<Recorded<T>> {
+    match unpublished(program(&results)) {
+        None => Some(Recorded { path, results }),
+        Some(why) => {
+            withheld.push(format!("{path} ({why})"));
+            None
+        }
+    }
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {

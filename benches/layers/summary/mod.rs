@@ -8,6 +8,7 @@ mod diffusion;
 mod encoder;
 mod external;
 pub mod files;
+mod fine_tuning;
 mod int8;
 mod language;
 mod layers;
@@ -106,6 +107,8 @@ fn section(folder: &Folder) -> Result<(Vec<&'static str>, String), String> {
     let diffusion = folder.diffusion.as_ref();
     parts.extend(diffusion.map(|file| ("a diffusion transformer compressed", diffusion::section(file))));
     parts.extend(folder.products.as_ref().map(|file| ("the error of inner products", products::section(file))));
+    let fine_tuning = folder.fine_tuning.as_ref();
+    parts.extend(fine_tuning.map(|file| ("a sentence encoder compressed and fine-tuned", fine_tuning::section(file))));
     parts.retain(|(_, text)| !text.is_empty());
     let machine = newest.map(|newest| newest.machine).or(folder.models.last().map(|last| last.results.machine.clone()));
     let machine = machine.map_or_else(String::new, |machine| format!("\n{}.\n", machine.line()));

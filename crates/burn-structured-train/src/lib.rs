@@ -10,6 +10,7 @@
 //! | [`language`] | training, evaluating and retraining GPT-2 |
 //! | [`comparison`] | several structures side by side: a table, JSON and a plot |
 //! | [`similarity`] | how well a sentence encoder ranks the pairs of the STS benchmark |
+//! | [`sentences`] | fine-tuning a sentence encoder on such pairs |
 //! | [`device`] | devices by name, for command lines |
 //!
 //! ```
@@ -53,6 +54,7 @@ pub mod data;
 pub mod device;
 pub mod diffusion;
 pub mod language;
+pub mod sentences;
 pub mod similarity;
 pub mod training;
 pub mod vision;

@@ -26,10 +26,12 @@
 
 mod allocation;
 mod curve;
+mod dense_layers;
 mod search;
 mod sensitivity;
 
 pub use allocation::{Allocation, allocate};
 pub use curve::{CurvePoint, LayerCurve, measure};
+pub use dense_layers::{KeepDense, LayerTrial, layers_to_keep_dense};
 pub use search::smallest_rank;
-pub use sensitivity::model_errors;
+pub use sensitivity::{block_model_errors, model_errors};

@@ -2,9 +2,11 @@
 //! otherwise.
 
 use crate::CompressError;
+use crate::distill::output_of;
+use crate::names::block_layer_paths;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
-use burn_structured_nn::layer_paths;
+use burn_structured_nn::{BlockModel, layer_paths};
 use std::collections::{BTreeMap, HashMap};
 
 /// The squared error of the model's output, relative to the output, when one layer alone has another weight, for each layer of
@@ -42,9 +44,42 @@ use std::collections::{BTreeMap, HashMap};
 pub fn model_errors<M: Module, const D: usize>(
     model: &M,
     replacements: impl IntoIterator<Item = (String, Tensor<2>)>,
+    run: impl FnMut(&M) -> Tensor<D>,
+) -> Result<BTreeMap<String, f64>, CompressError> {
+    errors_of(model, &dense_weights(model), replacements, run)
+}
+
+/// The [errors](model_errors) of the output of a model of blocks on `batches`, for layers named as in the model's checkpoints.
+///
+/// # Errors
+///
+/// As [`model_errors`], or if there are no batches.
+///
+/// # Panics
+///
+/// If a batch is not one that the model takes.
+pub fn block_model_errors<M: BlockModel>(
+    model: &M,
+    batches: &[M::Batch],
+    replacements: impl IntoIterator<Item = (String, Tensor<2>)>,
+) -> Result<BTreeMap<String, f64>, CompressError> {
+    if batches.is_empty() {
+        return Err(CompressError::NoBatches);
+    }
+    let by_path = dense_weights(model);
+    let named = block_layer_paths(model).into_iter();
+    let weights = named.filter_map(|(name, path)| Some((name, *by_path.get(&path)?))).collect();
+    let run = |model: &M| Tensor::cat(batches.iter().map(|batch| output_of(model, batch)).collect(), 0);
+    errors_of(model, &weights, replacements, run)
+}
+
+/// The errors for replacements of these weights.
+fn errors_of<M: Module, const D: usize>(
+    model: &M,
+    weights: &HashMap<String, (ParamId, [usize; 2])>,
+    replacements: impl IntoIterator<Item = (String, Tensor<2>)>,
     mut run: impl FnMut(&M) -> Tensor<D>,
 ) -> Result<BTreeMap<String, f64>, CompressError> {
-    let weights = dense_weights(model);
     let square = |output: Tensor<D>| output.detach().square().sum().into_scalar::<f64>();
     let expected = run(model);
     let size = square(expected.clone());
@@ -118,6 +153,7 @@ impl ModuleMapper for Replace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::toy::{Toy, batches};
     use burn::tensor::{DType, Device, Distribution};
     use burn_structured_nn::{Structure, StructuredLinear, StructuredLinearConfig};
 
@@ -144,6 +180,21 @@ mod tests {
             let expected = square(run(&replaced) - run(&model)) / square(run(&model));
             assert!((errors[&name] / expected - 1.0).abs() < 1e-4, "{name}: {} against {expected}", errors[&name]);
         }
+    }
+
+    #[test]
+    fn block_model_errors_are_those_of_all_batches() {
+        let (model, batches) = (Toy::new(2, 3), batches(3, 7));
+        let halved = |name: &str, layer: &StructuredLinear| (name.to_string(), layer.to_dense() * 0.5);
+        let replacements =
+            [halved("blocks.1.gate", &model.blocks[1].gate), halved("blocks.0.down", &model.blocks[0].down)];
+        let found = block_model_errors(&model, &batches, replacements.clone()).unwrap();
+        // The toy's layers have the same names in checkpoints as in the model.
+        let run = |model: &Toy| Tensor::cat(batches.iter().map(|batch| model.output_of(batch)).collect(), 0);
+        assert_eq!(found, model_errors(&model, replacements, run).unwrap());
+        assert!(found.values().all(|error| *error > 0.0), "{found:?}");
+        let none = block_model_errors(&model, &[], Vec::new()).unwrap_err();
+        assert!(matches!(none, CompressError::NoBatches), "{none}");
     }
 
     #[test]

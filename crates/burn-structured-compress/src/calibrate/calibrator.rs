@@ -2,7 +2,7 @@
 
 use super::{Moment, file};
 use crate::CompressError;
-use crate::names::is_suffix;
+use crate::names::{block_layer_paths, is_suffix};
 use burn::module::{Module, ParamId};
 use burn::tensor::Tensor;
 use burn_structured_nn::{BlockModel, layer_paths, observe_inputs};
@@ -73,14 +73,9 @@ impl Calibrator {
         found.record(model, || {
             model.blocks().iter().fold(model.embed(batch), |x, block| M::forward_block(block, x, batch))
         })?;
-        let paths = layer_paths(model);
-        for block in 0..model.blocks().len() {
-            for (name, layer) in model.linears(block) {
-                // Any parameter of a layer has the layer's path.
-                let path = layer_paths(layer).into_keys().find_map(|parameter| paths.get(&parameter));
-                let Some(moment) = path.and_then(|path| found.moments.remove(path)) else { continue };
-                self.add_moment(&name, moment).map_err(|source| of_layer(&name, source))?;
-            }
+        for (name, path) in block_layer_paths(model) {
+            let Some(moment) = found.moments.remove(&path) else { continue };
+            self.add_moment(&name, moment).map_err(|source| of_layer(&name, source))?;
         }
         Ok(())
     }

@@ -225,7 +225,7 @@ fn held_out_divergence<M: BlockModel>(
 }
 
 /// The output of a model.
-fn output_of<M: BlockModel>(model: &M, batch: &M::Batch) -> Tensor<2> {
+pub(crate) fn output_of<M: BlockModel>(model: &M, batch: &M::Batch) -> Tensor<2> {
     let features = model.blocks().iter().fold(model.embed(batch), |x, block| M::forward_block(block, x, batch));
     model.output(features, batch)
 }

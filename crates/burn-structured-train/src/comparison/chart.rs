@@ -1,4 +1,4 @@
-//! The plot: a quality against the relative FLOPs of the replaced layers.
+//! The plot: a quality against the relative FLOPs, or parameters, of the replaced layers.
 
 use plotters::prelude::*;
 
@@ -6,6 +6,9 @@ const SIZE: (u32, u32) = (1060, 560);
 
 /// Width of the legend, on the right.
 const LEGEND: u32 = 340;
+
+/// The horizontal axis of most plots.
+pub(super) const FLOPS: &str = "FLOPs of the replaced linear layers, % of dense";
 
 /// Which end of the vertical axis is the good one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +20,7 @@ pub(super) enum Better {
 /// One structure in the plot.
 #[derive(Clone, Debug)]
 pub(super) struct Point {
-    /// FLOPs of the replaced layers, in per cent of dense ones.
+    /// FLOPs or parameters of the replaced layers, in per cent of dense ones.
     pub x: f64,
     /// The quality.
     pub y: f64,
@@ -31,6 +34,7 @@ pub(super) struct Point {
 #[derive(Clone, Debug)]
 pub(super) struct Chart<'a> {
     pub title: String,
+    pub x_label: &'a str,
     pub y_label: &'a str,
     pub better: Better,
     /// Whether `y` is in per cent.
@@ -71,7 +75,7 @@ impl Chart<'_> {
             .map_err(text)?;
         chart
             .configure_mesh()
-            .x_desc("FLOPs of the replaced linear layers, % of dense")
+            .x_desc(self.x_label)
             .y_desc(self.y_label)
             .light_line_style(WHITE)
             .label_style(("sans-serif", 15))
@@ -135,6 +139,7 @@ mod tests {
         let point = |x, y, deviation, name: &str| Point { x, y, deviation, name: name.into() };
         Chart {
             title: "the data".into(),
+            x_label: FLOPS,
             y_label: "quality",
             better,
             percent: false,

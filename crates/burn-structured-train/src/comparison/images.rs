@@ -1,7 +1,7 @@
 //! The figures of a comparison of image classifiers.
 
 use super::ModelCost;
-use super::chart::{Better, Chart, Point};
+use super::chart::{Better, Chart, FLOPS, Point};
 use super::save::{ReportError, save};
 use super::table::Table;
 use crate::vision::{Recipe, RunResult};
@@ -84,6 +84,7 @@ impl ImageReport {
                 "{}, dataset: {} - {} training images, {} epochs, seed {}",
                 self.model, self.dataset, self.train_images, self.recipe.epochs, self.recipe.seed
             ),
+            x_label: FLOPS,
             y_label: "test accuracy, %",
             better: Better::Higher,
             percent: true,

@@ -34,18 +34,34 @@ pub(super) fn save(
     let [json, svg] = ["json", "svg"].map(|extension| folder.join(format!("{name}.{extension}")));
     let text = serde_json::to_string_pretty(report).map_err(|error| ReportError::new(&json, error))?;
     replace(&json, (text + "\n").as_bytes()).map_err(|error| ReportError::new(&json, error))?;
-    let drawn = chart.to_svg().map_err(|reason| ReportError::new(&svg, reason))?;
-    replace(&svg, drawn.as_bytes()).map_err(|error| ReportError::new(&svg, error))?;
+    write(&svg, chart.to_svg())?;
     Ok([json, svg])
+}
+
+/// Writes a plot, if it could be drawn.
+///
+/// # Errors
+///
+/// If it could not, or the file cannot be written.
+pub(super) fn write(svg: &Path, drawn: Result<String, String>) -> Result<(), ReportError> {
+    let drawn = drawn.map_err(|reason| ReportError::new(svg, reason))?;
+    replace(svg, drawn.as_bytes()).map_err(|error| ReportError::new(svg, error))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::chart::{Better, Point};
+    use super::super::chart::{Better, FLOPS, Point};
     use super::*;
 
     fn chart(points: Vec<Point>) -> Chart<'static> {
-        Chart { title: "title".into(), y_label: "quality", better: Better::Higher, percent: false, points }
+        Chart {
+            title: "title".into(),
+            x_label: FLOPS,
+            y_label: "quality",
+            better: Better::Higher,
+            percent: false,
+            points,
+        }
     }
 
     #[test]

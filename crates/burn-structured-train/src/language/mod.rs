@@ -57,6 +57,7 @@ pub(crate) use clip::clip_global_norm;
 pub use curve::read_curve;
 pub use evaluation::{Evaluation, perplexity};
 pub use learner::train_language;
+pub(crate) use optimizer::ParameterGroups;
 pub use recipe::{LanguageRecipe, Optimizer, Precision};
 pub use retrain::{Parameters, RetrainConfig, RetrainStep, Retrained, retrain};
 pub(crate) use schedule::WarmupCosine;

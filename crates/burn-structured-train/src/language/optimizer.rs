@@ -10,7 +10,7 @@ use burn_structured_nn::{Factor, learning_rate_groups};
 /// The parameters of a module that are treated alike, by path: a path stays right when a record is loaded, which brings the
 /// identities of its own parameters.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct ParameterGroups {
+pub(crate) struct ParameterGroups {
     /// At least two-dimensional: weights, factors and embeddings. They decay; biases and norms do not.
     pub matrices: Vec<String>,
     /// The matrices between the embedding and the head that have exactly two dimensions, which Muon can orthogonalize.
@@ -32,18 +32,20 @@ impl ParameterGroups {
         }
         groups
     }
+
+    /// AdamW for all parameters, with this weight decay for the matrices and none for the others.
+    pub fn adamw(&self, adam: &AdamWConfig, weight_decay: f64) -> ModuleOptimizer {
+        let decaying = adam.clone().with_weight_decay(weight_decay as f32);
+        let matrices = ParamGroup::from_paths(self.matrices.clone());
+        adam.clone().with_weight_decay(0.0).init().with_group(matrices, decaying.build(), None)
+    }
 }
 
 /// AdamW for all parameters, with weight decay for the matrices; with [`Optimizer::Muon`], Muon for the hidden ones.
 pub(super) fn optimizer(groups: &ParameterGroups, recipe: &LanguageRecipe) -> ModuleOptimizer {
-    let adam = AdamWConfig::new()
-        .with_beta_1(recipe.beta_1 as f32)
-        .with_beta_2(recipe.beta_2 as f32)
-        .with_epsilon(1e-8)
-        .with_weight_decay(0.0);
-    let decaying = adam.clone().with_weight_decay(recipe.weight_decay as f32);
-    let matrices = ParamGroup::from_paths(groups.matrices.clone());
-    let optimizer = adam.init().with_group(matrices, decaying.build(), None);
+    let adam =
+        AdamWConfig::new().with_beta_1(recipe.beta_1 as f32).with_beta_2(recipe.beta_2 as f32).with_epsilon(1e-8);
+    let optimizer = groups.adamw(&adam, recipe.weight_decay);
     match recipe.optimizer {
         Optimizer::AdamW => optimizer,
         Optimizer::Muon => {

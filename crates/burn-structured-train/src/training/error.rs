@@ -95,6 +95,22 @@ pub enum TrainingError {
         /// What differs.
         reason: String,
     },
+    /// The loss became NaN or infinite.
+    #[error(
+        "the training diverged: the loss of step {step} is NaN or infinite, at a learning rate of {lr}; use a lower one"
+    )]
+    Diverged {
+        /// The step, from 1.
+        step: usize,
+        /// Its learning rate.
+        lr: f64,
+    },
+    /// Sentence pairs cannot be trained or scored on.
+    #[error("{reason}")]
+    Sentences {
+        /// Why, and the way out.
+        reason: String,
+    },
     /// Burn's training loop stopped on an error.
     #[error("training stopped: {0}")]
     Loop(String),
