@@ -129,7 +129,8 @@ fn built_book_has_what_it_links_to() {
 fn pictures_of_results_are_those_beside_the_results() {
     let figures = Path::new(BOOK).join("figures");
     let mut compared = 0;
-    for folder in std::fs::read_dir("benches/results").expect("results").map(|entry| entry.expect("an entry").path()) {
+    let results = std::fs::read_dir("benches/results").expect("results").map(|entry| entry.expect("an entry").path());
+    for folder in results.chain(["benches/results".into()]) {
         let files = std::fs::read_dir(&folder).into_iter().flatten().map(|entry| entry.expect("an entry").path());
         for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "svg")) {
             let copy = figures.join(file.file_name().expect("a name"));
@@ -140,6 +141,18 @@ fn pictures_of_results_are_those_beside_the_results() {
         }
     }
     assert!(compared > 0, "no picture of the results is in the book");
+}
+
+#[test]
+fn features_page_has_every_feature() {
+    let manifest = read(Path::new("Cargo.toml"));
+    let features = manifest.split("\n[features]\n").nth(1).and_then(|rest| rest.split("\n[").next()).expect("features");
+    let names: Vec<&str> = features.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name).collect();
+    let page = &pages()["features.md"];
+    assert!(names.contains(&"flex"), "{names:?}");
+    for name in names.iter().filter(|name| **name != "default") {
+        assert!(page.contains(&format!("`{name}`")), "features.md lacks {name}");
+    }
 }
 
 #[test]

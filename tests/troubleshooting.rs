@@ -63,7 +63,7 @@ fn layers() -> Vec<String> {
 /// A GPT-2 of two blocks in `folder/model`.
 fn gpt2(folder: &Path) -> Gpt2 {
     let model = Gpt2Config::nano(32).with_depth(2).init(&Device::flex());
-    model.save_folder(folder.join("model")).expect("saved");
+    model.save_folder(folder.join("model"), None).expect("saved");
     model
 }
 
@@ -116,8 +116,9 @@ fn compression(folder: &Path) -> Vec<String> {
     };
     let nothing = error(run(&source, &plan("encoder", 4), false));
     let config = PlanConfig::new(0.001).with_structures(vec!["low-rank".parse().expect("a structure")]);
-    let target =
-        error(propose(&source, &config, None, &Device::flex(), &mut |_| ControlFlow::Continue(())).map(|found| found.share));
+    let target = error(
+        propose(&source, &config, None, &Device::flex(), &mut |_| ControlFlow::Continue(())).map(|found| found.share),
+    );
 
     let interrupted = error(run(&source, &plan("mlp", 4), true));
     assert!(interrupted.starts_with("interrupted"), "{interrupted}");

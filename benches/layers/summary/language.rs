@@ -2,6 +2,7 @@
 
 use super::files::Recorded;
 use super::{source, table};
+use burn_structured::train::comparison::{Better, Chart, FLOPS, Point};
 use serde::Deserialize;
 
 /// Where figures are from.
@@ -66,15 +67,39 @@ impl Trained {
         self.runs.iter().map(|run| run.perplexity).sum::<f64>() / self.runs.len() as f64
     }
 
-    /// The perplexity with its standard deviation over the seeds.
-    fn spread(&self) -> String {
+    /// The perplexity and, of several seeds, its standard deviation.
+    fn mean_and_deviation(&self) -> (f64, Option<f64>) {
         let (mean, count) = (self.perplexity(), self.runs.len());
         let squares: f64 = self.runs.iter().map(|run| (run.perplexity - mean).powi(2)).sum();
-        match count {
-            1 => format!("{mean:.3}"),
-            _ => format!("{mean:.3} ± {:.3}", (squares / (count - 1) as f64).sqrt()),
+        (mean, (count > 1).then(|| (squares / (count - 1) as f64).sqrt()))
+    }
+
+    fn spread(&self) -> String {
+        match self.mean_and_deviation() {
+            (mean, None) => format!("{mean:.3}"),
+            (mean, Some(deviation)) => format!("{mean:.3} ± {deviation:.3}"),
         }
     }
+}
+
+/// The file of [`chart`].
+pub const PLOT: &str = "perplexity-against-flops.svg";
+
+/// The perplexity of every structure against its FLOPs; `None` if there is one structure only.
+pub fn chart(comparison: &Comparison) -> Option<Chart<'_>> {
+    let point = |row: &Trained| {
+        let (mean, deviation) = row.mean_and_deviation();
+        Point { x: 100.0 * row.relative_flops, y: mean, deviation, name: row.structures.clone() }
+    };
+    let rows = &comparison.rows;
+    rows.iter().any(|row| row.structures != rows[0].structures).then(|| Chart {
+        title: format!("GPT-2, {} training tokens, {} steps", comparison.train_tokens, comparison.recipe.steps),
+        x_label: FLOPS,
+        y_label: "perplexity of a token",
+        better: Better::Lower,
+        percent: false,
+        points: rows.iter().map(point).collect(),
+    })
 }
 
 /// All that the page says of a comparison, the lowest perplexity first.
@@ -97,8 +122,9 @@ pub fn comparison(file: &Recorded<Comparison>) -> String {
         ["structure", "learning rate", "perplexity of a token", "vs. dense", "parameters", "FLOPs: layers, model"];
     let seeds = rows.iter().map(|row| row.runs.len()).max().unwrap_or(0);
     let note = if comparison.note.is_empty() { String::new() } else { format!("- {}\n", comparison.note) };
+    let plot = if chart(comparison).is_some() { format!(" [Plot]({PLOT}).") } else { String::new() };
     format!(
-        "\n{}: {} training tokens ({}), {} steps of {} × {}, up to {seeds} seeds; {} held-out tokens, context {}, stride {}.\n{}{note}{}",
+        "\n{}: {} training tokens ({}), {} steps of {} × {}, up to {seeds} seeds; {} held-out tokens, context {}, stride {}.{plot}\n{}{note}{}",
         comparison.data,
         comparison.train_tokens,
         comparison.tokenizer,

@@ -16,6 +16,8 @@ use crate::{plot, plot_models};
 use files::{Folder, Recorded};
 use std::path::{Path, PathBuf};
 
+/// The pictures that the book shows.
+const BOOK: [&str; 6] = [plot::TIME, plot::SPEED_UP, plot_models::PLOT, training::PLOT, language::PLOT, encoder::PLOT];
 /// The most lines of a page.
 const MOST_LINES: usize = 150;
 
@@ -46,6 +48,11 @@ pub fn pages(folder: &Path) -> Result<Vec<(PathBuf, String)>, String> {
             pages.push((folder.join(name).join("README.md"), text));
         }
     }
+    if encoder::chart(files::read(folder)?.iter().filter_map(|folder| Some(&folder.encoder.as_ref()?.results)))
+        .is_some()
+    {
+        index += &format!("- Sentence encoders of all tables: [score against size]({})\n", encoder::PLOT);
+    }
     index += &withheld;
     pages.push((folder.join("README.md"), index));
     for (path, text) in &pages {
@@ -72,8 +79,34 @@ pub fn write_pages(folder: &Path) -> Result<(), String> {
             &models::passes(&machine.models, &machine.external_models),
             &folder.join(&machine.name),
         )?;
+        let trained = machine.training.as_ref().map(|file| (training::PLOT, training::chart(&file.results)));
+        let language = machine.language.as_ref().and_then(|file| language::chart(&file.results));
+        for (name, chart) in trained.into_iter().chain(language.map(|chart| (language::PLOT, chart))) {
+            let svg = chart.to_svg().map_err(|error| format!("{}/{name}: {error}", machine.name))?;
+            write(&folder.join(&machine.name).join(name), &svg)?;
+        }
     }
+    if let Some(chart) =
+        encoder::chart(files::read(folder)?.iter().filter_map(|folder| Some(&folder.encoder.as_ref()?.results)))
+    {
+        write(&folder.join(encoder::PLOT), &chart.to_svg().map_err(|error| format!("{}: {error}", encoder::PLOT))?)?;
+    }
+    copy_to_book(folder)?;
     pages(folder)?.iter().try_for_each(|(path, text)| write(path, text))
+}
+
+/// Replaces the pictures of the book by those of the same names that were written beside the results.
+fn copy_to_book(results: &Path) -> Result<(), String> {
+    let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    let figures = results.join("../../book/src/figures");
+    let folders = files::read(results)?.into_iter().map(|folder| results.join(folder.name));
+    for folder in std::iter::once(results.to_owned()).chain(folders) {
+        for name in BOOK.iter().filter(|name| figures.is_dir() && folder.join(name).exists()) {
+            let from = folder.join(name);
+            std::fs::copy(&from, figures.join(name)).map_err(|error| failed(&from, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// What a folder has, in words, and its page.

@@ -4,7 +4,6 @@ use super::files::Recorded;
 use super::{source, table};
 use crate::candidates::is_a_processor;
 use crate::plot_models::PLOT;
-use std::path::Path;
 
 /// The files of `benches/models`.
 #[path = "../../models/record.rs"]
@@ -108,10 +107,9 @@ pub fn section(own: &[Recorded<Results>], others: &[Recorded<Results>]) -> Strin
         }
         false => "the first structure",
     };
-    let folder = Path::new(&own[0].path).parent().map_or_else(String::new, |folder| format!("{}/", folder.display()));
     format!(
         "\n### Whole models\n\nImages, tokens or sentences a second; in brackets times as fast as {compared}; then the peak memory of a \
-         pass beyond weights and optimizer state. [Plot]({folder}{PLOT}).\n{programs}{tables}"
+         pass beyond weights and optimizer state. [Plot]({PLOT}).\n{programs}{tables}"
     )
 }
 

@@ -2,6 +2,7 @@
 
 use super::files::Recorded;
 use super::{source, table};
+use burn_structured::train::comparison::{Better, Chart, FLOPS, Point};
 use serde::Deserialize;
 
 /// What is used of `comparison.json`.
@@ -37,6 +38,28 @@ struct Row {
     relative_flops: f64,
 }
 
+/// The file of [`chart`].
+pub const PLOT: &str = "accuracy-against-flops.svg";
+
+/// The accuracy of every structure against its FLOPs.
+pub fn chart(comparison: &Comparison) -> Chart<'_> {
+    let point = |row: &Row| Point {
+        x: 100.0 * row.relative_flops,
+        y: 100.0 * row.test_accuracy,
+        deviation: None,
+        name: row.structure.clone(),
+    };
+    let Comparison { dataset, train_images, recipe, .. } = comparison;
+    Chart {
+        title: format!("{dataset}, {train_images} training images, {} epochs, one run each", recipe.epochs),
+        x_label: FLOPS,
+        y_label: "test accuracy",
+        better: Better::Higher,
+        percent: true,
+        points: comparison.rows.iter().map(point).collect(),
+    }
+}
+
 /// All that the page says of a comparison, the most accurate first.
 pub fn section(file: &Recorded<Comparison>) -> String {
     let comparison = &file.results;
@@ -53,7 +76,7 @@ pub fn section(file: &Recorded<Comparison>) -> String {
     };
     let head = ["structure", "learning rate", "test accuracy", "parameters", "FLOPs of the replaced layers"];
     format!(
-        "\n{}, {} training and {} test images, {} epochs, factor rates {}, seed {}, one run each; the standard error of an accuracy is {:.1} points.\n{}{}",
+        "\n{}, {} training and {} test images, {} epochs, factor rates {}, seed {}, one run each; the standard error of an accuracy is {:.1} points. [Plot]({PLOT}).\n{}{}",
         comparison.dataset,
         comparison.train_images,
         comparison.test_images,

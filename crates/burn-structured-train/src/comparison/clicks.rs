@@ -1,7 +1,7 @@
 //! The figures of a comparison of click models.
 
 use super::ModelCost;
-use super::chart::{Better, Chart, Point};
+use super::chart::{Better, Chart, FLOPS, Point};
 use super::save::{ReportError, save};
 use super::table::Table;
 use crate::clicks::{ClickEvaluation, ClickRecipe, ComponentTimes};
@@ -67,6 +67,7 @@ impl ClickReport {
         };
         Chart {
             title: format!("dataset: {} - {} training examples", self.dataset, self.train_examples),
+            x_label: FLOPS,
             y_label: "area under the ROC curve",
             better: Better::Higher,
             percent: false,

@@ -1,7 +1,7 @@
 //! The figures of a dense diffusion transformer that was compressed and retrained.
 
 use super::ModelCost;
-use super::chart::{Better, Chart, Point};
+use super::chart::{Better, Chart, FLOPS, Point};
 use super::save::{ReportError, save};
 use super::table::Table;
 use burn_structured_nn::Structure;
@@ -86,6 +86,7 @@ impl DiffusionReport {
         let rows = self.rows.iter().map(|row| point(&row.cost, row.last(), row.structure.to_string()));
         Chart {
             title: format!("{}, dataset: {}", self.model, self.dataset),
+            x_label: FLOPS,
             y_label: "noise error",
             better: Better::Lower,
             percent: false,

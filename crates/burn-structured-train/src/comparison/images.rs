@@ -1,7 +1,7 @@
 //! The figures of a comparison of image classifiers.
 
 use super::ModelCost;
-use super::chart::{Better, Chart, Point};
+use super::chart::{Better, Chart, FLOPS, Point};
 use super::save::{ReportError, save};
 use super::table::Table;
 use crate::vision::{Recipe, RunResult};
@@ -84,7 +84,8 @@ impl ImageReport {
                 "{}, dataset: {} - {} training images, {} epochs, seed {}",
                 self.model, self.dataset, self.train_images, self.recipe.epochs, self.recipe.seed
             ),
-            y_label: "test accuracy, %",
+            x_label: FLOPS,
+            y_label: "test accuracy",
             better: Better::Higher,
             percent: true,
             points: self.rows.iter().map(point).collect(),
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn plot_shows_per_cent_of_the_named_data() {
         let svg = report().chart().to_svg().unwrap();
-        for word in ["dataset: synthetic", "60.0 %  blast:b=4,ratio=0.33", "test accuracy, %"] {
+        for word in ["dataset: synthetic", "60.0 %  blast:b=4,ratio=0.33", "test accuracy"] {
             assert!(svg.contains(word), "{word}");
         }
     }

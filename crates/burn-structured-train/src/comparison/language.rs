@@ -1,7 +1,7 @@
 //! The figures of a comparison of language models.
 
 use super::ModelCost;
-use super::chart::{Better, Chart, Point};
+use super::chart::{Better, Chart, FLOPS, Point};
 use super::save::{ReportError, save};
 use super::table::Table;
 use crate::language::LanguageRecipe;
@@ -117,6 +117,7 @@ impl LanguageReport {
                 "data: {} - {} training tokens ({}), {} steps",
                 self.data, self.train_tokens, self.tokenizer, self.recipe.steps
             ),
+            x_label: FLOPS,
             y_label: "validation perplexity of a token",
             better: Better::Lower,
             percent: false,
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn plot_shows_perplexities_from_the_lowest() {
+    fn plot_shows_perplexities_and_their_spread() {
         let svg = report().chart().to_svg().unwrap();
         for word in ["data: book", "5.000 ± 1.414  dense", "5.500  attention=dense;mlp=blast:b=4,ratio=0.4"] {
             assert!(svg.contains(word), "{word}");

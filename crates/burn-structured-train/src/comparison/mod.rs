@@ -19,6 +19,7 @@ mod save;
 mod structures;
 mod table;
 
+pub use chart::{Better, Chart, FLOPS, Point};
 pub use clicks::{ClickReport, ClickRow};
 pub use cost::ModelCost;
 pub use diffusion::{DiffusionQuality, DiffusionReport, DiffusionRow};

@@ -1,7 +1,7 @@
 //! The figures of a dense language model that was compressed and retrained.
 
 use super::ModelCost;
-use super::chart::{Better, Chart, Point};
+use super::chart::{Better, Chart, FLOPS, Point};
 use super::save::{ReportError, save};
 use super::table::Table;
 use burn_structured_models::decoder::LayerRules;
@@ -77,6 +77,7 @@ impl RetrainingReport {
         });
         Chart {
             title: format!("{} compressed - {}", self.model, self.retraining),
+            x_label: FLOPS,
             y_label: "validation perplexity of a token",
             better: Better::Lower,
             percent: false,
