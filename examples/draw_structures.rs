@@ -1,7 +1,8 @@
-//! Draws one matrix of each structure above the numbers that it is stored as: `book/src/figures/structures.svg`.
+//! Draws the matrix of each structure and the numbers that it is stored as: one picture of the main ones side by side, and one picture of
+//! each with its factors and its cost.
 //!
 //! ```text
-//! cargo run --example draw_structures -- book/src/figures/structures.svg
+//! cargo run --example draw_structures -- book/src/figures
 //! ```
 
 #![allow(clippy::print_stderr, reason = "a command-line program")]
@@ -11,6 +12,7 @@ use burn::tensor::{Device, Tensor};
 use burn_structured::nn::{Structure, StructuredLinear, StructuredLinearConfig};
 use std::error::Error;
 use std::fmt::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Rows and columns of every matrix.
@@ -23,7 +25,10 @@ const COLOURS: [&str; 9] =
     ["#0b3c6f", "#2a6db0", "#6aa5d8", "#b5d3ec", "#ffffff", "#f8cfae", "#eb9a60", "#cf5f22", "#8f3206"];
 
 /// Title, structure, rows and columns of the grid of blocks to draw.
-const STRUCTURES: [(&str, &str, [usize; 2]); 6] = [
+type Subject = (&'static str, &'static str, [usize; 2]);
+
+/// The structures that are drawn side by side.
+const MAIN: [Subject; 6] = [
     ("dense", "dense", [1, 1]),
     ("low rank", "low-rank:r=2", [1, 1]),
     ("BLAST", "blast:b=4,r=2", [4, 4]),
@@ -32,9 +37,22 @@ const STRUCTURES: [(&str, &str, [usize; 2]); 6] = [
     ("block-diagonal", "block-diagonal:b=4", [4, 4]),
 ];
 
+/// Those that have a picture of their own, which is named after the structure.
+const EACH: [Subject; 9] = [
+    ("low rank", "low-rank:r=2", [1, 1]),
+    ("BLAST", "blast:b=4,r=2", [4, 4]),
+    ("SS1", "ss1:c=4,k=6,n=6", [4, 4]),
+    ("Monarch", "monarch:b=3,r=1", [1, 3]),
+    ("block tensor-train", "btt:b=4x6,r=1", [4, 6]),
+    ("block-diagonal", "block-diagonal:b=4", [4, 4]),
+    ("Pixelfly", "pixelfly:b=8,stride=4,r=1", [8, 8]),
+    ("Gaudi-GBLR", "gaudi:r=4,width=0.3", [1, 1]),
+    ("Kronecker", "kronecker:b=4x6,r=1", [4, 6]),
+];
+
 fn main() -> ExitCode {
-    let path = std::env::args().nth(1).unwrap_or_else(|| "structures.svg".into());
-    match run(&path) {
+    let folder = std::env::args().nth(1).unwrap_or_else(|| ".".into());
+    match run(Path::new(&folder)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -43,63 +61,156 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(path: &str) -> Result<(), Box<dyn Error>> {
-    let device = Device::flex();
-    let side = SIZE * CELL;
-    let top = 28;
-    let stored_top = top + side + 34;
-    let (width, height) = (GAP + STRUCTURES.len() * (side + GAP), stored_top + side + 14);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
-         font-size=\"17\" text-anchor=\"middle\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
-    );
-    for (index, (title, text, grid)) in STRUCTURES.into_iter().enumerate() {
-        device.seed(3);
-        let structure: Structure = text.parse()?;
-        let layer = StructuredLinearConfig::new(SIZE, SIZE, structure).with_bias(false).try_init(&device)?;
-        let left = GAP + index * (side + GAP);
-        let middle = left + side / 2;
-        let (weight, stored) = (layer.to_dense().into_data().iter::<f32>().collect::<Vec<_>>(), parameters(&layer));
-        let share = 100.0 * stored.len() as f64 / weight.len() as f64;
-        writeln!(svg, "<text x=\"{middle}\" y=\"20\" font-weight=\"bold\">{title}</text>")?;
-        writeln!(svg, "<text x=\"{middle}\" y=\"{}\">stored: {share:.0} %</text>", stored_top - 10)?;
-        draw(&mut svg, [left, top], &weight, grid)?;
-        draw(&mut svg, [left, stored_top], &stored, [1, 1])?;
+fn run(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let write = |name: &str, svg: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, svg).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    write("structures.svg", side_by_side()?)?;
+    for subject in EACH {
+        let name = subject.1.split(':').next().unwrap_or_default();
+        write(&format!("structure-{name}.svg"), alone(subject)?)?;
     }
-    svg.push_str("</svg>\n");
-    std::fs::write(path, svg).map_err(|error| format!("{path}: {error}"))?;
     Ok(())
 }
 
-/// All float parameters of a layer, one after the other.
-fn parameters(layer: &StructuredLinear) -> Vec<f32> {
-    struct Values(Vec<f32>);
-    impl ModuleVisitor for Values {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.extend(param.val().into_data().iter::<f32>());
-        }
-    }
-    let mut values = Values(Vec::new());
-    layer.visit(&mut values);
-    values.0
+/// A layer without a bias, the same in every run.
+fn layer(text: &str) -> Result<StructuredLinear, Box<dyn Error>> {
+    let device = Device::flex();
+    device.seed(3);
+    let structure: Structure = text.parse()?;
+    Ok(StructuredLinearConfig::new(SIZE, SIZE, structure).with_bias(false).try_init(&device)?)
 }
 
-/// Numbers in rows of [`SIZE`] squares, coloured relative to the largest absolute value, under a grid of `rows × cols` blocks.
-fn draw(svg: &mut String, [left, top]: [usize; 2], values: &[f32], [rows, cols]: [usize; 2]) -> std::fmt::Result {
+fn head(width: usize, height: usize) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
+         font-size=\"17\" text-anchor=\"middle\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
+    )
+}
+
+/// The main structures, each matrix above its numbers.
+fn side_by_side() -> Result<String, Box<dyn Error>> {
+    let side = SIZE * CELL;
+    let top = 28;
+    let stored_top = top + side + 34;
+    let mut svg = head(GAP + MAIN.len() * (side + GAP), stored_top + side + 14);
+    for (index, (title, text, grid)) in MAIN.into_iter().enumerate() {
+        let layer = layer(text)?;
+        let left = GAP + index * (side + GAP);
+        let middle = left + side / 2;
+        let weight = layer.to_dense().into_data().iter::<f32>().collect::<Vec<_>>();
+        let stored: Vec<f32> = parameters(&layer).into_iter().flat_map(|factor| factor.values).collect();
+        let share = 100.0 * stored.len() as f64 / weight.len() as f64;
+        writeln!(svg, "<text x=\"{middle}\" y=\"20\" font-weight=\"bold\">{title}</text>")?;
+        writeln!(svg, "<text x=\"{middle}\" y=\"{}\">stored: {share:.0} %</text>", stored_top - 10)?;
+        draw(&mut svg, [left, top], &weight, SIZE, grid)?;
+        draw(&mut svg, [left, stored_top], &stored, SIZE, [1, 1])?;
+    }
+    svg.push_str("</svg>\n");
+    Ok(svg)
+}
+
+/// One structure: its matrix, its factors beside it, and what they cost.
+fn alone((title, text, grid): Subject) -> Result<String, Box<dyn Error>> {
+    let layer = layer(text)?;
+    let (factors, cost) = (parameters(&layer), layer.cost());
+    let (side, top) = (SIZE * CELL, 54);
+    let widths = factors.iter().map(|factor| (factor.columns * CELL).max(86) + GAP).sum::<usize>();
+    let width = (GAP + side + 2 * GAP + widths).max(640);
+    let mut svg = head(width, top + side + 16);
+    let line = format!(
+        "{title}, {text}: {} of {} numbers, {} of {} multiplications a token",
+        cost.params,
+        cost.dense_params,
+        cost.flops_per_token / 2,
+        cost.dense_flops_per_token / 2
+    );
+    writeln!(svg, "<text x=\"{GAP}\" y=\"20\" text-anchor=\"start\" font-size=\"15\">{line}</text>")?;
+    let weight = layer.to_dense().into_data().iter::<f32>().collect::<Vec<_>>();
+    writeln!(svg, "<text x=\"{}\" y=\"46\" font-size=\"15\" font-weight=\"bold\">W</text>", GAP + side / 2)?;
+    draw(&mut svg, [GAP, top], &weight, SIZE, grid)?;
+    let mut left = GAP + side + 2 * GAP;
+    for Factor { name, shape, columns, values } in factors {
+        let shape = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        writeln!(
+            svg,
+            "<text x=\"{left}\" y=\"46\" font-size=\"13\" text-anchor=\"start\"><tspan font-weight=\"bold\">{name}</tspan> [{shape}]</text>"
+        )?;
+        draw(&mut svg, [left, top], &values, columns, [1, 1])?;
+        left += (columns * CELL).max(86) + GAP;
+    }
+    svg.push_str("</svg>\n");
+    Ok(svg)
+}
+
+/// A float parameter of a layer.
+struct Factor {
+    name: String,
+    shape: Vec<usize>,
+    /// The last axis.
+    columns: usize,
+    values: Vec<f32>,
+}
+
+/// All float parameters of a layer, one after the other.
+fn parameters(layer: &StructuredLinear) -> Vec<Factor> {
+    #[derive(Default)]
+    struct Factors {
+        names: Vec<String>,
+        found: Vec<Factor>,
+    }
+    impl ModuleVisitor for Factors {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let shape = param.dims().to_vec();
+            self.found.push(Factor {
+                name: self.names.last().cloned().unwrap_or_default(),
+                columns: shape[D - 1],
+                shape,
+                values: param.val().into_data().iter::<f32>().collect(),
+            });
+        }
+
+        fn enter_module(&mut self, name: &str, _container_type: &str) {
+            self.names.push(name.to_string());
+        }
+
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.names.pop();
+        }
+    }
+    let mut factors = Factors::default();
+    layer.visit(&mut factors);
+    factors.found
+}
+
+/// Numbers in rows of `columns` squares, coloured relative to the largest absolute value, under a grid of `rows × cols` blocks.
+fn draw(
+    svg: &mut String,
+    [left, top]: [usize; 2],
+    values: &[f32],
+    columns: usize,
+    [rows, cols]: [usize; 2],
+) -> std::fmt::Result {
     let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
     let mut squares = COLOURS.map(|_| String::new());
     for (at, value) in values.iter().enumerate() {
         // The square root makes small numbers visible.
         let shade = (value.abs() / largest).sqrt().copysign(*value);
         let colour = ((shade + 1.0) / 2.0 * (COLOURS.len() - 1) as f32).round() as usize;
-        write!(squares[colour], "M{} {}h{CELL}v{CELL}h-{CELL}z", left + at % SIZE * CELL, top + at / SIZE * CELL)?;
+        write!(
+            squares[colour],
+            "M{} {}h{CELL}v{CELL}h-{CELL}z",
+            left + at % columns * CELL,
+            top + at / columns * CELL
+        )?;
     }
     for (index, (colour, squares)) in COLOURS.iter().zip(&squares).enumerate() {
         if index != COLOURS.len() / 2 && !squares.is_empty() {
             writeln!(svg, "<path fill=\"{colour}\" shape-rendering=\"crispEdges\" d=\"{squares}\"/>")?;
         }
     }
-    let (width, height) = (SIZE * CELL, values.len().div_ceil(SIZE) * CELL);
+    let (width, height) = (columns * CELL, values.len().div_ceil(columns) * CELL);
     let horizontal = (0..=rows).map(|row| format!("M{left} {}h{width}", top + height * row / rows));
     let vertical = (0..=cols).map(|col| format!("M{} {top}v{height}", left + width * col / cols));
     let lines: String = horizontal.chain(vertical).collect();

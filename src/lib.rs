@@ -51,6 +51,21 @@ mod documents {
     #[doc = include_str!("../README.md")]
     struct Readme;
 
+    #[doc = include_str!("../book/src/getting-started.md")]
+    struct GettingStarted;
+
+    #[doc = include_str!("../book/src/your-project.md")]
+    struct YourProject;
+
+    #[doc = include_str!("../book/src/from-pytorch.md")]
+    struct FromPytorch;
+
+    #[doc = include_str!("../book/src/own-structure.md")]
+    struct OwnStructure;
+
+    #[doc = include_str!("../book/src/int8.md")]
+    struct Int8;
+
     #[doc = include_str!("../book/src/first-layer.md")]
     struct FirstLayer;
 

@@ -20,7 +20,6 @@ mod catalogue;
 mod compare;
 mod plot;
 mod plot_models;
-mod plot_quality;
 mod record;
 mod reference;
 mod report;

@@ -1,12 +1,13 @@
 //! The two figures: time against tokens, and speed-up against the share of the parameters, with all programs in each.
 //!
-//! At most six series a panel, each labelled at its points, in the colours of Okabe and Ito, which colour-blind readers tell apart.
+//! At most six series a panel, each labelled at its points, in the workspace's palette.
 
 use super::arguments::Pass;
 use super::compare::geometric_mean;
 use super::harness::file::write;
 use super::record::{Results, Role, Row};
 use super::report::device;
+use burn_structured::checkpoint::PALETTE;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::collections::BTreeMap;
@@ -19,19 +20,16 @@ pub const SPEED_UP: &str = "speed-up-against-parameters.svg";
 
 const PANEL: (u32, u32) = (560, 400);
 const COLUMNS: usize = 2;
-const MOST_PANELS: usize = 6;
-pub(crate) const MOST_SERIES: usize = 6;
+const MOST_PANELS: usize = 8;
+pub(crate) const MOST_SERIES: usize = PALETTE.len();
 pub(crate) const FONT: (&str, i32) = ("sans-serif", 12);
 const DENSE: &str = "dense (best)";
-/// Okabe and Ito's, without the yellow, which is too light for points on white; black is dense.
-pub(crate) const COLOURS: [RGBColor; MOST_SERIES] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(230, 159, 0),
-];
+
+/// The colour of a series; black is dense.
+pub(crate) fn colour(series: usize) -> RGBColor {
+    let [red, green, blue] = PALETTE[series % PALETTE.len()];
+    RGBColor(red, green, blue)
+}
 
 /// Writes both figures to `folder`, those that there is something for.
 ///
@@ -89,7 +87,7 @@ pub fn speed_up_against_parameters(files: &[Results]) -> Option<Result<String, S
     }
     let panels = points.into_iter().map(|((pass, tokens, dtype), points)| {
         let mut panel = Panel {
-            title: format!("{tokens} tokens, {dtype}, {pass}"),
+            title: format!("{tokens} {}, {dtype}, {pass}", if tokens == 1 { "token" } else { "tokens" }),
             x: "% of the dense parameters",
             y: "times as fast as dense (grey: 1 / share)",
             lines: false,
@@ -100,8 +98,10 @@ pub fn speed_up_against_parameters(files: &[Results]) -> Option<Result<String, S
             let mean = |values: Vec<f64>| geometric_mean(values.into_iter()).expect("at least one");
             let kind = row.structure.split(':').next().unwrap_or_default();
             // The budget is on the axis.
-            let label: Vec<&str> = row.structure.split(',').filter(|setting| !setting.starts_with("ratio=")).collect();
-            panel.add(kind, &device(results, row), (100.0 * mean(shares), mean(speed_ups)), &label.join(","));
+            let settings = row.structure.split_once(':').map_or("", |(_, settings)| settings);
+            let label: Vec<&str> = settings.split(',').filter(|setting| !setting.starts_with("ratio=")).collect();
+            let label = if label.is_empty() { kind.to_string() } else { format!("{kind}:{}", label.join(",")) };
+            panel.add(kind, &device(results, row), (100.0 * mean(shares), mean(speed_ups)), &label);
         }
         panel
     });
@@ -147,12 +147,27 @@ impl Panel {
         }
     }
 
-    /// The exponents of 2 from the least to the greatest value, with a margin; on the right there has to be room for a label.
+    /// Where a value is on an axis: by its logarithm in a panel with lines.
+    fn at(&self, value: f64) -> f64 {
+        if self.lines { value.log2() } else { value }
+    }
+
+    /// The value there.
+    fn value(&self, at: f64) -> f64 {
+        if self.lines { at.exp2() } else { at }
+    }
+
+    /// From the least to the greatest value on an axis.
+    fn data(&self, of: fn(&(f64, f64)) -> f64) -> (f64, f64) {
+        let all = || self.series.iter().flat_map(|series| &series.points).map(|point| self.at(of(point)));
+        (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max))
+    }
+
+    /// The same with a margin; on the right there has to be room for a label.
     fn range(&self, of: fn(&(f64, f64)) -> f64, room: f64) -> std::ops::Range<f64> {
-        let exponents = || self.series.iter().flat_map(|series| &series.points).map(|point| of(point).log2());
-        let (low, high) = (exponents().fold(f64::INFINITY, f64::min), exponents().fold(f64::NEG_INFINITY, f64::max));
-        let margin = (0.06 * (high - low)).max(0.1);
-        low - margin..high + margin + room * (high - low).max(0.4)
+        let (low, high) = self.data(of);
+        let size = (high - low).max(0.02 * high.abs()).max(0.1);
+        low - 0.08 * size..high + (0.08 + room) * size
     }
 }
 
@@ -208,37 +223,50 @@ fn draw_panel<B: DrawingBackend>(
     names: &[String],
     area: &DrawingArea<B, Shift>,
 ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-    let (x, y) = (panel.range(|point| point.0, 0.3), panel.range(|point| point.1, 0.0));
+    let (x, mut y) = (panel.range(|point| point.0, 0.34), panel.range(|point| point.1, 0.0));
+    // The guide is seen at the points' shares.
+    let (first, last) = panel.data(|point| point.0);
+    for guide in [first, last].into_iter().filter_map(|at| (panel.guide)(panel.value(at))) {
+        y = y.start.min(0.95 * panel.at(guide))..y.end.max(1.05 * panel.at(guide));
+    }
+    // Labels of points near the bottom are below them.
+    if !panel.lines {
+        y.start -= 0.1 * (y.end - y.start);
+    }
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, ("sans-serif", 16))
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(56)
         .build_cartesian_2d(x.clone(), y.clone())?;
-    let label = |exponent: &f64| value(exponent.exp2());
+    let label = |at: &f64| value(panel.value(*at));
+    // Beyond the data there is room for labels and nothing to read off.
+    let x_label = |at: &f64| if *at > last + 1e-9 { String::new() } else { label(at) };
     chart
         .configure_mesh()
+        .disable_x_mesh()
         .x_desc(panel.x)
         .y_desc(panel.y)
         .x_labels(8)
         .y_labels(8)
-        .x_label_formatter(&label)
+        .x_label_formatter(&x_label)
         .y_label_formatter(&label)
         .light_line_style(WHITE)
         .draw()?;
-    let steps = (0..=40).map(|step| x.start + (x.end - x.start) * f64::from(step) / 40.0);
-    let guide = steps.filter_map(|x| Some((x, (panel.guide)(x.exp2())?.log2()))).filter(|(_, at)| y.contains(at));
-    chart.draw_series(LineSeries::new(guide, BLACK.mix(0.3)))?;
+    let steps = (0..=40).map(|step| x.start + (last - x.start) * f64::from(step) / 40.0);
+    let guide = steps.filter_map(|x| Some((x, panel.at((panel.guide)(panel.value(x))?))));
+    let guide: Vec<(f64, f64)> = guide.filter(|(_, at)| y.contains(at)).collect();
+    chart.draw_series(LineSeries::new(guide, BLACK.mix(0.3).stroke_width(2)))?;
     let mut devices: Vec<&str> = Vec::new();
     let mut texts = Vec::new();
     for series in &panel.series {
-        let colour = names.iter().position(|name| *name == series.name).map_or(BLACK, |at| COLOURS[at % COLOURS.len()]);
+        let colour = names.iter().position(|name| *name == series.name).map_or(BLACK, colour);
         let shape = devices.iter().position(|device| *device == series.device).unwrap_or_else(|| {
             devices.push(&series.device);
             devices.len() - 1
         });
         let mut points: Vec<((f64, f64), &String)> =
-            series.points.iter().map(|(x, y)| (x.log2(), y.log2())).zip(&series.labels).collect();
+            series.points.iter().map(|(x, y)| (panel.at(*x), panel.at(*y))).zip(&series.labels).collect();
         points.sort_by(|a, b| a.0.0.total_cmp(&b.0.0));
         if panel.lines {
             let width = if series.name == DENSE { 3 } else { 1 };

@@ -1,26 +1,30 @@
 //! The figure of whole models: how many times as fast as dense in PyTorch, or as this program's dense model where PyTorch was not
 //! measured, a line for each pass.
 //!
-//! At most six series, in the colours of `plot`: other programs hollow, this one filled.
+//! Two panels, floats above int8, with at most six series, in the colours of `plot`: other programs hollow, this one filled, and each point
+//! labelled.
 
 use super::harness::file::write;
-use super::plot::{COLOURS, FONT, MOST_SERIES, value};
+use super::plot::{FONT, MOST_SERIES, colour, value};
 use super::summary::models::{OTHERS, Pass, faster, recorded::Row};
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
+/// What ends the name of a model with int8 weights.
+const INT8: &str = ", int8";
 /// The file of [`write_models`].
 pub const PLOT: &str = "whole-models.svg";
 
 const WIDTH: u32 = 900;
-/// Of the names of passes, of the legend with the title, and of the axis.
-const LEFT: i32 = 190;
-const TOP: i32 = 86;
+/// Of the names of passes, of a panel's title, and of the axis; on the right there is room for the labels of the last points.
+const LEFT: i32 = 170;
+const TOP: i32 = 34;
 const BOTTOM: i32 = 56;
-const RIGHT: i32 = 24;
-const LINE: i32 = 40;
+const RIGHT: i32 = 190;
+/// The height of a point and the distance of passes.
+const LINE: i32 = 14;
+const GAP: i32 = 8;
 
 /// Writes the figure to `folder`, if there is something to draw.
 ///
@@ -29,7 +33,7 @@ const LINE: i32 = 40;
 /// If it cannot be drawn or written.
 pub fn write_models(passes: &[Pass<'_>], folder: &Path) -> Result<(), String> {
     let Some(figure) = Figure::of(passes) else { return Ok(()) };
-    let height = TOP + BOTTOM + LINE * figure.lines.len() as i32;
+    let height = figure.panels.iter().map(|panel| TOP + panel.height()).sum::<i32>() + BOTTOM;
     let mut svg = String::new();
     figure
         .draw(SVGBackend::with_string(&mut svg, (WIDTH, height as u32)))
@@ -40,119 +44,133 @@ pub fn write_models(passes: &[Pass<'_>], folder: &Path) -> Result<(), String> {
 struct Figure {
     /// What all are compared to.
     reference: &'static str,
-    series: Vec<Series>,
-    lines: Vec<Line>,
+    /// The names of the series, which have one colour in all panels.
+    series: Vec<String>,
+    panels: Vec<Panel>,
 }
 
-#[derive(Clone, PartialEq)]
-struct Series {
-    name: String,
-    is_own: bool,
+struct Panel {
+    title: &'static str,
+    lines: Vec<Line>,
 }
 
 struct Line {
     name: String,
-    /// Series and times as fast.
-    points: Vec<(usize, f64)>,
+    points: Vec<Point>,
+}
+
+struct Point {
+    series: usize,
+    is_own: bool,
+    /// Times as fast.
+    times: f64,
+}
+
+impl Line {
+    fn height(&self) -> i32 {
+        LINE * self.points.len() as i32 + GAP
+    }
+}
+
+impl Panel {
+    fn height(&self) -> i32 {
+        self.lines.iter().map(Line::height).sum()
+    }
 }
 
 impl Figure {
     fn of(passes: &[Pass<'_>]) -> Option<Self> {
         // All passes are compared to the same.
         let is_beside = passes.iter().any(|pass| pass.others[0].is_some());
-        let mut figure = Self {
-            reference: if is_beside { "dense in PyTorch" } else { "dense" },
-            series: Vec::new(),
-            lines: Vec::new(),
-        };
-        for pass in passes {
-            let reference = if is_beside { pass.others[0] } else { Some(pass.row()) };
-            let Some(reference) = reference else { continue };
-            let mut points = Vec::new();
-            for (name, row) in OTHERS.iter().zip(pass.others).skip(1) {
-                let Some(row) = row else { continue };
-                let series = Series { name: name.to_string(), is_own: false };
-                points.extend(figure.series(series).map(|at| (at, faster(row, reference))));
+        let reference = if is_beside { "dense in PyTorch" } else { "dense" };
+        let mut figure = Self { reference, series: Vec::new(), panels: Vec::new() };
+        for (title, int8) in [("f32", false), ("int8 weights", true)] {
+            let mut panel = Panel { title, lines: Vec::new() };
+            for pass in passes {
+                let reference = if is_beside { pass.others[0] } else { Some(pass.row()) };
+                let Some(reference) = reference else { continue };
+                let mut points = Vec::new();
+                let other = OTHERS.iter().zip(pass.others).skip(1).filter_map(|(name, row)| Some((*name, row?)));
+                for (name, row) in other.filter(|(name, _)| name.ends_with(INT8) == int8) {
+                    points.extend(figure.point(name, false, faster(row, reference)));
+                }
+                for row in pass.own.iter().filter(|row| row.structure.ends_with(INT8) == int8) {
+                    points.extend(figure.point(&budget(row), true, faster(row, reference)));
+                }
+                let Row { workload, pass, .. } = pass.row();
+                if !points.is_empty() {
+                    panel.lines.push(Line { name: format!("{workload}, {pass}"), points });
+                }
             }
-            for row in &pass.own {
-                let series = Series { name: format!("burn-structured, {}", budget(row)), is_own: true };
-                points.extend(figure.series(series).map(|at| (at, faster(row, reference))));
+            if !panel.lines.is_empty() {
+                figure.panels.push(panel);
             }
-            let Row { workload, pass, .. } = pass.row();
-            figure.lines.push(Line { name: format!("{workload}, {pass}"), points });
         }
-        figure.lines.iter().any(|line| !line.points.is_empty()).then_some(figure)
+        (!figure.panels.is_empty()).then_some(figure)
     }
 
-    /// Where a series is; `None` if there are too many.
-    fn series(&mut self, series: Series) -> Option<usize> {
-        let found = self.series.iter().position(|other| *other == series);
-        found.or_else(|| {
+    /// Black is what is dense in this program, as in `plot`.
+    fn colour(&self, series: usize) -> RGBColor {
+        if self.series[series] == "dense" { BLACK } else { colour(series) }
+    }
+
+    /// A point of the series of a name; `None` if there are too many series.
+    fn point(&mut self, name: &str, is_own: bool, times: f64) -> Option<Point> {
+        let name = name.trim_end_matches(INT8);
+        let found = self.series.iter().position(|other| other == name);
+        let series = found.or_else(|| {
             (self.series.len() < MOST_SERIES).then(|| {
-                self.series.push(series);
+                self.series.push(name.to_string());
                 self.series.len() - 1
             })
-        })
+        })?;
+        Some(Point { series, is_own, times })
     }
 
     fn draw<B: DrawingBackend>(&self, backend: B) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         let area = backend.into_drawing_area();
         area.fill(&WHITE)?;
-        let bottom = TOP + LINE * self.lines.len() as i32;
-        let exponents = || self.lines.iter().flat_map(|line| &line.points).map(|(_, times)| times.log2());
-        let (low, high) = (exponents().fold(0.0, f64::min) - 0.15, exponents().fold(0.0, f64::max) + 0.15);
+        let lines = || self.panels.iter().flat_map(|panel| &panel.lines);
+        let exponents = || lines().flat_map(|line| &line.points).map(|point| point.times.log2());
+        let (low, high) = (exponents().fold(0.0, f64::min) - 0.1, exponents().fold(0.0, f64::max) + 0.1);
         let x = |times: f64| {
             LEFT + ((times.log2() - low) / (high - low) * f64::from(WIDTH as i32 - LEFT - RIGHT)).round() as i32
         };
         let centred = |size: i32| ("sans-serif", size).into_text_style(&area).pos(anchor(HPos::Center));
-
-        for half in (low * 2.0).ceil() as i32..=(high * 2.0).floor() as i32 {
-            let times = (f64::from(half) / 2.0).exp2();
-            let style = if half == 0 { BLACK.stroke_width(2) } else { BLACK.mix(0.15).stroke_width(1) };
-            area.draw(&PathElement::new(vec![(x(times), TOP), (x(times), bottom)], style))?;
-            area.draw(&Text::new(value(times), (x(times), bottom + 6), centred(12)))?;
-        }
-        let axis = format!("times as fast as {}", self.reference);
-        area.draw(&Text::new(axis, ((LEFT + WIDTH as i32 - RIGHT) / 2, bottom + 28), centred(14)))?;
-
         let right = FONT.into_text_style(&area).pos(anchor(HPos::Right));
-        for (index, line) in self.lines.iter().enumerate() {
-            let (top, middle) = (TOP + LINE * index as i32, TOP + LINE * index as i32 + LINE / 2);
-            area.draw(&PathElement::new(vec![(12, top), (WIDTH as i32 - RIGHT, top)], BLACK.mix(0.15)))?;
-            area.draw(&Text::new(line.name.clone(), (LEFT - 14, middle - 7), right.clone()))?;
-            let step = (LINE - 8) / MOST_SERIES as i32;
-            for (series, times) in &line.points {
-                let y = middle + step * (2 * *series as i32 - self.series.len() as i32 + 1) / 2;
-                self.point(&area, *series, (x(*times), y))?;
+        let mut top = 0;
+        for panel in &self.panels {
+            top += TOP;
+            area.draw(&Text::new(panel.title, (LEFT, top - 24), ("sans-serif", 16)))?;
+            for half in (low * 2.0).ceil() as i32..=(high * 2.0).floor() as i32 {
+                let times = (f64::from(half) / 2.0).exp2();
+                let style = if half == 0 { BLACK.stroke_width(2) } else { BLACK.mix(0.15).stroke_width(1) };
+                area.draw(&PathElement::new(vec![(x(times), top), (x(times), top + panel.height())], style))?;
+            }
+            for line in &panel.lines {
+                area.draw(&PathElement::new(vec![(12, top), (WIDTH as i32 - 12, top)], BLACK.mix(0.15)))?;
+                let middle = top + line.height() / 2;
+                area.draw(&Text::new(line.name.clone(), (LEFT - 14, middle - 7), right.clone()))?;
+                for (index, point) in line.points.iter().enumerate() {
+                    let at = (x(point.times), top + GAP / 2 + LINE / 2 + LINE * index as i32);
+                    let colour = self.colour(point.series);
+                    match point.is_own {
+                        true => area.draw(&Circle::new(at, 4, colour.filled()))?,
+                        false => area.draw(&Circle::new(at, 4, colour.stroke_width(2)))?,
+                    }
+                    let text = format!("{}  {}", value(point.times), self.series[point.series]);
+                    area.draw(&Text::new(text, (at.0 + 8, at.1 - 6), FONT.into_font().color(&colour)))?;
+                }
+                top += line.height();
             }
         }
-        area.draw(&PathElement::new(vec![(12, bottom), (WIDTH as i32 - RIGHT, bottom)], BLACK.mix(0.15)))?;
-
-        for (index, series) in self.series.iter().enumerate() {
-            let (column, row) = (index as i32 / 2, index as i32 % 2);
-            let at = (24 + 290 * column, 24 + 24 * row);
-            self.point(&area, index, at)?;
-            let colour = COLOURS[index];
-            area.draw(&Text::new(
-                series.name.clone(),
-                (at.0 + 10, at.1 - 7),
-                ("sans-serif", 14).into_font().color(&colour),
-            ))?;
+        for half in (low * 2.0).ceil() as i32..=(high * 2.0).floor() as i32 {
+            let times = (f64::from(half) / 2.0).exp2();
+            area.draw(&Text::new(value(times), (x(times), top + 6), centred(12)))?;
         }
+        let axis = format!("times as fast as {}; hollow: other programs, their dense model", self.reference);
+        area.draw(&Text::new(axis, ((LEFT + WIDTH as i32 - RIGHT) / 2, top + 28), centred(14)))?;
         area.present()
-    }
-
-    fn point<B: DrawingBackend>(
-        &self,
-        area: &DrawingArea<B, Shift>,
-        series: usize,
-        at: (i32, i32),
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-        let colour = COLOURS[series];
-        match self.series[series].is_own {
-            true => area.draw(&Circle::new(at, 4, colour.filled())),
-            false => area.draw(&Circle::new(at, 4, colour.stroke_width(2))),
-        }
     }
 }
 
@@ -160,9 +178,10 @@ fn anchor(horizontal: HPos) -> Pos {
     Pos::new(horizontal, VPos::Top)
 }
 
-/// A structure's name and its budget, without the number of blocks, which differs from model to model.
+/// A structure's name and its budget, without the number of blocks, which differs from model to model, and what is as by default.
 fn budget(row: &Row) -> String {
-    let (name, settings) = row.structure.split_once(':').unwrap_or((&row.structure, ""));
+    let structure = row.structure.trim_end_matches(INT8);
+    let (name, settings) = structure.split_once(':').unwrap_or((structure, ""));
     let budget = settings.split(',').find(|setting| !setting.starts_with("b=") && !setting.is_empty());
     budget.map_or_else(|| name.to_string(), |budget| format!("{name} {budget}"))
 }

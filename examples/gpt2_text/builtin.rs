@@ -14,7 +14,7 @@ const PAGES: [&str; 19] = [
     include_str!("../../book/src/factorization.md"),
     include_str!("../../book/src/calibration.md"),
     include_str!("../../book/src/vision-transformer.md"),
-    include_str!("../../book/src/backends.md"),
+    include_str!("../../book/src/support.md"),
     include_str!("../../book/src/architecture.md"),
     include_str!("../../book/src/benchmarks.md"),
     include_str!("../../benches/results/epyc-2-cores-avx512/README.md"),

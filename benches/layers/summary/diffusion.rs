@@ -3,7 +3,7 @@
 use super::files::Recorded;
 use super::language::Origin;
 use super::table;
-use crate::plot_quality::short;
+use burn_structured::train::comparison::short;
 use serde::Deserialize;
 
 /// What is used of `diffusion.json`.

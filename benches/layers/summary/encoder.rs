@@ -3,6 +3,7 @@
 use super::files::Recorded;
 use super::language::Origin;
 use super::table;
+use burn_structured::train::comparison::{Better, Chart, Point};
 use serde::Deserialize;
 
 /// What is used of `encoder.json`.
@@ -27,6 +28,35 @@ struct Row {
     spearman: f64,
     /// Seconds it took, without the measurement.
     seconds: Option<f64>,
+}
+
+/// The file of [`chart`].
+pub const PLOT: &str = "score-against-size.svg";
+
+/// The score of every way to compress against what is left of the weights, of all files together; those in int8, whose weights are as
+/// many, are left out. `None` if there is none.
+pub fn chart<'a>(files: impl Iterator<Item = &'a Compressed>) -> Option<Chart<'static>> {
+    let mut points: Vec<Point> = Vec::new();
+    for row in files.flat_map(|file| &file.rows).filter(|row| !row.structure.ends_with(", int8")) {
+        let structure = row.structure.replace('`', "");
+        let name = match (structure.as_str(), row.method.as_str()) {
+            ("dense", "") => structure,
+            (structure, method) => format!("{}, {method}", structure.trim_start_matches("dense, ")),
+        };
+        let (x, y) = (100.0 * row.share, row.spearman);
+        // A model may be in several files.
+        if points.iter().all(|point| (point.y - y).abs() > 1e-9 || (point.x - x).abs() > 1.0) {
+            points.push(Point { x, y, deviation: None, name });
+        }
+    }
+    (!points.is_empty()).then(|| Chart {
+        title: "all-MiniLM-L6-v2 compressed".into(),
+        x_label: "weights of the encoder's layers, % of dense",
+        y_label: "Spearman's correlation × 100, STS-Benchmark dev",
+        better: Better::Higher,
+        percent: false,
+        points,
+    })
 }
 
 /// All that the page says of an encoder, in the order of the file.

@@ -1,8 +1,8 @@
 //! The tables of language models: structures trained alike, a dense model compressed and retrained, and tokens a second.
 
 use super::files::Recorded;
-use super::{source, table};
-use crate::plot_quality::{self, Figure};
+use super::{plots, source, table};
+use burn_structured::train::comparison::{Better, Chart, FLOPS, Point};
 use serde::Deserialize;
 
 /// Where figures are from.
@@ -74,27 +74,46 @@ impl Trained {
         rates.max_by(f64::total_cmp).map(|rate| 1e6 / rate)
     }
 
-    /// The perplexity with its standard deviation over the seeds.
-    fn spread(&self) -> String {
+    /// The perplexity and, of several seeds, its standard deviation.
+    fn mean_and_deviation(&self) -> (f64, Option<f64>) {
         let (mean, count) = (self.perplexity(), self.runs.len());
         let squares: f64 = self.runs.iter().map(|run| (run.perplexity - mean).powi(2)).sum();
-        match count {
-            1 => format!("{mean:.3}"),
-            _ => format!("{mean:.3} ± {:.3}", (squares / (count - 1) as f64).sqrt()),
+        (mean, (count > 1).then(|| (squares / (count - 1) as f64).sqrt()))
+    }
+
+    fn spread(&self) -> String {
+        match self.mean_and_deviation() {
+            (mean, None) => format!("{mean:.3}"),
+            (mean, Some(deviation)) => format!("{mean:.3} ± {deviation:.3}"),
         }
     }
 }
 
-impl Comparison {
-    /// Perplexity against the time of inference, of the models with one structure throughout.
-    pub fn figure(&self) -> Figure {
-        let trained = |row: &Trained| {
-            let milliseconds = row.microseconds()? / 1000.0;
-            Some(plot_quality::Trained { structure: row.structures.clone(), milliseconds, quality: row.perplexity() })
+/// The files of [`charts`].
+pub const PLOTS: [&str; 2] = ["perplexity-against-flops.svg", "perplexity-against-time.svg"];
+
+/// The perplexity of every structure against its FLOPs and, where it was timed, against the time of inference.
+pub fn charts(comparison: &Comparison) -> Vec<(&'static str, Chart<'_>)> {
+    let dense = comparison.rows.iter().find(|row| row.structures == "dense").and_then(Trained::microseconds);
+    let chart = |x_label, x: &dyn Fn(&Trained) -> Option<f64>| {
+        let point = |row: &Trained| {
+            let (mean, deviation) = row.mean_and_deviation();
+            Some(Point { x: 100.0 * x(row)?, y: mean, deviation, name: row.structures.clone() })
         };
-        let models = self.rows.iter().filter(|row| !row.structures.contains(';')).filter_map(trained).collect();
-        Figure { item: "token", quality: "perplexity of a token", models }
-    }
+        Chart {
+            title: format!("GPT-2, {} training tokens, {} steps", comparison.train_tokens, comparison.recipe.steps),
+            x_label,
+            y_label: "perplexity of a token",
+            better: Better::Lower,
+            percent: false,
+            points: comparison.rows.iter().filter_map(point).collect(),
+        }
+    };
+    let flops = chart(FLOPS, &|row| Some(row.relative_flops));
+    let time = chart("time of a token in inference, % of dense", &|row| Some(row.microseconds()? / dense?));
+    let both = PLOTS.into_iter().zip([flops, time]);
+    both.filter(|(_, chart)| chart.points.iter().any(|point| point.name != chart.points[0].name)).collect()
+}
 }
 
 /// All that the page says of a comparison, the lowest perplexity first.
@@ -124,11 +143,8 @@ pub fn comparison(file: &Recorded<Comparison>) -> String {
         "µs for a token",
     ];
     let seeds = rows.iter().map(|row| row.runs.len()).max().unwrap_or(0);
-    let plot = match comparison.figure().models.len() {
-        0 | 1 => String::new(),
-        _ => format!(" [Plot]({}).", plot_quality::PLOT),
-    };
     let note = if comparison.note.is_empty() { String::new() } else { format!("- {}\n", comparison.note) };
+    let plot = plots(&charts(comparison));
     format!(
         "\n{}: {} training tokens ({}), {} steps of {} × {}, up to {seeds} seeds; {} held-out tokens, context {}, stride {}.{plot}\n{}{note}{}",
         comparison.data,

@@ -17,9 +17,20 @@ mod products;
 mod training;
 
 use crate::harness::file::write;
-use crate::{plot, plot_models, plot_quality};
+use crate::{plot, plot_models};
 use files::{Folder, Recorded};
 use std::path::{Path, PathBuf};
+
+/// The pictures that the book shows.
+const BOOK: [&str; 7] = [
+    "epyc-2-cores-avx512/time-against-tokens.svg",
+    "epyc-2-cores-avx512/speed-up-against-parameters.svg",
+    "epyc-2-cores-avx512/whole-models.svg",
+    "cifar10-structures/accuracy-against-flops.svg",
+    "gpt2-english/perplexity-against-flops.svg",
+    "gpt2-sizes/perplexity-against-time.svg",
+    "score-against-size.svg",
+];
 
 /// The most lines of a page.
 const MOST_LINES: usize = 150;
@@ -51,6 +62,11 @@ pub fn pages(folder: &Path) -> Result<Vec<(PathBuf, String)>, String> {
             pages.push((folder.join(name).join("README.md"), text));
         }
     }
+    if encoder::chart(files::read(folder)?.iter().filter_map(|folder| Some(&folder.encoder.as_ref()?.results)))
+        .is_some()
+    {
+        index += &format!("- Sentence encoders of all tables: [score against size]({})\n", encoder::PLOT);
+    }
     index += &withheld;
     pages.push((folder.join("README.md"), index));
     for (path, text) in &pages {
@@ -73,16 +89,34 @@ pub fn write_pages(folder: &Path) -> Result<(), String> {
         if let Some(newest) = layers::newest(&machine.layers) {
             plot::write_both(&[newest], &folder.join(&machine.name))?;
         }
-        let figures = machine.training.iter().map(|file| file.results.figure());
-        for figure in figures.chain(machine.language.iter().map(|file| file.results.figure())) {
-            plot_quality::write_quality(&figure, &folder.join(&machine.name))?;
-        }
         plot_models::write_models(
             &models::passes(&machine.models, &machine.external_models),
             &folder.join(&machine.name),
         )?;
+        let trained = machine.training.iter().flat_map(|file| training::charts(&file.results));
+        let language = machine.language.iter().flat_map(|file| language::charts(&file.results));
+        for (name, chart) in trained.chain(language) {
+            let svg = chart.to_svg().map_err(|error| format!("{}/{name}: {error}", machine.name))?;
+            write(&folder.join(&machine.name).join(name), &svg)?;
+        }
     }
+    if let Some(chart) =
+        encoder::chart(files::read(folder)?.iter().filter_map(|folder| Some(&folder.encoder.as_ref()?.results)))
+    {
+        write(&folder.join(encoder::PLOT), &chart.to_svg().map_err(|error| format!("{}: {error}", encoder::PLOT))?)?;
+    }
+    copy_to_book(folder)?;
     pages(folder)?.iter().try_for_each(|(path, text)| write(path, text))
+}
+
+/// Copies the pictures that the book shows to where it has them.
+fn copy_to_book(results: &Path) -> Result<(), String> {
+    let figures = results.join("../../book/src/figures");
+    for from in BOOK.iter().map(|path| results.join(path)).filter(|from| figures.is_dir() && from.exists()) {
+        let to = figures.join(from.file_name().unwrap_or_default());
+        std::fs::copy(&from, to).map_err(|error| format!("{}: {error}", from.display()))?;
+    }
+    Ok(())
 }
 
 /// What a folder has, in words, and its page.
@@ -123,6 +157,12 @@ fn source<T>(file: &Recorded<T>, program: &str, measured: &str, command: &str) -
     let command = if command.is_empty() { String::new() } else { format!(": `{command}`") };
     let program = if program.is_empty() { "commit not recorded" } else { program };
     format!("- [{path}]({path}), {program}{measured}{command}\n", path = file.path)
+}
+
+/// Links to plots, behind a sentence.
+fn plots(charts: &[(&str, Chart<'_>)]) -> String {
+    let links: Vec<String> = charts.iter().map(|(name, _)| format!("[{}]({name})", name.trim_end_matches(".svg"))).collect();
+    if links.is_empty() { String::new() } else { format!(" Plots: {}.", links.join(", ")) }
 }
 
 /// A Markdown table. Empty if it has no rows.

@@ -1,8 +1,8 @@
 //! The table of a training comparison, as `comparison.json` of the harness has it.
 
 use super::files::Recorded;
-use super::{source, table};
-use crate::plot_quality::{Figure, PLOT, Trained};
+use super::{plots, source, table};
+use burn_structured::train::comparison::{Better, Chart, FLOPS, Point};
 use serde::Deserialize;
 
 /// What is used of `comparison.json`.
@@ -41,16 +41,31 @@ struct Row {
     inference_images_per_second: f64,
 }
 
-impl Comparison {
-    /// Accuracy against the time of inference.
-    pub fn figure(&self) -> Figure {
-        let trained = |row: &Row| Trained {
-            structure: row.structure.clone(),
-            milliseconds: 1000.0 / row.inference_images_per_second,
-            quality: 100.0 * row.test_accuracy,
+/// The files of [`charts`].
+pub const PLOTS: [&str; 2] = ["accuracy-against-flops.svg", "accuracy-against-time.svg"];
+
+/// The accuracy of every structure against its FLOPs, and against the time of inference.
+pub fn charts(comparison: &Comparison) -> Vec<(&'static str, Chart<'_>)> {
+    let Comparison { dataset, train_images, recipe, rows, .. } = comparison;
+    let dense = rows.iter().find(|row| row.structure == "dense").map(|row| row.inference_images_per_second);
+    let chart = |x_label, x: &dyn Fn(&Row) -> Option<f64>| {
+        let point = |row: &Row| {
+            let (x, y) = (100.0 * x(row)?, 100.0 * row.test_accuracy);
+            Some(Point { x, y, deviation: None, name: row.structure.clone() })
         };
-        Figure { item: "image", quality: "test accuracy, %", models: self.rows.iter().map(trained).collect() }
-    }
+        Chart {
+            title: format!("{dataset}, {train_images} training images, {} epochs, one run each", recipe.epochs),
+            x_label,
+            y_label: "test accuracy",
+            better: Better::Higher,
+            percent: true,
+            points: rows.iter().filter_map(point).collect(),
+        }
+    };
+    let flops = chart(FLOPS, &|row| Some(row.relative_flops));
+    let time =
+        chart("time of an image in inference, % of dense", &|row| Some(dense? / row.inference_images_per_second));
+    PLOTS.into_iter().zip([flops, time]).filter(|(_, chart)| !chart.points.is_empty()).collect()
 }
 
 /// All that the page says of a comparison, the most accurate first.
@@ -78,7 +93,7 @@ pub fn section(file: &Recorded<Comparison>) -> String {
     ];
     let model = if comparison.model.is_empty() { String::new() } else { format!("Model: {}. ", comparison.model) };
     format!(
-        "\n{model}{}, {} training and {} test images, {} epochs, factor rates {}, seed {}, one run each; the standard error of an accuracy is {:.1} points. [Plot]({PLOT}).\n{}{}",
+        "\n{model}{}, {} training and {} test images, {} epochs, factor rates {}, seed {}, one run each; the standard error of an accuracy is {:.1} points.{}\n{}{}",
         comparison.dataset,
         comparison.train_images,
         comparison.test_images,
@@ -87,6 +102,7 @@ pub fn section(file: &Recorded<Comparison>) -> String {
         comparison.recipe.seed,
         // Of a proportion of one half, the largest.
         100.0 * 0.5 / (comparison.test_images as f64).sqrt(),
+        plots(&charts(comparison)),
         source(file, &comparison.program, &comparison.measured, &comparison.command),
         table(&head.map(String::from), &rows.iter().map(line).collect::<Vec<_>>())
     )

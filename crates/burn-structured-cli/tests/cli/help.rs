@@ -34,6 +34,15 @@ fn help_names_every_command_and_exit_code() {
 }
 
 #[test]
+fn book_lists_every_command() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../book/src/command-line.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for command in COMMANDS {
+        assert!(page.contains(&format!("\n| `{command}")), "{command}");
+    }
+}
+
+#[test]
 fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = printed(&["completions", shell]);

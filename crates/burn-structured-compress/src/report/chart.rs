@@ -1,5 +1,6 @@
 //! Charts as SVG text, for pages without scripts.
 
+use burn_structured_checkpoint::PALETTE;
 use std::fmt::Write;
 
 const WIDTH: f64 = 720.0;
@@ -147,7 +148,7 @@ impl Series {
         bar: f64,
     ) {
         let points = self.points.iter().enumerate().filter(|(_, point)| drawn(point));
-        let _ = write!(svg, "<g class=\"c{}\">", self.colour % 6);
+        let _ = write!(svg, "<g class=\"c{}\">", self.colour % PALETTE.len());
         if self.mark == Mark::Line {
             let path: Vec<String> = points.map(|(_, (x, y))| format!("{:.1} {:.1}", at_x(*x), at_y(*y))).collect();
             let _ = write!(

@@ -2,6 +2,7 @@
 
 use crate::CompressError;
 use crate::factorize::TracePoint;
+use burn_structured_checkpoint::PALETTE;
 use burn_structured_checkpoint::files::replace;
 use plotters::prelude::*;
 use std::path::Path;
@@ -33,7 +34,10 @@ pub struct Panel {
     pub curves: Vec<Curve>,
 }
 
-const PANEL: (u32, u32) = (420, 340);
+const PANEL: (u32, u32) = (460, 340);
+/// Room for the names of the methods, on the right.
+const NAMES: u32 = 64;
+const NAME_HEIGHT: i32 = 14;
 
 /// Errors below this are drawn here.
 const LOWEST_ERROR: f64 = 1e-17;
@@ -86,6 +90,7 @@ fn draw_panel<B: DrawingBackend>(
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, ("sans-serif", 16))
         .margin(12)
+        .margin_right(NAMES)
         .x_label_area_size(40)
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..furthest, (lowest * 0.5..highest * 2.0).log_scale())?;
@@ -101,19 +106,28 @@ fn draw_panel<B: DrawingBackend>(
         .y_label_formatter(&|error| format!("{error:.0e}"))
         .light_line_style(WHITE)
         .draw()?;
+    let mut names = Vec::new();
     for (at, (name, points)) in lines.into_iter().enumerate() {
-        let colour = Palette99::pick(at).to_rgba();
-        chart
-            .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+        let [red, green, blue] = PALETTE[at % PALETTE.len()];
+        let colour = RGBColor(red, green, blue);
+        names.extend(points.last().map(|end| (chart.backend_coord(end), name, colour)));
+        chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.8))
-        .label_font(("sans-serif", 12))
-        .draw()
+    // Each name at the end of its line, below those that it would cover.
+    let origin = area.get_pixel_range();
+    let mut taken: Vec<(i32, i32)> = Vec::new();
+    names.sort_by_key(|((_, y), ..)| *y);
+    for ((x, y), name, colour) in names {
+        let (x, mut y) = (x - origin.0.start + 4, y - origin.1.start - NAME_HEIGHT / 2);
+        let covered =
+            |(at, other): &&(i32, i32), y: i32| (at - x).abs() < NAMES as i32 && (other - y).abs() < NAME_HEIGHT;
+        while let Some((_, other)) = taken.iter().find(|place| covered(place, y)) {
+            y = other + NAME_HEIGHT;
+        }
+        taken.push((x, y));
+        area.draw(&Text::new(name, (x, y), ("sans-serif", 12).into_font().color(&colour)))?;
+    }
+    Ok(())
 }
 
 fn points(curve: &Curve, axis: Axis) -> Vec<(f64, f64)> {

@@ -3,6 +3,7 @@
 use super::chart::{Chart, Mark, Series, escaped, number};
 use super::{LayerSpectrum, Report, RunInfo};
 use crate::plan::{Change, Size};
+use burn_structured_checkpoint::PALETTE;
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("page.css");
@@ -33,8 +34,9 @@ pub fn html(page: &Page<'_>) -> String {
     let title = format!("{} compressed", report.model);
     let mut text = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>{0}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{0}</h1>\n",
-        escaped(&title)
+         <title>{0}</title>\n<style>\n{STYLE}{1}</style>\n</head>\n<body>\n<h1>{0}</h1>\n",
+        escaped(&title),
+        colours()
     );
     text.push_str(&summary(report));
     text.push_str(&scores(report, run, others));
@@ -45,6 +47,15 @@ pub fn html(page: &Page<'_>) -> String {
     text.push_str(&origin(report, run));
     text.push_str("</body>\n</html>\n");
     text
+}
+
+/// The classes `c0`, `c1`, … of series.
+fn colours() -> String {
+    let rules = PALETTE.iter().enumerate().map(|(index, [red, green, blue])| {
+        let colour = format!("rgb({red} {green} {blue})");
+        format!(".c{index} {{ fill: {colour}; stroke: {colour}; }}\n")
+    });
+    rules.chain(["rect { stroke: none; } circle { stroke: var(--back); stroke-width: 1; }\n".to_string()]).collect()
 }
 
 /// A section, unless it has nothing to say.

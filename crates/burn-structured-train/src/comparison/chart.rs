@@ -1,46 +1,63 @@
-//! The plot: a quality against the relative FLOPs, or parameters, of the replaced layers.
+//! The plot: a quality against a share of the dense model, labelled at the points.
 
+use burn_structured_checkpoint::PALETTE;
+use plotters::coord::Shift;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-const SIZE: (u32, u32) = (1060, 560);
-
-/// Width of the legend, on the right.
-const LEGEND: u32 = 340;
-
-/// The horizontal axis of most plots.
-pub(super) const FLOPS: &str = "FLOPs of the replaced linear layers, % of dense";
+const SIZE: (u32, u32) = (960, 560);
+const FONT: i32 = 13;
+/// The height of a line of text and, about, the width of a character.
+const LINE: i32 = 16;
+const CHARACTER: f64 = 6.4;
+const DOT: i32 = 5;
+/// What the horizontal axis may be labelled with, in per cent.
+const TICKS: [f64; 16] = [1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0];
 
 /// Which end of the vertical axis is the good one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Better {
+pub enum Better {
+    /// The upper one.
     Higher,
+    /// The lower one.
     Lower,
 }
 
-/// One structure in the plot.
+/// One model in the plot.
 #[derive(Clone, Debug)]
-pub(super) struct Point {
-    /// FLOPs or parameters of the replaced layers, in per cent of dense ones.
+pub struct Point {
+    /// The share of the dense model, in per cent.
     pub x: f64,
     /// The quality.
     pub y: f64,
     /// The standard deviation of `y`, drawn as a bar, where there are several runs.
     pub deviation: Option<f64>,
-    /// The structure's name.
+    /// What it is: a structure, or `dense…` for what the others are compared with.
     pub name: String,
 }
 
 /// What is drawn.
 #[derive(Clone, Debug)]
-pub(super) struct Chart<'a> {
+pub struct Chart<'a> {
+    /// What the models were made with.
     pub title: String,
+    /// What [`Point::x`] is a share of.
     pub x_label: &'a str,
+    /// The quality.
     pub y_label: &'a str,
+    /// Which end of the axis is good.
     pub better: Better,
     /// Whether `y` is in per cent.
     pub percent: bool,
+    /// The models.
     pub points: Vec<Point>,
 }
+
+/// The label of the horizontal axis of structures that are compared by their arithmetic.
+pub const FLOPS: &str = "FLOPs of the replaced linear layers, % of dense";
+
+/// A place of text in pixels: left, top, right, bottom.
+type Place = [i32; 4];
 
 impl Chart<'_> {
     /// The plot as an SVG document.
@@ -52,53 +69,116 @@ impl Chart<'_> {
         if self.points.is_empty() {
             return Err("there are no results".into());
         }
-        if let Some(point) = self.points.iter().find(|point| !(point.x.is_finite() && point.y.is_finite())) {
+        let finite = |point: &&Point| point.x.is_finite() && point.x > 0.0 && point.y.is_finite();
+        if let Some(point) = self.points.iter().find(|point| !finite(point)) {
             return Err(format!("{} has no finite result", point.name));
         }
         let mut svg = String::new();
-        self.draw(SVGBackend::with_string(&mut svg, SIZE))?;
+        self.draw(SVGBackend::with_string(&mut svg, SIZE)).map_err(|error| error.to_string())?;
         Ok(svg)
     }
 
-    fn draw<B: DrawingBackend>(&self, backend: B) -> Result<(), String> {
-        let text = |error: DrawingAreaErrorKind<B::ErrorType>| error.to_string();
+    fn draw<B: DrawingBackend>(&self, backend: B) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         let area = backend.into_drawing_area();
-        area.fill(&WHITE).map_err(text)?;
+        area.fill(&WHITE)?;
         let (lowest, highest) = self.range();
+        let exponents = || self.points.iter().map(|point| point.x.log2());
+        let (left, right) = (exponents().fold(f64::INFINITY, f64::min), exponents().fold(f64::NEG_INFINITY, f64::max));
+        let margin = (0.08 * (right - left)).max(0.2);
+        let better = if self.better == Better::Higher { "higher" } else { "lower" };
         let mut chart = ChartBuilder::on(&area)
-            .caption(&self.title, ("sans-serif", 20))
+            .caption(&self.title, ("sans-serif", 18))
             .margin(16)
-            .margin_right(16 + LEGEND)
             .x_label_area_size(48)
             .y_label_area_size(64)
-            .build_cartesian_2d(0.0..105.0, lowest..highest)
-            .map_err(text)?;
+            .build_cartesian_2d(left - margin..right + margin, lowest..highest)?;
         chart
             .configure_mesh()
+            .disable_x_mesh()
+            .x_labels(0)
             .x_desc(self.x_label)
-            .y_desc(self.y_label)
+            .y_desc(format!("{} ({better} is better)", self.y_label))
             .light_line_style(WHITE)
-            .label_style(("sans-serif", 15))
-            .draw()
-            .map_err(text)?;
-        // Structures of one budget have nearly the same FLOPs: their names are beside the plot, from the best down.
-        let (right, top) = (SIZE.0 as i32 - LEGEND as i32, 56);
-        for (line, index) in self.ranked().into_iter().enumerate() {
-            let point = &self.points[index];
-            let colour = Palette99::pick(index).to_rgba();
-            if let Some(deviation) = point.deviation {
-                let ends = [(point.x, point.y - deviation), (point.x, point.y + deviation)];
-                let bar = PathElement::new(ends, colour.stroke_width(2));
-                chart.draw_series(std::iter::once(bar)).map_err(text)?;
-            }
-            let dot = Circle::new((point.x, point.y), 6, colour.filled());
-            chart.draw_series(std::iter::once(dot)).map_err(text)?;
-            let y = top + 22 * line as i32;
-            area.draw(&Circle::new((right, y), 6, colour.filled())).map_err(text)?;
-            let label = format!("{}  {}", self.value(point), point.name);
-            area.draw(&Text::new(label, (right + 12, y - 7), ("sans-serif", 14))).map_err(text)?;
+            .label_style(("sans-serif", 14))
+            .draw()?;
+        let bottom = chart.backend_coord(&(left, lowest)).1;
+        for tick in TICKS.into_iter().filter(|tick| (left - margin..right + margin).contains(&tick.log2())) {
+            let x = chart.backend_coord(&(tick.log2(), lowest)).0;
+            area.draw(&PathElement::new([(x, bottom), (x, bottom + 5)], BLACK))?;
+            let text = tick.to_string();
+            let at = (x - (CHARACTER * text.len() as f64 / 2.0) as i32, bottom + 8);
+            area.draw(&Text::new(text, at, ("sans-serif", FONT)))?;
         }
-        area.present().map_err(text)
+        let dots: Vec<(i32, i32)> =
+            self.points.iter().map(|point| chart.backend_coord(&(point.x.log2(), point.y))).collect();
+        for (point, dot) in self.points.iter().zip(&dots) {
+            if let Some(deviation) = point.deviation {
+                let end = |y: f64| (dot.0, chart.backend_coord(&(point.x.log2(), y)).1);
+                let bar = [end(point.y - deviation), end(point.y + deviation)];
+                area.draw(&PathElement::new(bar, self.colour(point).stroke_width(2)))?;
+            }
+        }
+        let (x, y) = chart.plotting_area().get_pixel_range();
+        self.label(&area, &dots, [x.start, y.start, x.end, y.end])?;
+        area.present()
+    }
+
+    /// Draws the dots and, at each, its value and name, where they cover no other dot and no other text.
+    fn label<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+        dots: &[(i32, i32)],
+        bounds: Place,
+    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+        let mut order: Vec<usize> = (0..dots.len()).collect();
+        order.sort_by_key(|index| dots[*index].1);
+        let mut taken: Vec<Place> = dots.iter().map(|(x, y)| [x - DOT, y - DOT, x + DOT, y + DOT]).collect();
+        for index in order {
+            let (point, (x, y)) = (&self.points[index], dots[index]);
+            let text = format!("{}  {}", self.value(point), short(&point.name));
+            let width = (CHARACTER * text.chars().count() as f64) as i32;
+            let shifts = (0..40).flat_map(|step| [step * LINE / 2, -step * LINE / 2]);
+            let places = shifts.flat_map(|shift| {
+                let top = y - LINE / 2 + shift;
+                let far = if shift.abs() > LINE { 22 } else { 10 };
+                [x + far, x - far - width].map(|left| [left, top, left + width, top + LINE])
+            });
+            let fits = |place: &Place| {
+                let inside =
+                    place[0] >= bounds[0] && place[2] <= bounds[2] && place[1] >= bounds[1] && place[3] <= bounds[3];
+                inside && !taken.iter().any(|other| overlap(place, other))
+            };
+            let place = places.clone().find(fits).or_else(|| places.clone().next()).expect("a place");
+            let colour = self.colour(point);
+            // Widths are estimates: the end at the dot is the one that is exact.
+            let (side, end, anchor) = match place[0] > x {
+                true => (place[0], place[0] - 2, HPos::Left),
+                false => (place[2], place[2] + 2, HPos::Right),
+            };
+            let style = ("sans-serif", FONT).into_font().color(&colour).pos(Pos::new(anchor, VPos::Top));
+            let middle = (place[1] + place[3]) / 2;
+            area.draw(&PathElement::new([(x, y), (end, middle)], colour.mix(0.4)))?;
+            area.draw(&Circle::new((x, y), DOT, colour.filled()))?;
+            area.draw(&Text::new(text, (side, place[1] + 1), style))?;
+            taken.push(place);
+        }
+        Ok(())
+    }
+
+    /// Black for what is dense; others have the colour of their kind if there are few kinds, else one for all.
+    fn colour(&self, point: &Point) -> RGBColor {
+        if point.name.starts_with("dense") || point.name == "not compressed" {
+            return BLACK;
+        }
+        let mut kinds: Vec<&str> = Vec::new();
+        for point in self.points.iter().filter(|point| !point.name.starts_with("dense")) {
+            if !kinds.contains(&kind(&point.name)) {
+                kinds.push(kind(&point.name));
+            }
+        }
+        let at = kinds.iter().position(|other| *other == kind(&point.name)).unwrap_or(0);
+        let [red, green, blue] = PALETTE[if kinds.len() <= PALETTE.len() { at } else { 0 }];
+        RGBColor(red, green, blue)
     }
 
     /// The ends of the vertical axis: all points and bars, with a margin of a quarter of their spread.
@@ -115,20 +195,29 @@ impl Chart<'_> {
         (lowest - margin, highest + margin)
     }
 
-    /// The points from the best to the worst.
-    fn ranked(&self) -> Vec<usize> {
-        let mut ranked: Vec<usize> = (0..self.points.len()).collect();
-        ranked.sort_by(|a, b| {
-            let order = self.points[*a].y.total_cmp(&self.points[*b].y);
-            if self.better == Better::Higher { order.reverse() } else { order }
-        });
-        ranked
-    }
-
     fn value(&self, point: &Point) -> String {
-        let value = if self.percent { format!("{:.1} %", point.y) } else { format!("{:.3}", point.y) };
+        let value = match (self.percent, point.y.abs() >= 20.0) {
+            (true, _) => format!("{:.1} %", point.y),
+            (false, true) => format!("{:.2}", point.y),
+            (false, false) => format!("{:.3}", point.y),
+        };
         point.deviation.map_or(value.clone(), |deviation| format!("{value} ± {deviation:.3}"))
     }
+}
+
+fn overlap(a: &Place, b: &Place) -> bool {
+    a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3]
+}
+
+/// The name of a structure without its settings.
+fn kind(name: &str) -> &str {
+    name.split([':', ',']).next().unwrap_or_default()
+}
+
+/// A structure without the settings that are as by default.
+pub fn short(name: &str) -> String {
+    let usual = ["k=16", "n=64", "hash=additive", "seed=0", "width=0.5"];
+    name.split(',').filter(|setting| !usual.contains(setting)).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -150,15 +239,28 @@ mod tests {
     #[test]
     fn plot_names_every_structure_and_the_data() {
         let svg = chart(Better::Lower).to_svg().unwrap();
-        for word in ["<svg", "3.000  dense", "3.500 ± 0.250  blast:b=4,ratio=0.4", "the data", "quality"] {
+        for word in
+            ["<svg", "3.000  dense", "3.500 ± 0.250  blast:b=4,ratio=0.4", "the data", "quality", "lower is better"]
+        {
             assert!(svg.contains(word), "{word}");
         }
+        assert!(chart(Better::Higher).to_svg().unwrap().contains("higher is better"));
     }
 
     #[test]
-    fn best_structure_is_first_in_the_legend() {
-        assert_eq!(chart(Better::Lower).ranked(), [0, 1]);
-        assert_eq!(chart(Better::Higher).ranked(), [1, 0]);
+    fn label_leaves_out_usual_settings() {
+        assert_eq!(short("ss1:c=3,k=16,n=64,hash=additive"), "ss1:c=3");
+        assert_eq!(short("ss1:c=3,k=16,n=64,hash=independent,seed=0"), "ss1:c=3,hash=independent");
+    }
+
+    #[test]
+    fn colour_is_that_of_the_kind() {
+        let mut chart = chart(Better::Lower);
+        assert_eq!(chart.colour(&chart.points[0]), BLACK);
+        let [red, green, blue] = PALETTE[0];
+        assert_eq!(chart.colour(&chart.points[1]), RGBColor(red, green, blue));
+        chart.points.push(Point { name: "monarch:b=4".into(), ..chart.points[1].clone() });
+        assert_ne!(chart.colour(&chart.points[1]), chart.colour(&chart.points[2]));
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl ImageReport {
                 self.model, self.dataset, self.train_images, self.recipe.epochs, self.recipe.seed
             ),
             x_label: FLOPS,
-            y_label: "test accuracy, %",
+            y_label: "test accuracy",
             better: Better::Higher,
             percent: true,
             points: self.rows.iter().map(point).collect(),
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn plot_shows_per_cent_of_the_named_data() {
         let svg = report().chart().to_svg().unwrap();
-        for word in ["dataset: synthetic", "60.0 %  blast:b=4,ratio=0.33", "test accuracy, %"] {
+        for word in ["dataset: synthetic", "60.0 %  blast:b=4,ratio=0.33", "test accuracy"] {
             assert!(svg.contains(word), "{word}");
         }
     }

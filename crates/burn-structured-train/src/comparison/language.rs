@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn plot_shows_perplexities_from_the_lowest() {
+    fn plot_shows_perplexities_and_their_spread() {
         let svg = report().chart().to_svg().unwrap();
         for word in ["data: book", "5.000 ± 1.414  dense", "5.500  attention=dense;mlp=blast:b=4,ratio=0.4"] {
             assert!(svg.contains(word), "{word}");

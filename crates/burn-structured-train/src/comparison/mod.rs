@@ -22,6 +22,7 @@ mod save;
 mod structures;
 mod table;
 
+pub use chart::{Better, Chart, FLOPS, Point, short};
 pub use clicks::{ClickReport, ClickRow};
 pub use cost::ModelCost;
 pub use diffusion::{DiffusionQuality, DiffusionReport, DiffusionRow};

@@ -54,14 +54,8 @@ mod tests {
     use super::*;
 
     fn chart(points: Vec<Point>) -> Chart<'static> {
-        Chart {
-            title: "title".into(),
-            x_label: FLOPS,
-            y_label: "quality",
-            better: Better::Higher,
-            percent: false,
-            points,
-        }
+        let title = "title".into();
+        Chart { title, x_label: "share", y_label: "quality", better: Better::Higher, percent: false, points }
     }
 
     #[test]
