@@ -3,7 +3,7 @@
     python benches/external/models.py --out external.json
     python benches/external/models.py --out external.json --workload minilm --minilm DIR --sentences sts-dev.csv
 
-Dense models of the same sizes on the same inputs as `cargo bench --bench models`, in f32 on all cores; all variants of a pass take
+Dense models of the same sizes on the same inputs as `cargo bench --features tokenizers --bench models`, in f32 on all cores; all variants of a pass take
 turns. Weights are random but for --minilm, a folder with config.json, model.safetensors and tokenizer.json. Peak memory is the
 resident memory of one more pass above what is resident before it, where Linux tells (/proc/self/clear_refs); for ONNX Runtime it is
 taken without the arena, which never gives memory back.

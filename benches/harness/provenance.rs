@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The Cargo features that change what a benchmark measures.
-const FEATURES: [(&str, bool); 13] = [
+const FEATURES: [(&str, bool); 15] = [
     ("ndarray", cfg!(feature = "ndarray")),
     ("tch", cfg!(feature = "tch")),
     ("wgpu", cfg!(feature = "wgpu")),
@@ -21,6 +21,8 @@ const FEATURES: [(&str, bool); 13] = [
     ("fusion", cfg!(feature = "fusion")),
     ("autotune", cfg!(feature = "autotune")),
     ("baselines", cfg!(feature = "baselines")),
+    ("compress", cfg!(feature = "compress")),
+    ("tokenizers", cfg!(feature = "tokenizers")),
 ];
 /// Environment variables that change what a benchmark measures.
 const VARIABLES: [&str; 3] = ["MIMALLOC_PURGE_DELAY", "RAYON_NUM_THREADS", "CUDARC_CUDA_VERSION"];

@@ -2,9 +2,9 @@
 //! in training, and the memory that takes.
 //!
 //! ```text
-//! cargo bench --bench models
-//! cargo bench --bench models -- --workload vit-s --structure dense --structure blast:b=4,ratio=0.33
-//! cargo bench --bench models -- --workload minilm --minilm all-MiniLM-L6-v2 --compressed small --sentences sts-dev.csv
+//! cargo bench --features tokenizers --bench models
+//! cargo bench --features tokenizers --bench models -- --workload vit-s --structure dense --structure blast:b=4,ratio=0.33
+//! cargo bench --features tokenizers --bench models -- --workload minilm --minilm all-MiniLM-L6-v2 --compressed small --sentences sts-dev.csv
 //! ```
 //!
 //! `--help` has the rest. `benches/external/models.py` runs the same models in other programs. `cargo test --bench models` runs tiny
@@ -45,7 +45,7 @@ static HEAP: heap::Counting = heap::Counting;
 /// Training is forward, backward and a step of AdamW on random data. Memory is what a pass needs at most beyond the weights and
 /// the optimizer's state.
 #[derive(Parser, Debug)]
-#[command(name = "cargo bench --bench models --", version, max_term_width = 120)]
+#[command(name = "cargo bench --features tokenizers --bench models --", version, max_term_width = 120)]
 struct Arguments {
     /// Devices, one table for all: flex, ndarray, cuda:0, … as compiled in by --features
     #[arg(long, value_delimiter = ',', default_value = "flex")]

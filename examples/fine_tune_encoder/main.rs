@@ -2,8 +2,8 @@
 //! parameters and times with the dense one, which is fine-tuned alike.
 //!
 //! ```text
-//! cargo run --release --example fine_tune_encoder -- --model all-MiniLM-L6-v2 --sts sts-dev.csv
-//! cargo run --release --example fine_tune_encoder -- … --compare dense,blast:b=6,ratio=0.3 --keep-dense 8 --epochs 6 --seeds 3
+//! cargo run --release --features compress,tokenizers --example fine_tune_encoder -- --model all-MiniLM-L6-v2 --sts sts-dev.csv
+//! cargo run --release --features compress,tokenizers --example fine_tune_encoder -- … --compare dense,blast:b=6,ratio=0.3 --keep-dense 8 --epochs 6 --seeds 3
 //! ```
 //!
 //! The model is a Hugging Face folder with a BERT encoder: `config.json`, `model.safetensors`, `tokenizer.json`. The pairs are split

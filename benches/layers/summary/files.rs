@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! layers*.json      cargo bench --features baselines --bench layers
-//! models*.json      cargo bench --bench models, benches/external/models.py
+//! models*.json      cargo bench --features tokenizers --bench models, benches/external/models.py
 //! pytorch*.json     benches/external/pytorch.py
 //! int8.json         cargo bench --bench int8
+//! block.json        cargo bench --bench block
 //! ablation.json     variants of the engine beside the full one
 //! comparison.json   vision transformers of several structures trained alike
 //! language.json     language models of several structures trained alike
@@ -20,6 +21,7 @@
 //! ```
 
 use super::ablation::Ablation;
+use super::block::recorded as block;
 use super::fine_tuning::FineTuning;
 use super::int8::recorded as int8;
 use super::language;
@@ -50,6 +52,8 @@ pub struct Folder {
     pub layers: Vec<Recorded<Results>>,
     /// Layers with int8 weights.
     pub int8: Option<Recorded<int8::Results>>,
+    /// The lines of a transformer block.
+    pub block: Option<Recorded<block::Results>>,
     /// Layers by others.
     pub external: Vec<Recorded<Results>>,
     /// Whole models by this program.
@@ -120,6 +124,7 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
             let withheld = &mut folder.withheld;
             match kind.as_str() {
                 "int8.json" => folder.int8 = published(&file, at, withheld, |file| &file.program)?,
+                "block.json" => folder.block = published(&file, at, withheld, |file| &file.program)?,
                 "ablation.json" => folder.ablation = published(&file, at, withheld, |file| &file.program)?,
                 "comparison.json" => folder.training = Some(Recorded { path: at, results: parse(&file)? }),
                 "language.json" => folder.language = published(&file, at, withheld, |file| &file.origin.program)?,
@@ -134,7 +139,7 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
                 "checked.json" => folder.checked = parse(&file)?,
                 _ => {
                     return Err(format!(
-                        "{}: no kind of result; names begin with layers, models or pytorch, or are int8.json, ablation.json, \
+                        "{}: no kind of result; names begin with layers, models or pytorch, or are int8.json, block.json, ablation.json, \
                          comparison.json, language.json, compression.json, generation.json, encoder.json, fine-tuning.json, \
                          clicks.json, diffusion.json, decode.json, products.json or checked.json",
                         file.display()

@@ -114,7 +114,6 @@ pub fn charts(comparison: &Comparison) -> Vec<(&'static str, Chart<'_>)> {
     let both = PLOTS.into_iter().zip([flops, time]);
     both.filter(|(_, chart)| chart.points.iter().any(|point| point.name != chart.points[0].name)).collect()
 }
-}
 
 /// All that the page says of a comparison, the lowest perplexity first.
 pub fn comparison(file: &Recorded<Comparison>) -> String {

@@ -2,6 +2,7 @@
 //! command and the file of each. A test compares the committed pages with what this prints.
 
 pub mod ablation;
+mod block;
 mod clicks;
 mod decode;
 mod diffusion;
@@ -129,6 +130,7 @@ fn section(folder: &Folder) -> Result<(Vec<&'static str>, String), String> {
     }
     parts.extend(folder.int8.as_ref().map(|file| ("layers with int8 weights", int8::section(file))));
     parts.push(("whole models", models::section(&folder.models, &folder.external_models)));
+    parts.extend(folder.block.as_ref().map(|file| ("lines of a transformer block", block::section(file))));
     parts.extend(folder.generation.as_ref().map(|file| ("generation", language::generation(file))));
     parts.extend(folder.decode.as_ref().map(|file| ("decoding", decode::section(file))));
     parts.extend(folder.ablation.as_ref().map(|file| ("ablation of the engine", ablation::section(file))));
@@ -161,7 +163,8 @@ fn source<T>(file: &Recorded<T>, program: &str, measured: &str, command: &str) -
 
 /// Links to plots, behind a sentence.
 fn plots(charts: &[(&str, Chart<'_>)]) -> String {
-    let links: Vec<String> = charts.iter().map(|(name, _)| format!("[{}]({name})", name.trim_end_matches(".svg"))).collect();
+    let links: Vec<String> =
+        charts.iter().map(|(name, _)| format!("[{}]({name})", name.trim_end_matches(".svg"))).collect();
     if links.is_empty() { String::new() } else { format!(" Plots: {}.", links.join(", ")) }
 }
 
