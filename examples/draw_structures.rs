@@ -24,11 +24,8 @@ const GAP: usize = 30;
 const COLOURS: [&str; 9] =
     ["#0b3c6f", "#2a6db0", "#6aa5d8", "#b5d3ec", "#ffffff", "#f8cfae", "#eb9a60", "#cf5f22", "#8f3206"];
 
-/// Title, structure, rows and columns of the grid of blocks to draw.
-type Subject = (&'static str, &'static str, [usize; 2]);
-
-/// The structures that are drawn side by side.
-const MAIN: [Subject; 6] = [
+/// The structures that are drawn side by side: title, text form, rows and columns of the grid of blocks to draw.
+const MAIN: [(&str, &str, [usize; 2]); 6] = [
     ("dense", "dense", [1, 1]),
     ("low rank", "low-rank:r=2", [1, 1]),
     ("BLAST", "blast:b=4,r=2", [4, 4]),
@@ -38,16 +35,16 @@ const MAIN: [Subject; 6] = [
 ];
 
 /// Those that have a picture of their own, which is named after the structure.
-const EACH: [Subject; 9] = [
-    ("low rank", "low-rank:r=2", [1, 1]),
-    ("BLAST", "blast:b=4,r=2", [4, 4]),
-    ("SS1", "ss1:c=4,k=6,n=6", [4, 4]),
-    ("Monarch", "monarch:b=3,r=1", [1, 3]),
-    ("block tensor-train", "btt:b=4x6,r=1", [4, 6]),
-    ("block-diagonal", "block-diagonal:b=4", [4, 4]),
-    ("Pixelfly", "pixelfly:b=8,stride=4,r=1", [8, 8]),
-    ("Gaudi-GBLR", "gaudi:r=4,width=0.3", [1, 1]),
-    ("Kronecker", "kronecker:b=4x6,r=1", [4, 6]),
+const EACH: [(&str, [usize; 2]); 9] = [
+    ("low-rank:r=2", [1, 1]),
+    ("blast:b=4,r=2", [4, 4]),
+    ("ss1:c=4,k=6,n=6", [4, 4]),
+    ("monarch:b=3,r=1", [1, 3]),
+    ("btt:b=4x6,r=1", [4, 6]),
+    ("block-diagonal:b=4", [4, 4]),
+    ("pixelfly:b=8,stride=4,r=1", [8, 8]),
+    ("gaudi:r=4,width=0.3", [1, 1]),
+    ("kronecker:b=4x6,r=1", [4, 6]),
 ];
 
 fn main() -> ExitCode {
@@ -67,9 +64,9 @@ fn run(folder: &Path) -> Result<(), Box<dyn Error>> {
         std::fs::write(&path, svg).map_err(|error| format!("{}: {error}", path.display()))
     };
     write("structures.svg", side_by_side()?)?;
-    for subject in EACH {
-        let name = subject.1.split(':').next().unwrap_or_default();
-        write(&format!("structure-{name}.svg"), alone(subject)?)?;
+    for (text, grid) in EACH {
+        let name = text.split(':').next().unwrap_or_default();
+        write(&format!("structure-{name}.svg"), alone(text, grid)?)?;
     }
     Ok(())
 }
@@ -112,15 +109,15 @@ fn side_by_side() -> Result<String, Box<dyn Error>> {
 }
 
 /// One structure: its matrix, its factors beside it, and what they cost.
-fn alone((title, text, grid): Subject) -> Result<String, Box<dyn Error>> {
+fn alone(text: &str, grid: [usize; 2]) -> Result<String, Box<dyn Error>> {
     let layer = layer(text)?;
     let (factors, cost) = (parameters(&layer), layer.cost());
     let (side, top) = (SIZE * CELL, 54);
-    let widths = factors.iter().map(|factor| (factor.columns * CELL).max(86) + GAP).sum::<usize>();
-    let width = (GAP + side + 2 * GAP + widths).max(640);
+    let widths = factors.iter().map(Factor::width).sum::<usize>();
+    let width = (GAP + side + 2 * GAP + widths).max(680);
     let mut svg = head(width, top + side + 16);
     let line = format!(
-        "{title}, {text}: {} of {} numbers, {} of {} multiplications a token",
+        "{text}: {} of {} numbers, {} of {} multiplications a token",
         cost.params,
         cost.dense_params,
         cost.flops_per_token / 2,
@@ -131,14 +128,14 @@ fn alone((title, text, grid): Subject) -> Result<String, Box<dyn Error>> {
     writeln!(svg, "<text x=\"{}\" y=\"46\" font-size=\"15\" font-weight=\"bold\">W</text>", GAP + side / 2)?;
     draw(&mut svg, [GAP, top], &weight, SIZE, grid)?;
     let mut left = GAP + side + 2 * GAP;
-    for Factor { name, shape, columns, values } in factors {
-        let shape = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    for factor in &factors {
+        let (name, shape) = (&factor.name, factor.shape());
         writeln!(
             svg,
-            "<text x=\"{left}\" y=\"46\" font-size=\"13\" text-anchor=\"start\"><tspan font-weight=\"bold\">{name}</tspan> [{shape}]</text>"
+            "<text x=\"{left}\" y=\"46\" font-size=\"13\" text-anchor=\"start\"><tspan font-weight=\"bold\">{name}</tspan> {shape}</text>"
         )?;
-        draw(&mut svg, [left, top], &values, columns, [1, 1])?;
-        left += (columns * CELL).max(86) + GAP;
+        draw(&mut svg, [left, top], &factor.values, factor.columns, [1, 1])?;
+        left += factor.width();
     }
     svg.push_str("</svg>\n");
     Ok(svg)
@@ -151,6 +148,17 @@ struct Factor {
     /// The last axis.
     columns: usize,
     values: Vec<f32>,
+}
+
+impl Factor {
+    fn shape(&self) -> String {
+        format!("{:?}", self.shape)
+    }
+
+    /// Of its picture or its name, whichever is wider, with the gap behind it.
+    fn width(&self) -> usize {
+        (self.columns * CELL).max(8 * (self.name.len() + self.shape().len())) + GAP
+    }
 }
 
 /// All float parameters of a layer, one after the other.
