@@ -106,7 +106,7 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
         if kind.starts_with("layers") || kind.starts_with("pytorch") {
             let results = Results::read(&file)?;
             let files = if kind.starts_with("layers") { &mut folder.layers } else { &mut folder.external };
-            files.extend(checked(results, at, &mut folder.withheld, |results| &results.program));
+            files.extend(checked(results, at, &mut folder.withheld));
         } else if kind.starts_with("models") {
             let results: models::Results = parse(&file)?;
             if results.format != models::FORMAT {
@@ -119,23 +119,23 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
             }
             let own = results.program.starts_with("burn-structured");
             let files = if own { &mut folder.models } else { &mut folder.external_models };
-            files.extend(checked(results, at, &mut folder.withheld, |results| &results.program));
+            files.extend(checked(results, at, &mut folder.withheld));
         } else {
             let withheld = &mut folder.withheld;
             match kind.as_str() {
-                "int8.json" => folder.int8 = published(&file, at, withheld, |file| &file.program)?,
-                "block.json" => folder.block = published(&file, at, withheld, |file| &file.program)?,
-                "ablation.json" => folder.ablation = published(&file, at, withheld, |file| &file.program)?,
+                "int8.json" => folder.int8 = published(&file, at, withheld)?,
+                "block.json" => folder.block = published(&file, at, withheld)?,
+                "ablation.json" => folder.ablation = published(&file, at, withheld)?,
                 "comparison.json" => folder.training = Some(Recorded { path: at, results: parse(&file)? }),
-                "language.json" => folder.language = published(&file, at, withheld, |file| &file.origin.program)?,
-                "compression.json" => folder.compression = published(&file, at, withheld, |file| &file.origin.program)?,
-                "generation.json" => folder.generation = published(&file, at, withheld, |file| &file.origin.program)?,
-                "encoder.json" => folder.encoder = published(&file, at, withheld, |file| &file.origin.program)?,
-                "fine-tuning.json" => folder.fine_tuning = published(&file, at, withheld, |file| &file.origin.program)?,
-                "clicks.json" => folder.clicks = published(&file, at, withheld, |file| &file.origin.program)?,
-                "diffusion.json" => folder.diffusion = published(&file, at, withheld, |file| &file.origin.program)?,
-                "decode.json" => folder.decode = published(&file, at, withheld, |file| &file.origin.program)?,
-                "products.json" => folder.products = published(&file, at, withheld, |file| &file.origin.program)?,
+                "language.json" => folder.language = published(&file, at, withheld)?,
+                "compression.json" => folder.compression = published(&file, at, withheld)?,
+                "generation.json" => folder.generation = published(&file, at, withheld)?,
+                "encoder.json" => folder.encoder = published(&file, at, withheld)?,
+                "fine-tuning.json" => folder.fine_tuning = published(&file, at, withheld)?,
+                "clicks.json" => folder.clicks = published(&file, at, withheld)?,
+                "diffusion.json" => folder.diffusion = published(&file, at, withheld)?,
+                "decode.json" => folder.decode = published(&file, at, withheld)?,
+                "products.json" => folder.products = published(&file, at, withheld)?,
                 "checked.json" => folder.checked = parse(&file)?,
                 _ => {
                     return Err(format!(
@@ -162,24 +162,55 @@ fn read_folder(path: &Path) -> Result<Folder, String> {
     Ok(folder)
 }
 
-/// What a file holds, or why it is not published.
-fn published<T: DeserializeOwned>(
+/// What a file holds, unless it is not to be published.
+fn published<T: DeserializeOwned + Measured>(
     file: &Path,
     path: String,
     withheld: &mut Vec<String>,
-    program: fn(&T) -> &str,
 ) -> Result<Option<Recorded<T>>, String> {
-    Ok(checked(parse(file)?, path, withheld, program))
+    Ok(checked(parse(file)?, path, withheld))
 }
 
-fn checked<T>(results: T, path: String, withheld: &mut Vec<String>, program: fn(&T) -> &str) -> Option<Recorded<T>> {
-    match unpublished(program(&results)) {
+fn checked<T: Measured>(results: T, path: String, withheld: &mut Vec<String>) -> Option<Recorded<T>> {
+    match unpublished(results.program()) {
         None => Some(Recorded { path, results }),
         Some(why) => {
             withheld.push(format!("{path} ({why})"));
             None
         }
     }
+}
+
+/// Figures that name the program that measured them.
+trait Measured {
+    fn program(&self) -> &str;
+}
+
+macro_rules! measured {
+    ($($Figures:ty => $($field:ident).+),+ $(,)?) => {
+        $(impl Measured for $Figures {
+            fn program(&self) -> &str {
+                &self.$($field).+
+            }
+        })+
+    };
+}
+
+measured! {
+    Results => program,
+    models::Results => program,
+    int8::Results => program,
+    block::Results => program,
+    Ablation => program,
+    language::Comparison => origin.program,
+    language::Compression => origin.program,
+    language::Generation => origin.program,
+    encoder::Compressed => origin.program,
+    FineTuning => origin.program,
+    clicks::Comparison => origin.program,
+    diffusion::Compression => origin.program,
+    decode::Decoding => origin.program,
+    products::Products => origin.program,
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {

@@ -19,6 +19,7 @@ mod training;
 
 use crate::harness::file::write;
 use crate::{plot, plot_models};
+use burn_structured::train::comparison::Chart;
 use files::{Folder, Recorded};
 use std::path::{Path, PathBuf};
 

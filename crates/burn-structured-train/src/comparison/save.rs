@@ -50,7 +50,7 @@ pub(super) fn write(svg: &Path, drawn: Result<String, String>) -> Result<(), Rep
 
 #[cfg(test)]
 mod tests {
-    use super::super::chart::{Better, FLOPS, Point};
+    use super::super::chart::{Better, Point};
     use super::*;
 
     fn chart(points: Vec<Point>) -> Chart<'static> {
