@@ -61,6 +61,9 @@ pub struct Arguments {
     /// Peak learning rate of AdamW
     #[arg(long, default_value_t = 1e-4)]
     pub lr: f64,
+    /// Share of the steps in which the learning rate rises
+    #[arg(long, default_value_t = 0.1)]
+    pub warmup: f64,
     /// Train the embeddings of words and positions, too
     #[arg(long)]
     pub train_embeddings: bool,
@@ -93,6 +96,7 @@ impl Arguments {
             .with_epochs(self.epochs)
             .with_batch_size(self.batch_size)
             .with_lr(self.lr)
+            .with_warmup(self.warmup)
             .with_embeddings(self.train_embeddings)
             .with_seed(seed)
     }

@@ -24,13 +24,13 @@ fn structures_are_tuned_compared_and_saved() {
     let arguments = ["--compare", "dense,blast:b=2,ss1:c=2,k=4,n=4", "--keep-dense", "3", "--seeds", "2"];
     let stdout = printed(&tune(folder.path(), &arguments));
     for expected in [
-        "blast:b=2: ",
+        "blast:b=2,ratio=0.5: ",
         "relative error of a layer 0.",
         "; dense: encoder.layer.",
-        "ss1:c=2,k=4,n=4: Spearman's correlation × 100 is ",
+        "ss1:c=2,k=4,n=4,hash=additive: Spearman's correlation × 100 is ",
         "seed 1",
         "model: model; pairs: pairs.csv (",
-        "| blast:b=2 ",
+        "| blast:b=2,ratio=0.5 ",
     ] {
         assert!(stdout.contains(expected), "{expected} is not in:\n{stdout}");
     }
@@ -47,6 +47,9 @@ fn structures_are_tuned_compared_and_saved() {
         assert_eq!(row["params_ratio"].as_f64().unwrap() < 1.0, structure != "dense", "{row}");
         assert_eq!(row["runs"].as_array().unwrap().len(), 2, "{row}");
         assert_eq!(row["runs"][0]["epochs"].as_array().unwrap().len(), 2, "{row}");
+        // The training and its seed matter.
+        assert_ne!(row["runs"][0]["spearman"], row["before"], "{row}");
+        assert_ne!(row["runs"][0]["epochs"][0]["loss"], row["runs"][1]["epochs"][0]["loss"], "{row}");
         let sizes: Vec<_> = row["latencies"].as_array().unwrap().iter().map(|time| time["sentences"].clone()).collect();
         assert_eq!(sizes, [1, 4], "{row}");
     }
@@ -115,7 +118,7 @@ fn unusable_input_is_one_error() {
         (&["--params", "1.5"], "--params 1.5 is no share"),
         (&["--compare", "low-rank:ratio=0.5", "--params", "0.1"], "a budget of "),
         (&["--train-share", "1"], "a share of 1 "),
-        (&["--lr", "0"], "lr = 0"),
+        (&["--warmup", "2"], "warm-up = 2"),
         (&["--seeds", "0"], "--seeds = 0"),
         (&["--latency-batches", "0"], "--latency-batches = 0"),
         (&["--device", "abacus"], "unknown device `abacus`"),
