@@ -1,5 +1,6 @@
 //! A plot of curves on two logarithmic axes.
 
+use burn_structured_checkpoint::PALETTE;
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (1060, 560);
@@ -67,7 +68,7 @@ impl Curves<'_> {
             .draw()
             .map_err(text)?;
         for (index, curve) in self.curves.iter().enumerate() {
-            let colour = Palette99::pick(index).to_rgba();
+            let colour = colour(index, &curve.name);
             chart
                 .draw_series(LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)).point_size(4))
                 .map_err(text)?
@@ -84,6 +85,12 @@ impl Curves<'_> {
             .map_err(text)?;
         area.present().map_err(text)
     }
+}
+
+/// Black for what is dense, else a colour of its own.
+fn colour(index: usize, name: &str) -> RGBColor {
+    let [red, green, blue] = if name == "dense" { [0; 3] } else { PALETTE[index % PALETTE.len()] };
+    RGBColor(red, green, blue)
 }
 
 /// The ends of an axis: all values, with a tenth more on both sides.
