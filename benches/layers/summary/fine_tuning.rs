@@ -102,7 +102,8 @@ pub fn section(file: &Recorded<FineTuning>) -> String {
         "\n{} on {}: {} pairs to train on, {} to score, without a sentence in both; calibrated on {} training sentences, then {trained} \
          trained for {epochs} epochs in batches of {batch_size} at a learning rate of {lr:e}, {seeds}. Scores are Spearman's \
          correlation × 100 on the pairs to score, before and after; parameters and FLOPs those of the encoder's linear layers beside \
-         dense ones; times the median of batches of these sentences and the range of half of them, on {}.{note}\n{}{}",
+         dense ones; times the median of batches of these sentences and the range of half of them, on {}.{note} \
+         [Scores](fine-tuning.svg), [times](latency.svg).\n{}{}",
         results.model,
         results.pairs,
         results.train_pairs,
