@@ -57,12 +57,11 @@ impl Blocks {
         };
         for (name, size, blocks) in [("d_output", d_output, output), ("d_input", d_input, input)] {
             if blocks == 0 || !size.is_multiple_of(blocks) {
-                return Err(StructureError::Indivisible {
-                    name,
-                    size,
-                    blocks,
-                    nearest: nearest_divisors(size, blocks),
-                });
+                // What is offered works on both sides where both have the same number.
+                let shared =
+                    if matches!(self, Self::Square(_)) { greatest_common_divisor(d_output, d_input) } else { size };
+                let nearest = nearest_divisors(shared, blocks);
+                return Err(StructureError::Indivisible { name, size, blocks, nearest });
             }
         }
         Ok((output, input))
@@ -74,6 +73,10 @@ impl Blocks {
             .find(|blocks| size.is_multiple_of(*blocks) && size / blocks >= Self::AUTO_BLOCK_SIZE)
             .unwrap_or(1)
     }
+}
+
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 /// All divisors of `size`, ascending, in as many steps as its square root.
@@ -103,6 +106,9 @@ mod tests {
             error.to_string(),
             "d_output = 3072 cannot be cut into 5 equal blocks; the nearest block counts that work are 4 and 6"
         );
+        // 384 has 6 blocks, 128 has not.
+        let error = Blocks::Square(5).resolve(128, 384).unwrap_err();
+        assert!(error.to_string().ends_with("that work are 4 and 8"), "{error}");
         let error = Blocks::Grid { output: 4, input: 9 }.resolve(8, 16).unwrap_err();
         assert!(error.to_string().starts_with("d_input = 8 cannot be cut into 9"), "{error}");
         assert!(error.to_string().ends_with("that work are 8"), "{error}");

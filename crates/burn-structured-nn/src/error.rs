@@ -25,7 +25,7 @@ pub enum StructureError {
         size: usize,
         /// The number of blocks given.
         blocks: usize,
-        /// The divisors of `size` just below and above, ascending.
+        /// The numbers just below and above that work, ascending; on both sides where both were given the same number.
         nearest: Vec<usize>,
     },
     /// The rank is zero.

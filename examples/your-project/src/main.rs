@@ -53,8 +53,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = std::env::temp_dir().join(format!("your-project-{}.bpk", std::process::id()));
     model.clone().save_file(&file)?;
     let loaded = Classifier::new(structure, &device).try_load_file(&file)?;
-    std::fs::remove_file(&file)?;
     let difference = (loaded.forward(x.clone()) - model.forward(x)).abs().max().into_scalar::<f32>();
+    std::fs::remove_file(&file)?; // not earlier: weights are read when they are first used
     println!("saved and loaded: outputs differ by {difference}");
     Ok(())
 }

@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<FineTuningReport>(&text).unwrap(), report());
         let scores = std::fs::read_to_string(scores).unwrap();
         for word in
-            ["86.500 ± 0.707  blast:b=6,ratio=0.5", "parameters of the encoder", "100 training and 50 test pairs"]
+            ["86.50 ± 0.707  blast:b=6,ratio=0.5", "parameters of the encoder", "100 training and 50 test pairs"]
         {
             assert!(scores.contains(word), "{word}");
         }
