@@ -81,7 +81,8 @@ fn run(arguments: &Arguments, sizes: &[[usize; 4]]) -> Result<Results, String> {
             let [d_model, heads, sequences, tokens] = *size;
             for ((without, _), time) in variants(training).into_iter().zip(times) {
                 let row = Row { d_model, heads, sequences, tokens, training, without, time };
-                print!("{}", line(&row, results.rows.iter().rfind(|row| row.without.is_empty()).unwrap_or(&row)));
+                let full = results.rows.iter().rfind(|other| other.without.is_empty() && !row.without.is_empty());
+                print!("{}", line(&row, full.unwrap_or(&row)));
                 results.rows.push(row);
             }
         }
