@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
 use burn::tensor::{Device, Tensor};
+use burn_structured::checkpoint::PALETTE;
 use burn_structured::nn::{Ss1Hash, Ss1LinearConfig};
 use clap::Parser;
 use plotters::prelude::*;
@@ -239,8 +240,6 @@ fn rounding(values: &[f64], bits: u32) -> f64 {
 
 /// A panel for each distribution of the weights: points as measured, lines by the formula.
 fn draw(rows: &[Row], path: &std::path::Path) -> Result<(), Box<dyn Error>> {
-    const COLOURS: [(&str, RGBColor); 3] =
-        [("projected", RGBColor(0, 114, 178)), ("quantized", RGBColor(213, 94, 0)), ("both", RGBColor(0, 158, 115))];
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (960, 420)).into_drawing_area();
@@ -263,7 +262,8 @@ fn draw(rows: &[Row], path: &std::path::Path) -> Result<(), Box<dyn Error>> {
                 .y_label_formatter(&|value| format!("{value:.0e}"))
                 .light_line_style(WHITE)
                 .draw()?;
-            for (method, colour) in COLOURS {
+            for (method, [red, green, blue]) in ["projected", "quantized", "both"].into_iter().zip(PALETTE) {
+                let colour = RGBColor(red, green, blue);
                 let mut points: Vec<&Row> =
                     rows.iter().filter(|row| row.weights == weights && row.method == method).collect();
                 points.sort_by(|a, b| a.ratio.total_cmp(&b.ratio));

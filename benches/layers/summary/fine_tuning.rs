@@ -3,6 +3,7 @@
 use super::files::Recorded;
 use super::language::Origin;
 use super::table;
+use burn_structured::train::comparison::Spread;
 use serde::Deserialize;
 
 /// What is used of `fine-tuning.json`, a comparison by `fine_tune_encoder`.
@@ -63,11 +64,10 @@ impl Row {
 
     /// The score with its standard deviation over the seeds.
     fn spread(&self) -> String {
-        let (mean, count) = (self.after(), self.runs.len());
-        let squares: f64 = self.runs.iter().map(|run| (100.0 * run.spearman - mean).powi(2)).sum();
-        match count {
-            1 => format!("{mean:.2}"),
-            _ => format!("{mean:.2} ± {:.2}", (squares / (count - 1) as f64).sqrt()),
+        let Spread { mean, deviation } = Spread::of(self.runs.iter().map(|run| 100.0 * run.spearman));
+        match deviation {
+            None => format!("{mean:.2}"),
+            Some(deviation) => format!("{mean:.2} ± {deviation:.2}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::files::Recorded;
 use super::{plots, source, table};
-use burn_structured::train::comparison::{Better, Chart, FLOPS, Point};
+use burn_structured::train::comparison::{Better, Chart, FLOPS, Point, Spread};
 use serde::Deserialize;
 
 /// Where figures are from.
@@ -64,28 +64,18 @@ struct Run {
 }
 
 impl Trained {
+    fn spread(&self) -> Spread {
+        Spread::of(self.runs.iter().map(|run| run.perplexity))
+    }
+
     fn perplexity(&self) -> f64 {
-        self.runs.iter().map(|run| run.perplexity).sum::<f64>() / self.runs.len() as f64
+        self.spread().mean
     }
 
     /// Microseconds for a token in evaluation, of the fastest run that was timed.
     fn microseconds(&self) -> Option<f64> {
         let rates = self.runs.iter().filter_map(|run| run.inference_tokens_per_second);
         rates.max_by(f64::total_cmp).map(|rate| 1e6 / rate)
-    }
-
-    /// The perplexity and, of several seeds, its standard deviation.
-    fn mean_and_deviation(&self) -> (f64, Option<f64>) {
-        let (mean, count) = (self.perplexity(), self.runs.len());
-        let squares: f64 = self.runs.iter().map(|run| (run.perplexity - mean).powi(2)).sum();
-        (mean, (count > 1).then(|| (squares / (count - 1) as f64).sqrt()))
-    }
-
-    fn spread(&self) -> String {
-        match self.mean_and_deviation() {
-            (mean, None) => format!("{mean:.3}"),
-            (mean, Some(deviation)) => format!("{mean:.3} ± {deviation:.3}"),
-        }
     }
 }
 
@@ -97,7 +87,7 @@ pub fn charts(comparison: &Comparison) -> Vec<(&'static str, Chart<'_>)> {
     let dense = comparison.rows.iter().find(|row| row.structures == "dense").and_then(Trained::microseconds);
     let chart = |x_label, x: &dyn Fn(&Trained) -> Option<f64>| {
         let point = |row: &Trained| {
-            let (mean, deviation) = row.mean_and_deviation();
+            let Spread { mean, deviation } = row.spread();
             Some(Point { x: 100.0 * x(row)?, y: mean, deviation, name: row.structures.clone() })
         };
         Chart {
@@ -125,7 +115,7 @@ pub fn comparison(file: &Recorded<Comparison>) -> String {
         vec![
             format!("`{}`", row.structures),
             format!("{:e}", row.lr),
-            row.spread(),
+            row.spread().to_string(),
             dense.map_or_else(String::new, |dense| change(row.perplexity(), dense)),
             row.params.to_string(),
             format!("{:.0} %, {:.0} %", 100.0 * row.relative_flops, 100.0 * row.relative_model_flops),
