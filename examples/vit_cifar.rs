@@ -144,10 +144,10 @@ struct Args {
     /// Where to write [default: runs/vit_cifar or runs/mixer_cifar]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Continue a run that was stopped, after its last complete epoch
+    /// Continue a run that was stopped, after its last complete epoch; a finished one is only shown
     #[arg(long, conflicts_with = "fresh")]
     resume: bool,
-    /// Drop an unfinished run in --out
+    /// Drop an earlier run in --out, finished or not
     #[arg(long)]
     fresh: bool,
 }
@@ -266,8 +266,18 @@ fn run<C: Described>(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         args.device
     );
 
-    // Report a structure that does not fit before the first one has been trained for an hour.
+    let start = match (args.resume, args.fresh) {
+        (true, _) => Start::Resume,
+        (_, true) => Start::Fresh,
+        _ => Start::New,
+    };
+    let folder = |structure| match args.compare {
+        Some(_) => RunFolder::of_structure(&out, structure),
+        None => RunFolder::new(&out),
+    };
+    // Report a structure that does not fit, or an earlier run, before the first one has been trained for an hour.
     for structure in &structures {
+        folder(*structure).check(start)?;
         let model = C::new(args, &set, *structure)?.try_init(&device)?;
         recipe.check_for(&model.factors())?;
         let cost = model.cost();
@@ -281,11 +291,6 @@ fn run<C: Described>(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
 
     let interrupter = Interrupter::new();
     ctrl_c::stop_on_ctrl_c(&interrupter)?;
-    let start = match (args.resume, args.fresh) {
-        (true, _) => Start::Resume,
-        (_, true) => Start::Fresh,
-        _ => Start::New,
-    };
     let mut report = ImageReport {
         model: C::NAME.into(),
         dataset: set.name.clone(),
@@ -296,10 +301,7 @@ fn run<C: Described>(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         rows: Vec::new(),
     };
     for structure in structures {
-        let folder = match args.compare {
-            Some(_) => RunFolder::of_structure(&out, structure),
-            None => RunFolder::new(&out),
-        };
+        let folder = folder(structure);
         let mut settings = RunSettings::new(C::new(args, &set, structure)?, recipe.clone(), &set);
         if !args.lr_search.is_empty() {
             let epochs = args.search_epochs.unwrap_or(args.epochs.div_ceil(3));

@@ -5,6 +5,7 @@ use crate::structures::{self, Named, Structures};
 use burn_structured::models::dit::DitConfig;
 use burn_structured::train::data::ImageSet;
 use burn_structured::train::diffusion::{DiffusionRecipe, Sampling, ScheduleKind};
+use burn_structured::train::training::Start;
 use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
 
@@ -107,6 +108,9 @@ pub struct Arguments {
     /// Where to write
     #[arg(long, default_value = "runs/dit_cifar")]
     pub out: PathBuf,
+    /// Drop earlier runs in --out
+    #[arg(long)]
+    pub fresh: bool,
 }
 
 impl Arguments {
@@ -136,6 +140,11 @@ impl Arguments {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// What to do with earlier runs in --out.
+    pub fn start(&self) -> Start {
+        if self.fresh { Start::Fresh } else { Start::New }
     }
 
     pub fn model(&self, set: &ImageSet) -> DitConfig {

@@ -23,10 +23,13 @@ use std::error::Error;
 /// Share of the identity in the second moment of a layer's inputs.
 const REGULARIZATION: f64 = 0.01;
 
-/// What to compress to; a structure that fits no model is reported before there is one.
+/// What to compress to; a structure that fits no model, or an earlier run of it, is reported before there is a model.
 pub fn structures(session: &Session) -> Result<Vec<Structure>, Box<dyn Error>> {
     let Some(named) = &session.arguments.compress else { return Ok(Vec::new()) };
     let structures: Vec<Structure> = named.0.iter().map(|named| named.or_ratio(0.5)).collect();
+    for structure in &structures {
+        RunFolder::of_structure(&session.arguments.out, *structure).check(session.arguments.start())?;
+    }
     if session.arguments.init.is_none() {
         for structure in &structures {
             session.arguments.model(&session.set).with_structure(*structure).try_init(&session.device)?;
@@ -93,7 +96,7 @@ pub fn run(
         row.retraining_steps = steps;
         row.retraining_seconds = trained.steps.last().map_or(0.0, |step| step.seconds);
     }
-    save_diffusion(model, &settings, &folder)?;
+    save_diffusion(model, &settings, &folder, session.arguments.start())?;
     ImageGrid::concat_horizontally(&grids).save(&folder.path().join("samples.png"))?;
     Ok(Some(Compressed { row, grids }))
 }

@@ -110,7 +110,7 @@ fn trained(session: &Session) -> Result<Option<Trained>, Box<dyn Error>> {
     let folder = RunFolder::new(&arguments.out);
     eprintln!("training in {}", folder.path().display());
     let outcome = session.watch("training", settings.recipe.steps, |progress| {
-        run_diffusion(&settings, &session.set, &session.device, &folder, progress)
+        run_diffusion(&settings, &session.set, &session.device, &folder, arguments.start(), progress)
     })??;
     let Some((model, result)) = outcome else {
         println!("\ninterrupted; the weights as they were are in {}", folder.interrupted_model().display());

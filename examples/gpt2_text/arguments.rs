@@ -213,10 +213,10 @@ pub struct RunArguments {
     /// Where to write
     #[arg(long, default_value = "runs/gpt2_text")]
     pub out: PathBuf,
-    /// Continue a run that was stopped, after its last checkpoint
+    /// Continue a run that was stopped, after its last checkpoint; a finished one is only shown
     #[arg(long, conflicts_with_all = ["fresh", "compress", "evaluate"])]
     pub resume: bool,
-    /// Drop an unfinished run in --out
+    /// Drop an earlier run in --out, finished or not
     #[arg(long)]
     pub fresh: bool,
     /// Text that the samples continue [default: "The "]

@@ -34,8 +34,19 @@ pub fn run(session: &Session) -> Result<ExitCode, Box<dyn Error>> {
     let several = !arguments.model.compare.is_empty() || seeds.len() > 1;
     check_folders(&structures)?;
     let sampling = Sampling::new(session)?;
-    // Report a structure that does not fit before the first one has been trained for an hour.
+    let root = |rules: &LayerRules| match several {
+        true => arguments.run.out.join(folder_name(rules)),
+        false => arguments.run.out.clone(),
+    };
+    let folder = |rules: &LayerRules, seed: u64| match seeds.len() {
+        1 => RunFolder::new(root(rules)),
+        _ => RunFolder::new(root(rules).join(format!("seed-{seed}"))),
+    };
+    // Report a structure that does not fit, or an earlier run, before the first one has been trained for an hour.
     for rules in &structures {
+        for seed in seeds {
+            folder(rules, *seed).check(session.start)?;
+        }
         let settings = session.settings(rules, seeds[0])?;
         let model = settings.model.try_init(&session.devices[0])?;
         settings.recipe.check_for(&model.factors(), session.devices.len())?;
@@ -55,12 +66,10 @@ pub fn run(session: &Session) -> Result<ExitCode, Box<dyn Error>> {
         rows: Vec::new(),
     };
     for rules in &structures {
-        let root = if several { arguments.run.out.join(folder_name(rules)) } else { arguments.run.out.clone() };
-        let Some(lr) = session.learning_rate(rules, &root)? else { return Ok(interrupted(None)) };
+        let Some(lr) = session.learning_rate(rules, &root(rules))? else { return Ok(interrupted(None)) };
         let mut runs = Vec::new();
         for seed in seeds {
-            let path = if seeds.len() > 1 { root.join(format!("seed-{seed}")) } else { root.clone() };
-            let folder = RunFolder::new(path);
+            let folder = folder(rules, *seed);
             let mut settings = session.settings(rules, *seed)?;
             settings.recipe.min_lr *= lr / settings.recipe.lr;
             settings.recipe.lr = lr;

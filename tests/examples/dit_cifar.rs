@@ -59,6 +59,15 @@ fn dense_model_is_trained_sampled_compressed_and_retrained() {
     let samples = |out: &Path| std::fs::read(out.join("samples.png")).unwrap();
     assert_eq!(samples(&out), samples(&again));
     assert!(!again.join("model.bpk").exists());
+    // Earlier runs are kept.
+    for arguments in [&[][..], &["--compress", "low-rank:ratio=0.5"]] {
+        let output = run(arguments, &out);
+        assert!(
+            text(&output.stderr).contains("holds a finished run; replace it with --fresh"),
+            "{}",
+            text(&output.stderr)
+        );
+    }
     // A compressed model is a run like any other.
     let small = out.join("low-rank-ratio-0.5");
     printed(&run(&["--init", small.to_str().unwrap()], &folder.path().join("small")));

@@ -64,6 +64,13 @@ fn built_in_text_trains_a_model_that_generates() {
         example("generate").args(command).arg(model).output().expect("the example was built")
     };
     assert!(printed(&generate(folder.path())).starts_with("The "));
+
+    // A second run replaces the first one only when asked to.
+    let again = tiny(&["--steps", "5"], folder.path());
+    assert!(text(&again.stderr).contains("holds a finished run; replace it with --fresh"), "{}", text(&again.stderr));
+    assert!(printed(&generate(folder.path())).starts_with("The "));
+    printed(&tiny(&["--steps", "5", "--fresh"], folder.path()));
+    assert_eq!(losses(folder.path()).lines().count(), 6);
 }
 
 #[test]

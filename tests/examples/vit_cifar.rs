@@ -35,13 +35,23 @@ fn learning_rate_is_searched_for_each_structure() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(std::fs::metadata(folder.path().join("dense/model.bpk")).unwrap().modified().unwrap(), before);
     assert!(!text(&output.stderr).contains("training dense"), "{}", text(&output.stderr));
+
+    // Nor is it replaced unasked.
+    let output = run(&arguments, folder.path());
+    assert!(!output.status.success());
+    assert!(
+        text(&output.stderr).contains("dense holds a finished run; replace it with --fresh"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(std::fs::metadata(folder.path().join("dense/model.bpk")).unwrap().modified().unwrap(), before);
 }
 
 #[test]
 fn settings_without_effect_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let first_line = |arguments: &[&str]| {
-        let output = run(&[&QUICK[..6], &["--epochs", "1"], arguments].concat(), folder.path());
+        let output = run(&[&QUICK[..6], &["--epochs", "1", "--fresh"], arguments].concat(), folder.path());
         text(&output.stdout).lines().nth(1).map_or_else(|| text(&output.stderr), String::from)
     };
     assert!(first_line(&["--structure", "block-diagonal", "--blocks", "8"]).starts_with("block-diagonal:b=8:"));

@@ -37,25 +37,27 @@ impl Settings for DiffusionSettings {
     type Result = DiffusionResult;
 }
 
-/// Trains the model of `settings` on `set`, and leaves its weights and result in `folder`; an earlier run there is dropped.
+/// Trains the model of `settings` on `set`, and leaves its weights and result in `folder`.
 ///
 /// Returns `None` if `progress` ended the training; the weights are then in [`RunFolder::interrupted_model`].
 ///
 /// # Errors
 ///
-/// If a setting cannot be used, or the folder cannot be written or is in use.
+/// If a setting cannot be used, or the folder cannot be written, is in use, or holds an earlier run that `start` does not drop.
+/// There are no checkpoints, so that none can be continued.
 pub fn run_diffusion(
     settings: &DiffusionSettings,
     set: &ImageSet,
     device: &Device,
     folder: &RunFolder,
+    start: Start,
     progress: impl FnMut(&DiffusionStep) -> ControlFlow<()>,
 ) -> Result<Option<(Dit, DiffusionResult)>, TrainingError> {
     let recipe = &settings.recipe;
     device.seed(recipe.seed);
     let model = settings.model.try_init(device)?;
     recipe.check_for(&model.factors())?;
-    let _prepared = folder.prepare(settings, Start::New)?;
+    let _prepared = folder.prepare(settings, start)?;
     let trained = train_dit(model, set, recipe, progress)?;
     if trained.stopped {
         folder.write_model(trained.model, folder.interrupted_model())?;
@@ -76,9 +78,14 @@ pub fn run_diffusion(
 ///
 /// # Errors
 ///
-/// If the folder cannot be written or is in use.
-pub fn save_diffusion(model: Dit, settings: &DiffusionSettings, folder: &RunFolder) -> Result<(), TrainingError> {
-    let _prepared = folder.prepare(settings, Start::New)?;
+/// If the folder cannot be written, is in use, or holds an earlier run that `start` does not drop.
+pub fn save_diffusion(
+    model: Dit,
+    settings: &DiffusionSettings,
+    folder: &RunFolder,
+    start: Start,
+) -> Result<(), TrainingError> {
+    let _prepared = folder.prepare(settings, start)?;
     folder.write_model(model, folder.model())
 }
 

@@ -55,6 +55,12 @@ pub enum TrainingError {
         /// Its last complete epoch.
         epoch: usize,
     },
+    /// The folder holds a finished run.
+    #[error("{} holds a finished run; replace it with --fresh, or write elsewhere with --out", path.display())]
+    Finished {
+        /// The run's folder.
+        path: PathBuf,
+    },
     /// The run to resume was started with other settings.
     #[error(
         "{} was started with other settings and cannot be resumed with these: {difference}; \

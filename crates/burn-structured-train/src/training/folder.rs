@@ -25,11 +25,11 @@ pub trait Settings: Serialize + DeserializeOwned {
 /// What to do with a folder that already holds a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Start a new run; an unfinished one is an error.
+    /// Start a new run; an earlier one, finished or not, is an error.
     New,
-    /// Continue an unfinished run from its last complete epoch, or start if there is none.
+    /// Continue a run from its last complete epoch, or start if there is none.
     Resume,
-    /// Start a new run, dropping what is there.
+    /// Start a new run, dropping an earlier one.
     Fresh,
 }
 
@@ -135,30 +135,38 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// If `start` is [`Start::New`] and the folder holds an unfinished run.
-    pub fn check<S: Settings>(&self, start: Start) -> Result<(), TrainingError> {
+    /// If `start` is [`Start::New`] and the folder holds an earlier run.
+    pub fn check(&self, start: Start) -> Result<(), TrainingError> {
         match last_complete_epoch(&self.checkpoints()) {
-            Some(epoch) if start == Start::New && self.result::<S>().is_none() => {
-                Err(TrainingError::Unfinished { path: self.path.clone(), epoch })
-            }
-            _ => Ok(()),
+            _ if start != Start::New => Ok(()),
+            _ if self.is_finished() => Err(TrainingError::Finished { path: self.path.clone() }),
+            Some(epoch) => Err(TrainingError::Unfinished { path: self.path.clone(), epoch }),
+            None => Ok(()),
         }
+    }
+
+    /// Whether there is what only a finished run leaves, of whatever kind.
+    fn is_finished(&self) -> bool {
+        ["result.json", "model.bpk"].iter().any(|name| self.path.join(name).exists())
     }
 
     /// Makes the folder ready for a run with `settings`, and keeps other runs out of it.
     ///
     /// # Errors
     ///
-    /// If another run is using the folder, if it holds an unfinished run and `start` is [`Start::New`], if the run to resume
-    /// had other settings, or if a file cannot be read, written or removed.
+    /// If another run is using the folder, if it holds an earlier run that `start` neither drops nor continues, if the run to
+    /// resume had other settings, or if a file cannot be read, written or removed.
     pub(crate) fn prepare<S: Settings>(&self, settings: &S, start: Start) -> Result<Prepared, TrainingError> {
         std::fs::create_dir_all(&self.path).map_err(|error| TrainingError::file("create", &self.path, error))?;
         let lock = self.lock()?;
-        self.check::<S>(start)?;
+        self.check(start)?;
         if let (Start::Resume, Some(epoch)) = (start, last_complete_epoch(&self.checkpoints())) {
             self.check_same(settings)?;
             self.remove_scratch_files::<S>()?;
             return Ok(Prepared { resumed: Some(epoch), _lock: lock });
+        }
+        if start == Start::Resume && self.is_finished() {
+            return Err(TrainingError::Finished { path: self.path.clone() });
         }
         self.clear::<S>()?;
         self.remove_scratch_files::<S>()?;
@@ -313,6 +321,23 @@ mod tests {
         assert_eq!(folder.prepare(&settings(), Start::Resume).unwrap().resumed, Some(3));
         assert_eq!(folder.prepare(&settings(), Start::Fresh).unwrap().resumed, None);
         assert!(!folder.checkpoints().exists());
+    }
+
+    #[test]
+    fn finished_run_is_replaced_by_fresh_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path());
+        folder.prepare(&settings(), Start::New).unwrap();
+        for file in ["model.bpk", "result.json"] {
+            std::fs::write(root.path().join(file), "of another kind of run").unwrap();
+            for start in [Start::New, Start::Resume] {
+                let error = folder.prepare(&settings(), start).err().unwrap();
+                assert!(matches!(error, TrainingError::Finished { .. }), "{file}, {start:?}: {error}");
+                assert!(root.path().join(file).exists(), "{file}, {start:?}");
+            }
+            folder.prepare(&settings(), Start::Fresh).unwrap();
+            assert!(!root.path().join(file).exists(), "{file}");
+        }
     }
 
     #[test]

@@ -24,10 +24,10 @@ pub(crate) fn run_trials<S: Settings>(
     mut run: impl FnMut(&S, &RunFolder) -> Result<Option<S::Result>, TrainingError>,
 ) -> Result<Option<Trials<S>>, TrainingError> {
     let trial = |lr: f64| (settings(lr), RunFolder::new(folder.path().join("search").join(format!("lr-{lr}"))));
-    folder.check::<S>(start)?;
+    folder.check(start)?;
     for (settings, folder) in rates.iter().map(|lr| trial(*lr)) {
         check(&settings)?;
-        folder.check::<S>(start)?;
+        folder.check(start)?;
     }
     let mut trials = Vec::new();
     for lr in rates {
