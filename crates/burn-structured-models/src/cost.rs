@@ -1,6 +1,13 @@
 //! What an item costs in a model whose layers are applied different numbers of times.
 
-use burn_structured_nn::Cost;
+use burn::module::Module;
+use burn_structured_nn::{Cost, StructuredLinear};
+
+/// The parameters of a model, with those that its `layers` hold as integers, which Burn does not count.
+pub(crate) fn params<'a>(model: &impl Module, layers: impl Iterator<Item = &'a StructuredLinear>) -> usize {
+    let int8 = layers.filter(|layer| layer.is_int8());
+    model.num_params() + int8.map(|layer| layer.cost().params - layer.num_params()).sum::<usize>()
+}
 
 /// What one item, such as an image, costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

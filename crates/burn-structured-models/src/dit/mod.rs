@@ -17,6 +17,7 @@ pub use condition::{ConditionEmbedding, sinusoidal};
 pub use config::DitConfig;
 
 use crate::ItemCost;
+use crate::cost::params;
 use crate::patches::{check_images, from_patches, to_patches};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
@@ -136,7 +137,7 @@ impl Dit {
         let [d_patch, d_model] = self.embedding.weight.shape().dims();
         let attention: usize = self.blocks.iter().map(|block| block.attention.product_flops(tokens)).sum();
         let cost = ItemCost {
-            params: self.num_params(),
+            params: params(self, self.linears().map(|(_, layer)| layer)),
             other_flops: attention + 2 * 2 * tokens * d_patch * d_model,
             ..ItemCost::default()
         };

@@ -12,6 +12,7 @@ mod tests;
 pub use config::DlrmConfig;
 
 use crate::ItemCost;
+use crate::cost::params;
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Int, Tensor, assert_shape};
@@ -137,7 +138,7 @@ impl Dlrm {
 
     /// Parameters of the top MLP, its last layer included.
     pub fn top_params(&self) -> usize {
-        self.top.num_params() + self.output.num_params()
+        params(&self.top, self.top.iter()) + self.output.num_params()
     }
 
     /// What one example costs; the top MLP's layers are those that are replaced, the last one aside.
@@ -146,8 +147,8 @@ impl Dlrm {
         let (vectors, d_embedding) = (self.tables.len() + 1, self.embeddings.shape()[1]);
         let products = 2 * vectors * vectors * d_embedding;
         let output = 2 * self.output.weight.shape()[0] + 1;
-        let cost =
-            ItemCost { params: self.num_params(), other_flops: bottom + products + output, ..ItemCost::default() };
+        let params = params(self, self.bottom.iter().chain(&self.top));
+        let cost = ItemCost { params, other_flops: bottom + products + output, ..ItemCost::default() };
         self.top.iter().fold(cost, |cost, layer| cost.with_replaced(layer.cost(), 1))
     }
 

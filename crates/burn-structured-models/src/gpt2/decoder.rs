@@ -1,8 +1,8 @@
 //! The model as a decoder: with a cache, and what a token costs.
 
 use super::Gpt2;
+use crate::cost::params;
 use crate::decoder::{Decoder, DecoderCost, DecoderError, KvCache, Slots};
-use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 impl Decoder for Gpt2 {
@@ -53,7 +53,7 @@ impl Gpt2 {
     /// What one token costs that sees a full context.
     pub fn cost(&self) -> DecoderCost {
         DecoderCost::new(
-            self.num_params(),
+            params(self, self.linears().map(|(_, layer)| layer).chain(&self.head)),
             self.linears().map(|(_, layer)| layer),
             self.blocks.len() * self.d_model(),
             self.context(),

@@ -1,8 +1,8 @@
 //! The model as a decoder: with a cache, and what a token costs.
 
 use super::Llama;
+use crate::cost::params;
 use crate::decoder::{Decoder, DecoderCost, DecoderError, KvCache};
-use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 impl Decoder for Llama {
@@ -54,7 +54,7 @@ impl Llama {
     /// What one token costs that sees a full context.
     pub fn cost(&self) -> DecoderCost {
         DecoderCost::new(
-            self.num_params(),
+            params(self, self.linears().map(|(_, layer)| layer).chain(&self.head)),
             self.linears().map(|(_, layer)| layer),
             self.blocks.len() * self.heads() * self.rotary.d_head(),
             self.context,

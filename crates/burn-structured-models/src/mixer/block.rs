@@ -93,6 +93,11 @@ impl MixerBlock {
         mlp_added([&mlp.up, &mlp.down], mlp.activation(), x, Some(&self.dropout), &self.dropout, residual)
     }
 
+    /// The four linear layers, in the order in which they are applied.
+    pub fn linears(&self) -> [&StructuredLinear; 4] {
+        [&self.token_mlp.up, &self.token_mlp.down, &self.channel_mlp.up, &self.channel_mlp.down]
+    }
+
     /// The layers that take a structure, to be replaced.
     pub fn linears_mut(&mut self) -> [&mut StructuredLinear; 4] {
         [&mut self.token_mlp.up, &mut self.token_mlp.down, &mut self.channel_mlp.up, &mut self.channel_mlp.down]
@@ -100,17 +105,16 @@ impl MixerBlock {
 
     /// The factors of the four linear layers.
     pub fn factors(&self) -> Vec<Factor> {
-        let mlps = [&self.token_mlp, &self.channel_mlp];
-        mlps.into_iter().flat_map(|mlp| [mlp.up.factors(), mlp.down.factors()].concat()).collect()
+        self.linears().into_iter().flat_map(StructuredLinear::factors).collect()
     }
 
     /// The cost of the token-mixing layers for one feature of all tokens.
-    pub fn token_cost(&self) -> Cost {
+    pub(super) fn token_cost(&self) -> Cost {
         self.token_mlp.up.cost() + self.token_mlp.down.cost()
     }
 
     /// The cost of the channel-mixing layers for one token.
-    pub fn channel_cost(&self) -> Cost {
+    pub(super) fn channel_cost(&self) -> Cost {
         self.channel_mlp.up.cost() + self.channel_mlp.down.cost()
     }
 }

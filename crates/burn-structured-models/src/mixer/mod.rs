@@ -13,6 +13,7 @@ pub use block::{MixerBlock, MixerBlockConfig};
 pub use config::MixerConfig;
 
 use crate::ItemCost;
+use crate::cost::params;
 use crate::patches::{check_images, to_patches};
 use burn::module::Module;
 use burn::nn::{Dropout, LayerNorm, Linear};
@@ -96,7 +97,7 @@ impl Mixer {
         let [d_patch, d_model] = self.embedding.weight.shape().dims();
         let [_, classes] = self.head.weight.shape().dims();
         let cost = ItemCost {
-            params: self.num_params(),
+            params: params(self, self.blocks.iter().flat_map(MixerBlock::linears)),
             other_flops: 2 * self.tokens() * d_patch * d_model + 2 * d_model * classes,
             ..ItemCost::default()
         };

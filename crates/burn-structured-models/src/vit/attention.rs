@@ -76,7 +76,7 @@ impl Attention {
     }
 
     /// FLOPs of `Q Kᵀ` and of its product with `V` for one image.
-    pub fn product_flops(&self, tokens: usize) -> usize {
+    pub(crate) fn product_flops(&self, tokens: usize) -> usize {
         2 * 2 * tokens * tokens * self.d_model
     }
 

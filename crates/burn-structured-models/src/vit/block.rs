@@ -97,6 +97,11 @@ impl Block {
         })
     }
 
+    /// The four linear layers, in the order in which they are applied.
+    pub fn linears(&self) -> [&StructuredLinear; 4] {
+        [&self.attention.qkv, &self.attention.proj, &self.fc1, &self.fc2]
+    }
+
     /// The layers that take a structure, to be replaced.
     pub fn linears_mut(&mut self) -> [&mut StructuredLinear; 4] {
         [&mut self.attention.qkv, &mut self.attention.proj, &mut self.fc1, &mut self.fc2]

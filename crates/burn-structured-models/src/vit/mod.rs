@@ -15,6 +15,7 @@ pub use block::{Block, BlockConfig};
 pub use embedding::{PatchEmbedding, PatchEmbeddingConfig};
 
 use crate::ModelError;
+use crate::cost::params;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
@@ -269,7 +270,7 @@ impl ViT {
         ViTCost {
             replaced: self.blocks.iter().map(Block::cost).sum(),
             tokens,
-            params: self.num_params(),
+            params: params(self, self.blocks.iter().flat_map(Block::linears)),
             other_flops: attention + 2 * patches * d_patch * d_model + 2 * d_model * classes,
         }
     }
@@ -311,6 +312,14 @@ mod tests {
         let error = (model.quantize().unwrap().forward(images) - exact.clone()).square().sum() / exact.square().sum();
         let error = error.sqrt().into_scalar::<f32>();
         assert!(error > 0.0 && error < 0.05, "{error}");
+    }
+
+    #[test]
+    fn cost_counts_integers() {
+        let model = tiny().with_structure("low-rank:r=3".parse().unwrap()).init(&Device::flex());
+        let (exact, small) = (model.cost(), model.quantize().unwrap().cost());
+        assert_eq!(small.params - small.replaced.params, exact.params - exact.replaced.params);
+        assert!(small.params > exact.params, "there are scales as well");
     }
 
     #[test]
