@@ -3,6 +3,7 @@
 use crate::commands::{
     bench, calibrate, completions, compress, drop, eval, import, inspect, man, plan, quantize, report, to_dense, verify,
 };
+use crate::failure::Failure;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 
@@ -110,6 +111,20 @@ pub struct TextArguments {
     /// How a language model's text becomes tokens: bytes, gpt2 or a tokenizer.json [default: the tokenizer in MODEL]
     #[arg(long, value_name = "NAME|FILE")]
     pub tokenizer: Option<String>,
+}
+
+impl TextArguments {
+    /// # Errors
+    ///
+    /// If a tokenizer is named for a sentence encoder, which has its own.
+    pub fn check_for_encoder(&self) -> Result<(), Failure> {
+        match self.tokenizer {
+            Some(_) => {
+                Err(Failure::usage("a sentence encoder reads text with its own tokenizer; leave --tokenizer out"))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

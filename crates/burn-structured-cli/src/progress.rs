@@ -2,45 +2,60 @@
 
 use crate::format::seconds;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 /// Time between two drawings while nothing happens: units can take minutes.
 const TICK: Duration = Duration::from_millis(500);
 
+/// Time between two lines where there is no terminal.
+const INTERVAL: Duration = Duration::from_secs(10);
+
 /// Progress over units of about the same length, with the time left.
-pub struct Progress(ProgressBar);
+pub struct Progress {
+    bar: ProgressBar,
+    unit: String,
+    /// When the last line was printed; `None` where there is a bar, or nothing is wanted.
+    printed: Option<Cell<Instant>>,
+}
 
 impl Progress {
-    /// A bar over `count` units; nothing at all if `quiet`.
+    /// A bar over `count` units on a terminal, a line from time to time elsewhere; nothing at all if `quiet`.
     pub fn new(count: usize, unit: &str, quiet: bool) -> Self {
-        Self(bar(count, &format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit}, {{eta}} left"), quiet))
+        let bar = bar(count, &format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit}, {{eta}} left"), quiet);
+        let printed = (bar.is_hidden() && !quiet).then(|| Cell::new(Instant::now()));
+        Self { bar, unit: unit.into(), printed }
     }
 
     /// What is being done.
     pub fn message(&self, text: impl Into<String>) {
-        self.0.set_message(text.into());
+        self.bar.set_message(text.into());
     }
 
     /// One more unit is done.
     pub fn advance(&self) {
-        self.0.inc(1);
+        self.set(self.bar.position() as usize + 1);
     }
 
     /// So many units are done.
     pub fn set(&self, done: usize) {
-        self.0.set_position(done as u64);
+        self.bar.set_position(done as u64);
+        let Some(printed) = self.printed.as_ref().filter(|printed| printed.get().elapsed() >= INTERVAL) else { return };
+        printed.set(Instant::now());
+        let count = self.bar.length().unwrap_or_default();
+        eprintln!("{} {done}/{count} {}", self.bar.message(), self.unit);
     }
 
     /// So many units are done of so many.
     pub fn set_of(&self, done: usize, count: usize) {
-        self.0.set_length(count as u64);
+        self.bar.set_length(count as u64);
         self.set(done);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 

@@ -37,13 +37,14 @@ impl Samples<Bert> {
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, or a line gives no tokens.
+    /// If a file cannot be read, a line gives no tokens, or a tokenizer is named: an encoder has its own.
     pub fn sentences(
         arguments: &TextArguments,
         distillation: usize,
         encoder: &SentenceEncoder,
         device: &Device,
     ) -> Result<Self, Failure> {
+        arguments.check_for_encoder()?;
         let lines = text::read_lines(&arguments.text)?;
         let split = Split::new(lines.len(), arguments.samples.unwrap_or(text::LINES), distillation, "lines")?;
         Self::new(&split, |numbers| text::sentence_batches(&lines, numbers, &encoder.tokenizer, device))

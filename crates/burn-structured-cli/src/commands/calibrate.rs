@@ -76,6 +76,7 @@ fn collect(arguments: &Arguments, checkpoint: &Checkpoint, context: &Context) ->
     context.handle_ctrl_c()?;
     match Model::load(checkpoint, &device)? {
         Model::Encoder(encoder) => {
+            arguments.text.check_for_encoder()?;
             let lines = text::read_lines(files)?;
             let numbers = text::spread(lines.len(), samples.unwrap_or(text::LINES));
             let batches = text::sentence_batches(&lines, &numbers, &encoder.tokenizer, &device)?;

@@ -69,6 +69,8 @@ fn calibrate_names_what_is_wrong() {
         assert!(found.contains(message), "{found}\ninstead of: {message}");
         assert!(!files.file("stats").exists());
     }
+    let found = error(&["calibrate", &bert, "--text", &lines, "--tokenizer", "bytes", "-o", &stats], 2);
+    assert!(found.contains("its own tokenizer; leave --tokenizer out"), "{found}");
     let found = error(&["calibrate", "--merge", &lines, "-o", &stats], 1);
     assert!(found.contains("lines.txt"), "{found}");
     fs::remove_file(files.file("bert/tokenizer.json")).unwrap();
