@@ -9,9 +9,12 @@ use burn_structured::compress::CompressError;
 use burn_structured::compress::pipeline::{Event, LayerwiseConfig, Output, compress_checkpoint};
 use burn_structured::compress::plan::{Plan, PlanConfig, propose};
 use burn_structured::models::decoder::Decoder;
+use burn_structured::models::decoder::generate::{GenerationConfig, Generator};
 use burn_structured::models::gpt2::{Gpt2, Gpt2Config};
 use burn_structured::models::llama::Llama;
+use burn_structured::models::text::Tokenizer;
 use burn_structured::nn::{Structure, StructuredLinearConfig};
+use burn_structured::train::data::{CifarKind, cifar};
 use burn_structured::train::device;
 use std::fmt::Display;
 use std::ops::ControlFlow;
@@ -73,6 +76,10 @@ fn models(folder: &Path) -> Vec<String> {
     let mut cache = model.cache(128);
     let long = Tensor::<2, Int>::zeros([1, 65], &device);
     let context = error(model.forward_cached(long, &mut cache));
+    let bytes = Tokenizer::bytes();
+    let writer = Gpt2Config::nano(256).with_depth(1).init(&device);
+    let hundred = GenerationConfig::new().with_tokens(100);
+    let full = error(Generator::new(&writer, &bytes).expect("a vocabulary").generate(&["The"], &hundred, |_, _| ()));
 
     let config = folder.join("model/config.json");
     let text = std::fs::read_to_string(&config).expect("a configuration");
@@ -81,7 +88,7 @@ fn models(folder: &Path) -> Vec<String> {
     std::fs::write(&config, deeper).expect("written");
     let lacking = error(Gpt2::from_folder(folder.join("model"), &device));
     std::fs::write(&config, "{\"model_type\": \"mistral\"}").expect("written");
-    vec![context, lacking, error(Llama::from_folder(folder.join("model"), &device))]
+    vec![context, full, lacking, error(Llama::from_folder(folder.join("model"), &device))]
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -95,7 +102,13 @@ fn files(folder: &Path) -> Vec<String> {
     short.resize(100, b' ');
     let empty = folder.join("model");
     std::fs::create_dir(&empty).expect("a folder");
-    vec![pointer, with(&short), error(Checkpoint::open(&empty))]
+    let images = error(cifar::load(folder, CifarKind::Cifar10));
+    vec![
+        pointer,
+        with(&short),
+        error(Checkpoint::open(&empty)),
+        images.replace(&folder.display().to_string(), "images"),
+    ]
 }
 
 fn compression(folder: &Path) -> Vec<String> {
@@ -115,10 +128,12 @@ fn compression(folder: &Path) -> Vec<String> {
         compress_checkpoint(source, plan, None, &LayerwiseConfig::new(), &output, &device, observer).map(drop)
     };
     let nothing = error(run(&source, &plan("encoder", 4), false));
-    let config = PlanConfig::new(0.001).with_structures(vec!["low-rank".parse().expect("a structure")]);
-    let target = error(
-        propose(&source, &config, None, &Device::flex(), &mut |_| ControlFlow::Continue(())).map(|found| found.share),
-    );
+    let proposed = |target: f64, structure: &str| {
+        let config = PlanConfig::new(target).with_structures(vec![structure.parse().expect("a structure")]);
+        let found = propose(&source, &config, None, &Device::flex(), &mut |_| ControlFlow::Continue(()));
+        error(found.map(|found| found.share))
+    };
+    let (target, misfit) = (proposed(0.001, "low-rank"), proposed(0.5, "blast:b=5"));
 
     let interrupted = error(run(&source, &plan("mlp", 4), true));
     assert!(interrupted.starts_with("interrupted"), "{interrupted}");
@@ -126,7 +141,7 @@ fn compression(folder: &Path) -> Vec<String> {
     run(&source, &plan("mlp", 4), false).expect("compressed");
     let exists = error(run(&source, &plan("mlp", 5), false));
     let small = Checkpoint::open(folder.join("small")).expect("the result");
-    vec![nothing, target, changed, exists, error(run(&small, &plan("mlp", 4), false))]
+    vec![nothing, target, misfit, changed, exists, error(run(&small, &plan("mlp", 4), false))]
 }
 
 #[test]

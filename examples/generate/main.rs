@@ -17,7 +17,7 @@ mod tokenizer;
 use burn::tensor::Device;
 use burn_structured::models::decoder::Decoder;
 use burn_structured::models::decoder::generate::{
-    Generation, GenerationConfig, Generator, Overflow, SamplingConfig, Speed,
+    GenerateError, Generation, GenerationConfig, Generator, Overflow, SamplingConfig, Speed,
 };
 use burn_structured::models::gpt2::{Gpt2, Gpt2Config};
 use burn_structured::models::llama::{Llama, LlamaConfig};
@@ -248,10 +248,15 @@ impl<'a> Writer<'a> {
                 // The text is still in the result when the pipe is closed.
                 let _ = write!(out, "{text}").and_then(|()| out.flush());
             }
-        })?;
+        });
         if streamed {
             println!();
-        } else {
+        }
+        let generation = generation.map_err(|error| match error {
+            GenerateError::Context { .. } => format!("{error} (--slide)"),
+            error => error.to_string(),
+        })?;
+        if !streamed {
             for (index, (prompt, continuation)) in prompts.iter().zip(&generation.continuations).enumerate() {
                 println!("## {}\n{prompt}{}\n", index + 1, continuation.text);
             }
