@@ -111,6 +111,16 @@ fn relative_links_lead_to_files_and_headings() {
     }
 }
 
+/// A page's code is compiled by the documentation tests of a crate that includes it.
+#[test]
+fn code_of_every_page_is_compiled() {
+    let crates = ["src/lib.rs", "crates/burn-structured-ops/src/lib.rs"].map(|path| read(Path::new(path))).concat();
+    for (name, text) in pages() {
+        let included = crates.contains(&format!("book/src/{name}\")]"));
+        assert_eq!(text.lines().any(|line| line.starts_with("```rust")), included, "{name}");
+    }
+}
+
 /// mdBook turns a link to a page into one to HTML, and copies the other files of the book's folder.
 #[test]
 fn built_book_has_what_it_links_to() {

@@ -64,3 +64,8 @@ mod tokens;
 pub use blast::{BlastStrategy, blast_linear, blast_linear_with};
 pub use epilogue::{Epilogue, EpilogueTensors};
 pub use optional_tensor::OptionalTensor;
+
+/// The book's page on kernels, whose code needs what this crate is built on.
+#[cfg(all(doctest, feature = "cpu", feature = "fusion"))]
+#[doc = include_str!("../../../book/src/own-kernel.md")]
+struct KernelPage;
