@@ -52,8 +52,8 @@ pub fn time_against_tokens(files: &[Results]) -> Option<Result<String, String>> 
     for (results, row) in rows(files).filter(|(_, row)| row.pass == Pass::Forward) {
         let panel = panels.entry((row.d_input, row.d_output, row.dtype.clone())).or_insert_with(|| Panel {
             title: format!("{}→{}, {}, forward", row.d_input, row.d_output, row.dtype),
-            x: "tokens",
-            y: "ms",
+            x: "tokens (logarithmic)",
+            y: "ms (logarithmic)",
             lines: true,
             guide: |_| None,
             series: Vec::new(),
@@ -68,8 +68,8 @@ pub fn time_against_tokens(files: &[Results]) -> Option<Result<String, String>> 
     draw_all(panels.collect())
 }
 
-/// How many times as fast as dense, against the share of the parameters, a panel for each number of tokens and pass: the geometric mean
-/// over the layers, a series for each kind of structure. `None` if nothing was measured.
+/// How many times as fast as dense, against the share of the parameters, a panel for each pass at the fewest and at the most tokens: the
+/// geometric mean over the layers, a series for each kind of structure. `None` if nothing was measured.
 pub fn speed_up_against_parameters(files: &[Results]) -> Option<Result<String, String>> {
     type Point<'a> = (Vec<f64>, Vec<f64>, &'a Results, &'a Row);
     let mut points: BTreeMap<(Pass, usize, String), Vec<Point<'_>>> = BTreeMap::new();
@@ -85,6 +85,12 @@ pub fn speed_up_against_parameters(files: &[Results]) -> Option<Result<String, S
             None => points.push((vec![row.params_ratio], vec![speed_up], results, row)),
         }
     }
+    let ends = |pass: Pass| {
+        let tokens = || points.keys().filter(move |key| key.0 == pass).map(|key| key.1);
+        [tokens().min(), tokens().max()].map(Option::unwrap_or_default)
+    };
+    let ends: BTreeMap<Pass, [usize; 2]> = points.keys().map(|key| (key.0, ends(key.0))).collect();
+    points.retain(|(pass, tokens, _), _| ends[pass].contains(tokens));
     let panels = points.into_iter().map(|((pass, tokens, dtype), points)| {
         let mut panel = Panel {
             title: format!("{tokens} {}, {dtype}, {pass}", if tokens == 1 { "token" } else { "tokens" }),

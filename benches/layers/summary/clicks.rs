@@ -72,6 +72,6 @@ pub fn section(file: &Recorded<Comparison>) -> String {
          model that generated them is {}. The times are microseconds for a batch of {batch} examples in inference.\n{}{}",
         auc(*planted_auc),
         origin.line(file),
-        table(&head.map(String::from), &rows.iter().map(line).collect::<Vec<_>>())
+        table(&head, &rows.iter().map(line).collect::<Vec<_>>())
     )
 }

@@ -69,6 +69,6 @@ pub fn section(file: &Recorded<Compression>) -> String {
          images. Fréchet distance: between {frechet_images} sampled images and the test images, on the features of this repository's \
          vision transformer; it is not FID. [Images from the same noise](comparison.png), a block for each model.\n{}{}",
         origin.line(file),
-        table(&head.map(String::from), &lines)
+        table(&head, &lines)
     )
 }

@@ -59,6 +59,16 @@ pub fn chart<'a>(files: impl Iterator<Item = &'a Compressed>) -> Option<Chart<'s
     })
 }
 
+/// What the file has, in words.
+pub fn words(file: &Compressed) -> &'static str {
+    let any = |is: fn(&Row) -> bool| file.rows.iter().any(is);
+    match (any(|row| row.structure.ends_with(", int8")), any(|row| row.method.contains("distill"))) {
+        (true, _) => "a sentence encoder with int8 weights",
+        (_, true) => "a sentence encoder compressed and trained",
+        _ => "a sentence encoder compressed without training",
+    }
+}
+
 /// All that the page says of an encoder, in the order of the file.
 pub fn section(file: &Recorded<Compressed>) -> String {
     let Compressed { origin, about, rows } = &file.results;
@@ -73,5 +83,5 @@ pub fn section(file: &Recorded<Compressed>) -> String {
     };
     let head = ["structure", "method", "weights of the encoder's layers", "STS Spearman", "seconds"];
     let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
-    format!("\n{about}\n{}{}", origin.line(file), table(&head.map(String::from), &lines))
+    format!("\n{about}\n{}{}", origin.line(file), table(&head, &lines))
 }

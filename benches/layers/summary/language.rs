@@ -4,6 +4,7 @@ use super::files::Recorded;
 use super::{plots, source, table};
 use burn_structured::train::comparison::{Better, Chart, FLOPS, Point, Spread};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 
 /// Where figures are from.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -105,6 +106,16 @@ pub fn charts(comparison: &Comparison) -> Vec<(&'static str, Chart<'_>)> {
     both.filter(|(_, chart)| chart.points.iter().any(|point| point.name != chart.points[0].name)).collect()
 }
 
+/// What the file has, in words.
+pub fn words(comparison: &Comparison) -> String {
+    let structures: BTreeSet<&str> = comparison.rows.iter().map(|row| row.structures.as_str()).collect();
+    let data = comparison.data.split([',', ';']).next().unwrap_or_default();
+    match structures.len() {
+        1 => format!("a language model trained ({data})"),
+        structures => format!("language models of {structures} structures trained alike ({data})"),
+    }
+}
+
 /// All that the page says of a comparison, the lowest perplexity first.
 pub fn comparison(file: &Recorded<Comparison>) -> String {
     let comparison = &file.results;
@@ -131,11 +142,14 @@ pub fn comparison(file: &Recorded<Comparison>) -> String {
         "FLOPs: layers, model",
         "µs for a token",
     ];
-    let seeds = rows.iter().map(|row| row.runs.len()).max().unwrap_or(0);
+    let seeds = match rows.iter().map(|row| row.runs.len()).max() {
+        Some(1) => "one seed".into(),
+        seeds => format!("up to {} seeds", seeds.unwrap_or(0)),
+    };
     let note = if comparison.note.is_empty() { String::new() } else { format!("- {}\n", comparison.note) };
     let plot = plots(&charts(comparison));
     format!(
-        "\n{}: {} training tokens ({}), {} steps of {} × {}, up to {seeds} seeds; {} held-out tokens, context {}, stride {}.{plot}\n{}{note}{}",
+        "\n{}: {} training tokens ({}), {} steps of {} × {}, {seeds}; {} held-out tokens, context {}, stride {}.{plot}\n{}{note}{}",
         comparison.data,
         comparison.train_tokens,
         comparison.tokenizer,
@@ -146,7 +160,7 @@ pub fn comparison(file: &Recorded<Comparison>) -> String {
         comparison.context,
         comparison.stride,
         comparison.origin.line(file),
-        table(&head.map(String::from), &rows.iter().map(line).collect::<Vec<_>>())
+        table(&head, &rows.iter().map(line).collect::<Vec<_>>())
     )
 }
 
@@ -189,7 +203,7 @@ pub fn compression(file: &Recorded<Compression>) -> String {
     format!(
         "\nA dense model compressed, {data}: perplexity {dense:.3}, calibrated on {calibration_tokens} tokens; {retraining}.\n{}{}",
         origin.line(file),
-        table(&head.map(String::from), &rows.iter().map(line).collect::<Vec<_>>())
+        table(&head, &rows.iter().map(line).collect::<Vec<_>>())
     )
 }
 
@@ -223,7 +237,7 @@ pub fn generation(file: &Recorded<Generation>) -> String {
     format!(
         "\n### Generation, tokens a second\n\n{model}.\n{}{}",
         origin.line(file),
-        table(&["structure", "prefill", "decode"].map(String::from), &rows.iter().map(line).collect::<Vec<_>>())
+        table(&["structure", "prefill", "decode"], &rows.iter().map(line).collect::<Vec<_>>())
     )
 }
 

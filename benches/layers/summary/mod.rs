@@ -122,35 +122,34 @@ fn copy_to_book(results: &Path) -> Result<(), String> {
 }
 
 /// What a folder has, in words, and its page.
-fn section(folder: &Folder) -> Result<(Vec<&'static str>, String), String> {
-    let mut parts: Vec<(&'static str, String)> = Vec::new();
+fn section(folder: &Folder) -> Result<(Vec<String>, String), String> {
+    let mut parts: Vec<(String, String)> = Vec::new();
+    let mut add = |words: &str, text: String| parts.push((words.into(), text));
     let newest = layers::newest(&folder.layers);
     if let Some(newest) = &newest {
         let external: String = folder.external.iter().map(|external| external::section(external, newest)).collect();
-        parts.push(("layers", layers::section(folder, newest)? + &external));
+        add("layers", layers::section(folder, newest)? + &external);
     }
-    parts.extend(folder.int8.as_ref().map(|file| ("layers with int8 weights", int8::section(file))));
-    parts.push(("whole models", models::section(&folder.models, &folder.external_models)));
-    parts.extend(folder.block.as_ref().map(|file| ("lines of a transformer block", block::section(file))));
-    parts.extend(folder.generation.as_ref().map(|file| ("generation", language::generation(file))));
-    parts.extend(folder.decode.as_ref().map(|file| ("decoding", decode::section(file))));
-    parts.extend(folder.ablation.as_ref().map(|file| ("ablation of the engine", ablation::section(file))));
-    parts.extend(folder.training.as_ref().map(|file| ("image classifiers trained alike", training::section(file))));
-    parts.extend(folder.language.as_ref().map(|file| ("language models trained alike", language::comparison(file))));
-    let compression = folder.compression.as_ref();
-    parts.extend(compression.map(|file| ("a language model compressed", language::compression(file))));
-    parts.extend(folder.encoder.as_ref().map(|file| ("a sentence encoder compressed", encoder::section(file))));
-    parts.extend(folder.clicks.as_ref().map(|file| ("click models trained alike", clicks::section(file))));
-    let diffusion = folder.diffusion.as_ref();
-    parts.extend(diffusion.map(|file| ("a diffusion transformer compressed", diffusion::section(file))));
-    parts.extend(folder.products.as_ref().map(|file| ("the error of inner products", products::section(file))));
-    let fine_tuning = folder.fine_tuning.as_ref();
-    parts.extend(fine_tuning.map(|file| ("a sentence encoder compressed and fine-tuned", fine_tuning::section(file))));
+    folder.int8.iter().for_each(|file| add("layers with int8 weights", int8::section(file)));
+    add("whole models", models::section(&folder.models, &folder.external_models));
+    folder.block.iter().for_each(|file| add("lines of a transformer block", block::section(file)));
+    folder.generation.iter().for_each(|file| add("generation", language::generation(file)));
+    folder.decode.iter().for_each(|file| add("decoding", decode::section(file)));
+    folder.ablation.iter().for_each(|file| add("ablation of the engine", ablation::section(file)));
+    folder.training.iter().for_each(|file| add(&training::words(&file.results), training::section(file)));
+    folder.language.iter().for_each(|file| add(&language::words(&file.results), language::comparison(file)));
+    folder.compression.iter().for_each(|file| add("a language model compressed", language::compression(file)));
+    folder.encoder.iter().for_each(|file| add(encoder::words(&file.results), encoder::section(file)));
+    folder.clicks.iter().for_each(|file| add("click models trained alike", clicks::section(file)));
+    folder.diffusion.iter().for_each(|file| add("a diffusion transformer compressed", diffusion::section(file)));
+    folder.products.iter().for_each(|file| add("the error of inner products", products::section(file)));
+    let tuned = folder.fine_tuning.iter();
+    tuned.for_each(|file| add("a sentence encoder compressed and fine-tuned", fine_tuning::section(file)));
     parts.retain(|(_, text)| !text.is_empty());
     let machine = newest.map(|newest| newest.machine).or(folder.models.last().map(|last| last.results.machine.clone()));
     let machine = machine.map_or_else(String::new, |machine| format!("\n{}.\n", machine.line()));
-    let contents = parts.iter().map(|(name, _)| *name).collect();
-    let text: String = parts.into_iter().map(|(_, text)| text).collect();
+    let (contents, texts): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    let text = texts.concat();
     Ok((contents, format!("# {}\n{machine}{text}", folder.name)))
 }
 
@@ -170,13 +169,14 @@ fn plots(charts: &[(&str, Chart<'_>)]) -> String {
 }
 
 /// A Markdown table. Empty if it has no rows.
-fn table(head: &[String], rows: &[Vec<String>]) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+fn table<S: AsRef<str>>(head: &[S], rows: &[Vec<String>]) -> String {
+    let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
     match rows.is_empty() {
         true => String::new(),
         false => {
-            let rows: String = rows.iter().map(|row| line(row)).collect();
-            format!("\n{}|{}\n{rows}", line(head), "---|".repeat(head.len()))
+            let rows: String = rows.iter().map(|row| line(row.iter().map(String::as_str).collect())).collect();
+            let titles = line(head.iter().map(AsRef::as_ref).collect());
+            format!("\n{titles}|{}\n{rows}", "---|".repeat(head.len()))
         }
     }
 }

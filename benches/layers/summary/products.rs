@@ -49,6 +49,6 @@ pub fn section(file: &Recorded<Products>) -> String {
     format!(
         "\nThe error of inner products `<w, x>`, squared and relative to `|w|² |x|²`: {about} [Plot](products.svg).\n{}{}",
         origin.line(file),
-        table(&head.map(String::from), &rows.iter().map(line).collect::<Vec<_>>())
+        table(&head, &rows.iter().map(line).collect::<Vec<_>>())
     )
 }

@@ -41,6 +41,12 @@ struct Row {
     inference_images_per_second: f64,
 }
 
+/// What the file has, in words.
+pub fn words(comparison: &Comparison) -> String {
+    let model = if comparison.model.is_empty() { "vit" } else { &comparison.model };
+    format!("image classifiers ({model}) of {} structures trained alike", comparison.rows.len())
+}
+
 /// The files of [`charts`].
 pub const PLOTS: [&str; 2] = ["accuracy-against-flops.svg", "accuracy-against-time.svg"];
 
@@ -104,6 +110,6 @@ pub fn section(file: &Recorded<Comparison>) -> String {
         100.0 * 0.5 / (comparison.test_images as f64).sqrt(),
         plots(&charts(comparison)),
         source(file, &comparison.program, &comparison.measured, &comparison.command),
-        table(&head.map(String::from), &rows.iter().map(line).collect::<Vec<_>>())
+        table(&head, &rows.iter().map(line).collect::<Vec<_>>())
     )
 }
