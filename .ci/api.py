@@ -63,5 +63,5 @@ def items(crate):
 if __name__ == "__main__":
     with open(sys.argv[1], encoding="utf-8") as file:
         found = set(items(json.load(file)))
-    for line in sorted(found, key=lambda line: line.split(" ", 1)[1]):
+    for line in sorted(found, key=lambda line: (line.split(" ", 1)[1], line)):
         print(line)

@@ -2,7 +2,7 @@
 //!
 //! [`Checkpoint`] reads a file, a folder, or the shards of an index, memory-mapped and checked as a whole when it is opened.
 //! [`Manifest`] is what a compressed checkpoint says about itself, [`linears`] finds the linear layers of a model by the names of
-//! its tensors, [`write`](fn@write) and [`files`] leave files that are complete or absent, and [`authors`] reads the layouts of other
+//! its tensors, [`write`](fn@write) leaves files that are complete or absent, and [`authors`] reads the layouts of other
 //! implementations.
 //!
 //! # The format
@@ -54,6 +54,8 @@
 pub mod authors;
 mod checkpoint;
 mod error;
+// For the crates of this workspace; not part of the public interface.
+#[doc(hidden)]
 pub mod files;
 mod header;
 mod index;
@@ -74,6 +76,7 @@ pub use error::CheckpointError;
 pub use layers::{INT8_AXES, dense_layer, dense_tensor, layer, layer_entry, layer_tensors, tensor};
 pub use manifest::{FORMAT, LayerEntry, MANIFEST_KEY, Manifest};
 pub use names::{BlockName, Family, LinearInfo, Orientation, family, linears};
+#[doc(hidden)]
 pub use palette::PALETTE;
 pub use safetensors::Dtype;
 pub use state_dict::StateDict;

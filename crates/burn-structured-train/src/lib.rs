@@ -40,9 +40,9 @@
 //! - `ImageFolderDataset` panics on a file that does not decode, gives images of different sizes, and numbers the classes of
 //!   each split on its own; [`data::folder`] returns an error, resizes, and uses the numbers of the training split for both.
 //! - The transforms of `burn-dataset` select by index; none keeps the proportions of the classes, as
-//!   [`data::Images::limit`] does. None changes pixels, as [`data::augment`] does.
+//!   [`data::Images::limit`] does. None changes pixels, as [`data::Augmentation`] does.
 //! - `CliMetricsRenderer` of `burn-train` prints a debug representation to standard output at every iteration;
-//!   [`training::LineRenderer`] prints one line for a pass over the data, to standard error.
+//!   a renderer prints one line for a pass over the data, to standard error.
 //! - `IterationSpeedMetric` counts iterations, the first ones of a run included; a [`vision::RunResult`] has the images a
 //!   second of the median pass.
 

@@ -55,7 +55,7 @@ pub struct RefineReport {
 /// # Errors
 ///
 /// If the features are in front of another block, a setting is out of range, the training diverges, or the observer breaks.
-pub fn refine_block<M: BlockModel>(
+pub(crate) fn refine_block<M: BlockModel>(
     prefix: &Prefix<M>,
     student: &mut M,
     index: usize,

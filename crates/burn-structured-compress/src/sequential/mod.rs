@@ -28,7 +28,7 @@ mod prefix;
 #[cfg(test)]
 mod tests;
 
-pub use prefix::Prefix;
+pub(crate) use prefix::Prefix;
 
 use crate::CompressError;
 use crate::error::check_not_negative;

@@ -26,23 +26,23 @@ const MAX_BYTES: u64 = 256 << 20;
 
 /// A dataset archive on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Archive {
+pub(crate) struct Archive {
     /// The address of the `.tar.gz` file.
-    pub url: String,
+    pub(crate) url: String,
     /// The MD5 checksum of the file, in lower-case hexadecimal.
-    pub md5: String,
+    pub(crate) md5: String,
     /// The most bytes that the file may have, and that its contents may have together.
-    pub max_bytes: u64,
+    pub(crate) max_bytes: u64,
 }
 
 impl Archive {
     /// The archive on its authors' server.
-    pub fn official(kind: CifarKind) -> Self {
+    pub(crate) fn official(kind: CifarKind) -> Self {
         Self::mirrored(kind, OFFICIAL)
     }
 
     /// The same archive below another address; the checksum stays the official one.
-    pub fn mirrored(kind: CifarKind, base_url: &str) -> Self {
+    pub(crate) fn mirrored(kind: CifarKind, base_url: &str) -> Self {
         let md5 = match kind {
             CifarKind::Cifar10 => "c32a1d4ab5d03f1284b67883e8d87530",
             CifarKind::Cifar100 => "03b5dce01913d631647c71ecec9e9cb8",
@@ -90,7 +90,7 @@ pub fn locate(kind: CifarKind, data_dir: Option<&Path>, allow_download: bool) ->
 /// # Errors
 ///
 /// As [`locate`].
-pub fn locate_cached(kind: CifarKind, cache: &Path, archive: Option<&Archive>) -> Result<PathBuf, DataError> {
+pub(crate) fn locate_cached(kind: CifarKind, cache: &Path, archive: Option<&Archive>) -> Result<PathBuf, DataError> {
     let target = cache.join(kind.folder());
     if !target.is_dir() {
         match archive {

@@ -19,7 +19,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod augment;
 pub mod cifar;
 pub mod clicks;
 pub mod download;
@@ -27,6 +26,7 @@ pub mod folder;
 pub mod synthetic;
 pub mod tokens;
 
+mod augment;
 mod batch;
 mod error;
 mod images;

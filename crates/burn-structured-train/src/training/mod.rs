@@ -13,16 +13,16 @@ mod search;
 mod timing;
 
 pub use burn::train::Interrupter;
-pub use checkpoint::last_complete_epoch;
 pub use error::TrainingError;
 pub use folder::{RunFolder, Settings, Start};
-pub use renderer::{LineRenderer, Pass};
+pub use renderer::Pass;
 
 #[cfg(test)]
 pub(crate) use checkpoint::RECORDS;
 pub(crate) use checkpoint::load;
 pub(crate) use folder::Prepared;
 pub(crate) use rates::check_factor_rates;
+pub(crate) use renderer::LineRenderer;
 pub(crate) use run::{Run, Trained};
 pub(crate) use search::{lowest_best, run_trials};
 pub(crate) use timing::Timing;

@@ -16,7 +16,7 @@ use std::ptr;
 ///
 /// The file must not be changed while it is open. If its content is, other tokens are read, or an error is reported where they
 /// are not in the vocabulary. If it is cut shorter, reading the missing part ends the process (with SIGBUS on Unix), as for
-/// every memory-mapped file. [`TokenWriter`](super::TokenWriter) does neither: it replaces a file by another one, and the map
+/// every memory-mapped file. [`prepare`](super::prepare()) does neither: it replaces a file by another one, and the map
 /// keeps the old one.
 pub struct TokenFile {
     path: PathBuf,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`Text`] | UTF-8 text in files or memory, checked once; split as nanoGPT does and turned into tokens |
 //! | [`prepare`] | writes the tokens of a text to a file, in bounded memory |
-//! | [`TokenFile`], [`TokenWriter`] | memory-mapped token files in the layouts of nanoGPT and llm.c |
+//! | [`TokenFile`] | memory-mapped token files in the layouts of nanoGPT and llm.c |
 //! | [`TokenSource`] | a range of a token file, or of tokens in memory |
 //! | [`TokenWindows`] | random windows for training, as one of Burn's data loaders |
 //! | [`EvaluationWindows`] | sliding windows that score every token once |
@@ -48,4 +48,4 @@ pub use prepare::{PrepareProgress, prepare};
 pub use source::TokenSource;
 pub use text::Text;
 pub use windows::{TokenWindows, TokenWindowsConfig};
-pub use writer::TokenWriter;
+pub(crate) use writer::TokenWriter;
