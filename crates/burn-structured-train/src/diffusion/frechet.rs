@@ -3,10 +3,9 @@
 //! The formula is that of the Fréchet inception distance (Heusel et al., 2017), but the features are those of a classifier of this
 //! repository instead of Inception-v3, so that the numbers are **not** FID and compare only with others on the same features.
 
-use super::to_normalized;
 use crate::data::Normalization;
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use burn_structured_models::vit::ViT;
 use faer::{Mat, Side};
 use thiserror::Error;
@@ -116,9 +115,27 @@ pub fn features(model: &ViT, images: Tensor<4>, normalization: &Normalization, b
     rows
 }
 
+/// Images with pixels in `[−1, 1]`, normalised as a classifier of images takes them.
+fn to_normalized(images: Tensor<4>, normalization: &Normalization) -> Tensor<4> {
+    let channels = normalization.mean.len();
+    let (device, dtype) = (images.device(), images.dtype());
+    let of_channels = |values: &[f32]| {
+        Tensor::<4>::from_data(
+            TensorData::new(values.to_vec(), [1, channels, 1, 1]).convert_dtype(dtype),
+            (&device, dtype),
+        )
+    };
+    ((images + 1.0) / 2.0 - of_channels(&normalization.mean)) / of_channels(&normalization.std)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::centred;
     use super::*;
+    use crate::data::{ImageBatcher, ImageSet, synthetic};
+    use burn::data::dataloader::batcher::Batcher;
+    use burn::data::dataset::Dataset;
+    use burn::tensor::{Device, Tolerance};
     use rand::SeedableRng;
     use rand::rngs::StdRng;
     use rand_distr::{Distribution, StandardNormal};
@@ -176,5 +193,22 @@ mod tests {
         assert_eq!(gaussian([[1.0, f64::NAN], [0.0, 0.0]]).unwrap_err(), FrechetError::NotFinite);
         let error = frechet_distance(&gaussian([[1.0, 2.0], [0.0, 0.0]]).unwrap(), &diagonal([0.0; 3], [1.0; 3]));
         assert_eq!(error.unwrap_err(), FrechetError::Features { first: 2, second: 3 });
+    }
+
+    #[test]
+    fn centred_images_can_be_normalised_for_a_classifier() {
+        let set = synthetic::generate(1, 1, 3);
+        let images = |set: &ImageSet| {
+            let items = set.train.get_many(vec![0, 3]).unwrap();
+            ImageBatcher::evaluation(set).batch(items, &Device::flex()).images
+        };
+        let expected = images(&set).into_data();
+        let normalization = set.normalization.clone();
+        let centred = images(&centred(set));
+        assert!(centred.to_data().iter::<f32>().all(|value| (-1.0..=1.0).contains(&value)));
+        // Differences of numbers up to 1, divided by deviations of a tenth and more.
+        to_normalized(centred, &normalization)
+            .into_data()
+            .assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
     }
 }

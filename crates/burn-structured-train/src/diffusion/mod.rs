@@ -36,49 +36,9 @@ pub use sampler::{Sampling, sample};
 pub use schedule::{NoiseSchedule, ScheduleKind};
 
 use crate::data::{ImageSet, Normalization};
-use burn::tensor::{Tensor, TensorData};
 
 /// The images of `set` with pixels in `[−1, 1]`, the range that [`sample`] gives.
 pub fn centred(set: ImageSet) -> ImageSet {
     let channels = set.channels;
     ImageSet { normalization: Normalization { mean: vec![0.5; channels], std: vec![0.5; channels] }, ..set }
-}
-
-/// Images with pixels in `[−1, 1]`, normalised as a classifier of images takes them.
-fn to_normalized(images: Tensor<4>, normalization: &Normalization) -> Tensor<4> {
-    let channels = normalization.mean.len();
-    let (device, dtype) = (images.device(), images.dtype());
-    let of_channels = |values: &[f32]| {
-        Tensor::<4>::from_data(
-            TensorData::new(values.to_vec(), [1, channels, 1, 1]).convert_dtype(dtype),
-            (&device, dtype),
-        )
-    };
-    ((images + 1.0) / 2.0 - of_channels(&normalization.mean)) / of_channels(&normalization.std)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::{ImageBatcher, synthetic};
-    use burn::data::dataloader::batcher::Batcher;
-    use burn::data::dataset::Dataset;
-    use burn::tensor::{Device, Tolerance};
-
-    #[test]
-    fn centred_images_can_be_normalised_for_a_classifier() {
-        let set = synthetic::generate(1, 1, 3);
-        let images = |set: &ImageSet| {
-            let items = set.train.get_many(vec![0, 3]).unwrap();
-            ImageBatcher::evaluation(set).batch(items, &Device::flex()).images
-        };
-        let expected = images(&set).into_data();
-        let normalization = set.normalization.clone();
-        let centred = images(&centred(set));
-        assert!(centred.to_data().iter::<f32>().all(|value| (-1.0..=1.0).contains(&value)));
-        // Differences of numbers up to 1, divided by deviations of a tenth and more.
-        to_normalized(centred, &normalization)
-            .into_data()
-            .assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
-    }
 }

@@ -1,6 +1,8 @@
 //! Sentence pairs as tokens.
 
-use crate::similarity::{SentencePairs, spearman};
+#[cfg(feature = "tokenizers")]
+use crate::similarity::SentencePairs;
+use crate::similarity::spearman;
 use crate::training::TrainingError;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_structured_models::bert::{Bert, TokenBatch};

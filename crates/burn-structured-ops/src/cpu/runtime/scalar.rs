@@ -22,6 +22,7 @@ pub(crate) trait Scalar:
 {
     const ZERO: Self;
     const ONE: Self;
+    #[cfg(any(test, feature = "faer"))]
     const NAN: Self;
 
     /// One register of the instruction set `S`.
@@ -60,6 +61,7 @@ macro_rules! impl_scalar {
         impl Scalar for $E {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
+            #[cfg(any(test, feature = "faer"))]
             const NAN: Self = <$E>::NAN;
 
             type Vector<S: Simd> = S::$vector;
