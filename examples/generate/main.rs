@@ -15,10 +15,10 @@ mod measure;
 mod tokenizer;
 
 use burn::tensor::Device;
-use burn_structured::models::decoder::Decoder;
 use burn_structured::models::decoder::generate::{
     GenerateError, Generation, GenerationConfig, Generator, Overflow, SamplingConfig, Speed,
 };
+use burn_structured::models::decoder::{Decoder, end_tokens};
 use burn_structured::models::gpt2::{Gpt2, Gpt2Config};
 use burn_structured::models::llama::{Llama, LlamaConfig};
 use burn_structured::models::text::Tokenizer;
@@ -207,6 +207,7 @@ struct Writer<'a> {
     path: &'a Path,
     model: Model,
     tokenizer: Tokenizer,
+    end_tokens: Vec<u32>,
 }
 
 impl<'a> Writer<'a> {
@@ -217,7 +218,7 @@ impl<'a> Writer<'a> {
             Some(name) => tokenizer::from_name(name)?,
             None => Tokenizer::from_folder(folder)?,
         };
-        Ok(Self { path, model, tokenizer })
+        Ok(Self { path, model, tokenizer, end_tokens: end_tokens(folder)? })
     }
 
     /// Prints the prompts with what the model adds to them: one text as it grows, several when all are there.
@@ -243,7 +244,8 @@ impl<'a> Writer<'a> {
             write!(out, "{prompt}")?;
             out.flush()?;
         }
-        let generation = Generator::new(model, &self.tokenizer)?.generate(prompts, &config(args), |_, text| {
+        let config = config(args).with_end_tokens(self.end_tokens.clone());
+        let generation = Generator::new(model, &self.tokenizer)?.generate(prompts, &config, |_, text| {
             if streamed {
                 // The text is still in the result when the pipe is closed.
                 let _ = write!(out, "{text}").and_then(|()| out.flush());

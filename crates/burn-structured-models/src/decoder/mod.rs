@@ -36,6 +36,7 @@ pub(crate) mod testing;
 pub use batch::windows;
 pub use cache::KvCache;
 pub(crate) use cache::{LayerCache, Slots};
+pub use config_file::end_tokens;
 pub(crate) use config_file::{read_config, supported};
 pub use cost::DecoderCost;
 pub use error::DecoderError;

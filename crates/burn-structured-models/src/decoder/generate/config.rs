@@ -28,6 +28,10 @@ pub struct GenerationConfig {
     /// Strings that end a text, and are not part of it.
     #[config(default = "Vec::new()")]
     pub stop: Vec<String>,
+    /// Tokens that end a text of a [`Generator`](super::Generator), besides the tokenizer's; see
+    /// [`end_tokens`](crate::decoder::end_tokens).
+    #[config(default = "Vec::new()")]
+    pub end_tokens: Vec<u32>,
     /// What happens at the end of the context.
     #[config(default = "Overflow::Error")]
     pub overflow: Overflow,

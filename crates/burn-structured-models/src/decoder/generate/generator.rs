@@ -89,7 +89,8 @@ impl<'a, M: Decoder> Generator<'a, M> {
             tokens.iter().map(|prompt| Row::new(self.tokenizer, prompt, &config.stop)).collect();
         let generation = generate_below(self.tokenizer.vocab_size(), self.model, &tokens, config, |index, token| {
             let row = &mut rows[index];
-            let text = if Some(token) == end { row.end()? } else { row.push(token)? };
+            let ends = Some(token) == end || config.end_tokens.contains(&token);
+            let text = if ends { row.end()? } else { row.push(token)? };
             if !text.is_empty() {
                 on_text(index, &text);
             }

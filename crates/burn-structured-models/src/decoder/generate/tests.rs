@@ -190,6 +190,19 @@ fn empty_prompt_without_end_of_text_is_an_error() {
     assert_eq!(message, "prompt 0 is empty; give at least one character");
 }
 
+#[test]
+fn given_tokens_end_a_text() {
+    let (model, tokenizer) = (model(256), Tokenizer::bytes());
+    let generate = |config: &GenerationConfig| {
+        let generator = Generator::new(&model, &tokenizer).unwrap();
+        generator.generate(&["a"], config, |_, _| {}).unwrap().continuations.remove(0)
+    };
+    assert_eq!(generate(&greedy(4)).finish, FinishReason::Length);
+    let first = next(&model, &[u32::from(b'a')]);
+    let found = generate(&greedy(4).with_end_tokens(vec![300, first]));
+    assert_eq!((found.text.as_str(), found.tokens, found.finish), ("", 1, FinishReason::EndOfText));
+}
+
 #[cfg(feature = "tokenizers")]
 #[test]
 fn end_of_text_starts_and_ends_a_text() {
