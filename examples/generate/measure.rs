@@ -32,6 +32,10 @@ pub enum Size {
     Smollm2,
     /// TinyLlama 1.1B
     Tinyllama,
+    /// Llama 3.2 1B
+    #[value(name = "llama3.2-1b")]
+    #[serde(rename = "llama3.2-1b")]
+    Llama32,
 }
 
 /// How fast a model with random weights is.
@@ -87,8 +91,8 @@ pub fn all(args: &Args, preset: Size, device: &Device) -> Result<Vec<Measurement
     Ok(measurements)
 }
 
-/// The number of tokens of GPT-2, of SmolLM2, and of Llama 2.
-const VOCABULARIES: [usize; 3] = [50257, 49152, 32000];
+/// The number of tokens of GPT-2, of SmolLM2, of Llama 2 and of Llama 3.
+const VOCABULARIES: [usize; 4] = [50257, 49152, 32000, 128_256];
 
 impl Size {
     fn title(self) -> String {
@@ -96,6 +100,7 @@ impl Size {
             Self::LlamaTiny => "a tiny Llama".into(),
             Self::Smollm2 => "SmolLM2 135M".into(),
             Self::Tinyllama => "TinyLlama".into(),
+            Self::Llama32 => "Llama 3.2 1B".into(),
             gpt2 => format!("GPT-2 {gpt2:?}"),
         }
     }
@@ -108,7 +113,7 @@ fn of_structures(
     device: &Device,
 ) -> Result<Vec<Measurement>, Box<dyn Error>> {
     device.seed(args.seed);
-    let [gpt2, smollm2, llama] = VOCABULARIES;
+    let [gpt2, smollm2, llama, llama3] = VOCABULARIES;
     let of_gpt2 = |config: Gpt2Config| {
         let model = config.with_structures(structures.clone()).try_init(device)?;
         measure(args, preset, &structures, &model)
@@ -124,6 +129,7 @@ fn of_structures(
         Size::LlamaTiny => of_llama(LlamaConfig::tiny(llama)),
         Size::Smollm2 => of_llama(LlamaConfig::smollm2_135m(smollm2)),
         Size::Tinyllama => of_llama(LlamaConfig::tinyllama(llama)),
+        Size::Llama32 => of_llama(LlamaConfig::llama3_2_1b(llama3)),
     }
 }
 

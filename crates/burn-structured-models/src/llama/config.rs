@@ -1,6 +1,6 @@
 //! The sizes of a Llama, and how it is initialised.
 
-use super::{Block, Llama, RotaryEmbedding, linear_names};
+use super::{Block, Llama, RopeScaling, RotaryEmbedding, linear_names};
 use crate::decoder::{DecoderError, LayerRules, linear};
 use burn::config::Config;
 use burn::nn::{EmbeddingConfig, Initializer, RmsNormConfig};
@@ -41,6 +41,9 @@ pub struct LlamaConfig {
     /// The base of the wavelengths of the rotary position embeddings.
     #[config(default = 10000.0)]
     pub rope_theta: f64,
+    /// How the frequencies of the rotary position embeddings are scaled.
+    #[config(default = "None")]
+    pub rope_scaling: Option<RopeScaling>,
     /// The structure of each linear layer of the blocks.
     #[config(default = "LayerRules::default()")]
     pub structures: LayerRules,
@@ -65,6 +68,14 @@ impl LlamaConfig {
         let sizes = Self::new(vocab_size).with_context(8192).with_d_model(576).with_depth(30);
         let sizes = sizes.with_heads(9).with_kv_heads(3).with_d_hidden(1536);
         sizes.with_rope_theta(100_000.0).with_head(None)
+    }
+
+    /// Llama 3.2 1B (Grattafiori et al., 2024), 1,236 million parameters with its 128,256 tokens: 16 blocks of 2048 features, 32 heads of
+    /// which 4 share keys and values, context 131,072 by scaled rotary embeddings, the embedding as head.
+    pub fn llama3_2_1b(vocab_size: usize) -> Self {
+        let sizes = Self::new(vocab_size).with_context(131_072).with_depth(16).with_kv_heads(8).with_d_hidden(8192);
+        let scaling = RopeScaling::Llama3 { factor: 32.0, low: 1.0, high: 4.0, original_context: 8192 };
+        sizes.with_rope_theta(500_000.0).with_rope_scaling(Some(scaling)).with_head(None)
     }
 
     /// TinyLlama 1.1B (Zhang et al., 2024), 1,100 million parameters with its 32,000 tokens: 22 blocks of 2048 features, 32 heads of
@@ -98,12 +109,13 @@ impl LlamaConfig {
     /// # Errors
     ///
     /// If a size is zero, the heads do not divide the features, the heads of keys and values do not divide those of the queries, a head
-    /// has an odd number of features, epsilon or theta is not positive, a rule decides about no layer, or a structure does not fit its
+    /// has an odd number of features, epsilon, theta or a scaling is not positive, a rule decides about no layer, or a structure does not fit its
     /// layer.
     pub fn try_init(&self, device: &Device) -> Result<Llama, DecoderError> {
         self.check()?;
         let normal = Initializer::Normal { mean: 0.0, std: Self::STD };
-        let rotary = RotaryEmbedding::new(self.head_features(), self.rope_theta);
+        let rotary =
+            RotaryEmbedding::new(self.head_features(), self.rope_theta).with_scaling(self.rope_scaling.clone());
         let block = |layer| Block::try_new(self, layer, rotary.clone(), device);
         let head = |structure| {
             let layer = StructuredLinearConfig::new(self.d_model, self.vocab_size, structure).with_bias(false);
@@ -158,6 +170,11 @@ impl LlamaConfig {
             if !(value > 0.0 && value.is_finite()) {
                 return error(name, &value, "must be a number above 0".into());
             }
+        }
+        if let Some((scaling, problem)) =
+            self.rope_scaling.as_ref().and_then(|scaling| Some((scaling, scaling.problem()?)))
+        {
+            return error("rope_scaling", &format!("{scaling:?}"), problem.into());
         }
         Ok(self.structures.check(self.depth, linear_names)?)
     }

@@ -37,7 +37,7 @@ mod tests;
 pub use attention::Attention;
 pub use block::{Block, linear_names};
 pub use config::LlamaConfig;
-pub use rotary::{RotaryEmbedding, Rotation};
+pub use rotary::{RopeScaling, RotaryEmbedding, Rotation};
 
 use crate::decoder::{check_length, logits, own_head};
 use burn::module::Module;

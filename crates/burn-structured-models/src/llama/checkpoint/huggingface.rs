@@ -1,7 +1,7 @@
 //! Hugging Face's `config.json`.
 
 use crate::decoder::{DecoderError, read_config, supported};
-use crate::llama::LlamaConfig;
+use crate::llama::{LlamaConfig, RopeScaling};
 use burn_structured_nn::Structure;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -45,11 +45,59 @@ struct Rope {
     kind: Option<String>,
     rope_theta: Option<f64>,
     partial_rotary_factor: Option<f64>,
+    factor: Option<f64>,
+    low_freq_factor: Option<f64>,
+    high_freq_factor: Option<f64>,
+    original_max_position_embeddings: Option<usize>,
 }
 
 impl Rope {
-    fn name(&self) -> String {
-        self.rope_type.as_ref().or(self.kind.as_ref()).cloned().unwrap_or_else(|| "of no type".into())
+    /// How the frequencies are scaled.
+    ///
+    /// # Errors
+    ///
+    /// If the kind is unknown, or a number is missing.
+    fn scaling(&self, path: &Path, field: &'static str) -> Result<Option<RopeScaling>, DecoderError> {
+        let kind = self.rope_type.as_ref().or(self.kind.as_ref());
+        let number = |name: &str, value: Option<f64>| {
+            value.ok_or_else(|| DecoderError::Setting {
+                name: field,
+                value: kind.cloned().unwrap_or_default(),
+                problem: format!("lacks {name}; fetch the model's own file again"),
+            })
+        };
+        let read = match kind.map(String::as_str) {
+            Some("default") => Ok(None),
+            Some("linear") => number("factor", self.factor).map(|factor| Some(RopeScaling::Linear { factor })),
+            Some("llama3") => (|| {
+                let original = self.original_max_position_embeddings.map(|context| context as f64);
+                Ok(Some(RopeScaling::Llama3 {
+                    factor: number("factor", self.factor)?,
+                    low: number("low_freq_factor", self.low_freq_factor)?,
+                    high: number("high_freq_factor", self.high_freq_factor)?,
+                    original_context: number("original_max_position_embeddings", original)? as usize,
+                }))
+            })(),
+            other => {
+                let name = other.unwrap_or("of no type");
+                return supported(path, field, Some(name), "default, linear or llama3").map(|()| None);
+            }
+        };
+        read.map_err(|error| error.in_file(path))
+    }
+
+    /// As [`scaling`](Self::scaling) reads it.
+    fn of(scaling: &RopeScaling) -> Value {
+        match scaling {
+            RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
+            RopeScaling::Llama3 { factor, low, high, original_context } => json!({
+                "rope_type": "llama3",
+                "factor": factor,
+                "low_freq_factor": low,
+                "high_freq_factor": high,
+                "original_max_position_embeddings": original_context,
+            }),
+        }
     }
 }
 
@@ -71,7 +119,7 @@ impl LlamaConfig {
     /// # Errors
     ///
     /// If the file cannot be read, is no such configuration, or describes a model that is not built like Llama: another activation,
-    /// biases, or scaled rotary embeddings.
+    /// biases, or rotary embeddings scaled in another way than [`RopeScaling`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, DecoderError> {
         let path = path.as_ref();
         let json: HuggingFaceConfig = read_config(path, "llama", "a Llama")?;
@@ -80,8 +128,8 @@ impl LlamaConfig {
         supported(path, "hidden_act", json.hidden_act, "silu")?;
         supported(path, "attention_bias", Some(json.attention_bias), "false")?;
         supported(path, "mlp_bias", Some(json.mlp_bias), "false")?;
-        supported(path, "rope_scaling", json.rope_scaling.as_ref().map(Rope::name), "default")?;
-        supported(path, "rope_parameters", rope.map(Rope::name), "default")?;
+        let older = json.rope_scaling.as_ref().map(|rope| rope.scaling(path, "rope_scaling")).transpose()?;
+        let newer = rope.map(|rope| rope.scaling(path, "rope_parameters")).transpose()?;
         supported(path, "rope_interleaved", json.rope_interleaved, "false")?;
         supported(path, "partial_rotary_factor", rotated, "1")?;
         let (heads, d_head) = (json.num_attention_heads, json.head_dim.unwrap_or(0));
@@ -96,6 +144,7 @@ impl LlamaConfig {
             .with_d_hidden(json.intermediate_size)
             .with_norm_epsilon(json.rms_norm_eps)
             .with_rope_theta(rope.and_then(|rope| rope.rope_theta).or(json.rope_theta).unwrap_or(THETA))
+            .with_rope_scaling(newer.flatten().or(older.flatten()))
             .with_head((!json.tie_word_embeddings).then_some(Structure::Dense));
         config.check().map_err(|error| error.in_file(path))?;
         Ok(config)
@@ -119,7 +168,7 @@ impl LlamaConfig {
             "num_hidden_layers": self.depth,
             "num_key_value_heads": self.kv_heads,
             "rms_norm_eps": self.norm_epsilon,
-            "rope_scaling": null,
+            "rope_scaling": self.rope_scaling.as_ref().map(Rope::of),
             "rope_theta": self.rope_theta,
             "tie_word_embeddings": self.head.is_none(),
             "vocab_size": self.vocab_size,
@@ -140,6 +189,10 @@ mod tests {
         "rope_theta": 10000.0, "tie_word_embeddings": false, "torch_dtype": "bfloat16", "use_cache": true,
         "vocab_size": 32000
     }"#;
+
+    fn llama3() -> RopeScaling {
+        RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original_context: 8192 }
+    }
 
     fn read(text: &str) -> Result<LlamaConfig, DecoderError> {
         let folder = tempfile::tempdir().unwrap();
@@ -180,10 +233,23 @@ mod tests {
     }
 
     #[test]
+    fn scaling_is_read_from_either_field() {
+        let numbers = r#""factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192, "rope_type": "llama3""#;
+        let expected = LlamaConfig::tinyllama(32000).with_rope_scaling(Some(llama3()));
+        for field in ["rope_scaling", "rope_parameters"] {
+            let text = TINYLLAMA.replacen("\"rope_scaling\": null", &format!("\"{field}\": {{{numbers}}}"), 1);
+            assert_eq!(read(&text).unwrap(), expected, "{field}");
+        }
+    }
+
+    #[test]
     fn configuration_survives_the_file() {
         for config in [
             LlamaConfig::tinyllama(32000),
             LlamaConfig::tiny(65).with_d_head(20).with_norm_epsilon(1e-6).with_rope_theta(5e5).with_head(None),
+            LlamaConfig::tiny(65).with_rope_scaling(Some(RopeScaling::Linear { factor: 2.5 })),
+            LlamaConfig::tiny(65).with_rope_scaling(Some(llama3())),
         ] {
             let json = config.to_hugging_face(None);
             assert_eq!(read(&json.to_string()).unwrap(), config, "{json}");
@@ -202,7 +268,7 @@ mod tests {
     #[test]
     fn broken_files_are_errors_that_name_the_culprit() {
         let scaled = r#""rope_scaling": {"factor": 8.0, "rope_type": "llama3"}"#;
-        let older = r#""rope_scaling": {"factor": 2.0, "type": "linear"}"#;
+        let endless = r#""rope_scaling": {"factor": 0, "type": "linear"}"#;
         let newer = r#""rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}"#;
         let nameless = r#""rope_scaling": {"factor": 2.0}"#;
         for (from, to, expected) in [
@@ -232,10 +298,18 @@ mod tests {
             ("\"silu\"", "\"gelu\"", "hidden_act is gelu, but only silu is implemented"),
             ("\"attention_bias\": false", "\"attention_bias\": true", "attention_bias is true, but only false"),
             ("\"bos_token_id\": 1", "\"mlp_bias\": true", "mlp_bias is true, but only false"),
-            ("\"rope_scaling\": null", scaled, "rope_scaling is llama3, but only default is implemented"),
-            ("\"rope_scaling\": null", older, "rope_scaling is linear, but only default is implemented"),
-            ("\"rope_scaling\": null", nameless, "rope_scaling is of no type, but only default is implemented"),
-            ("\"rope_scaling\": null", newer, "rope_parameters is yarn, but only default is implemented"),
+            ("\"rope_scaling\": null", scaled, "rope_scaling = llama3 lacks low_freq_factor"),
+            ("\"rope_scaling\": null", endless, "Linear { factor: 0.0 } must have a factor above 0"),
+            (
+                "\"rope_scaling\": null",
+                nameless,
+                "rope_scaling is of no type, but only default, linear or llama3 is implemented",
+            ),
+            (
+                "\"rope_scaling\": null",
+                newer,
+                "rope_parameters is yarn, but only default, linear or llama3 is implemented",
+            ),
             ("\"bos_token_id\": 1", "\"partial_rotary_factor\": 0.5", "partial_rotary_factor is 0.5, but only 1"),
             ("\"bos_token_id\": 1", "\"rope_interleaved\": true", "rope_interleaved is true, but only false"),
         ] {

@@ -35,6 +35,7 @@ impl Llama {
             .with_d_hidden(self.blocks.first().map_or(1, |block| block.up.d_output()))
             .with_norm_epsilon(self.norm.epsilon)
             .with_rope_theta(self.rotary().theta())
+            .with_rope_scaling(self.rotary().scaling().cloned())
             .with_structures(LayerRules::of_layers(layers))
             .with_head(self.head.as_ref().map(|head| structure_of(HEAD, head)).transpose()?))
     }

@@ -151,6 +151,7 @@ fn presets_have_their_published_sizes() {
     let params = |config: LlamaConfig| config.init(&Device::flex()).num_params();
     assert_eq!(params(LlamaConfig::tinyllama(32_000)), 1_100_048_384);
     assert_eq!(params(LlamaConfig::smollm2_135m(49_152)), 134_515_008);
+    assert_eq!(params(LlamaConfig::llama3_2_1b(128_256)), 1_235_814_400);
     assert_eq!(params(LlamaConfig::tiny(256)), 2 * 256 * 128 + 4 * (3 * 128 * 128 + 3 * 128 * 384 + 2 * 128) + 128);
 }
 

@@ -75,7 +75,11 @@ fn whole_numbers_are_no_weights() {
 #[test]
 fn refused_configurations_are_named() {
     for (field, value, expected) in [
-        ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), "rope_scaling is llama3, but only default"),
+        (
+            "rope_scaling",
+            json!({"rope_type": "yarn", "factor": 8.0}),
+            "rope_scaling is yarn, but only default, linear or llama3",
+        ),
         ("hidden_act", json!("gelu"), "hidden_act is gelu, but only silu"),
         ("model_type", json!("gpt2"), "model_type is gpt2, but only llama"),
     ] {

@@ -4,7 +4,7 @@ use super::{Checkpoint, tokens};
 use crate::decoder::LayerRules;
 use crate::decoder::testing::{Tensors, file_names};
 use crate::llama::tests::random_model;
-use crate::llama::{Llama, LlamaConfig};
+use crate::llama::{Llama, LlamaConfig, RopeScaling};
 use crate::testing::{parameters, read_stored};
 use burn::tensor::Device;
 use burn_structured_checkpoint::Orientation;
@@ -24,6 +24,7 @@ fn model(rules: &str, head: Option<&str>) -> Llama {
         .with_d_hidden(48)
         .with_norm_epsilon(1e-6)
         .with_rope_theta(500.0)
+        .with_rope_scaling(Some(RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original_context: 8 }))
         .with_structures(rules.parse().unwrap())
         .with_head(head.map(|head| head.parse().unwrap()));
     random_model(&config, &Device::flex())
