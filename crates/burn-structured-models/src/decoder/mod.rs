@@ -32,6 +32,8 @@ mod linear;
 mod rules;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use batch::windows;
 pub use cache::KvCache;

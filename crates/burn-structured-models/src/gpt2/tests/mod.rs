@@ -1,7 +1,6 @@
 //! What the model computes, with and without a cache, and what it starts from.
 
 mod blocks;
-mod cache;
 mod init;
 mod model;
 

@@ -2,58 +2,8 @@ use super::{random_model, tiny};
 use crate::decoder::testing::random_tokens;
 use crate::gpt2::Gpt2Config;
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, Tolerance};
+use burn::tensor::{Device, Int, Tensor};
 use burn_structured_nn::Structure;
-
-#[test]
-fn every_structure_gives_finite_logits() {
-    let device = Device::flex();
-    for name in Structure::NAMES {
-        let structure: Structure = match name {
-            "pixelfly" => "pixelfly:b=4,stride=2,r=2",
-            "ss1" => "ss1:k=4",
-            _ => name,
-        }
-        .parse()
-        .unwrap();
-        let model = tiny().with_structure(structure).init(&device);
-        let logits = model.forward(random_tokens(3, 5, 17, &device));
-        assert_eq!(logits.dims(), [3, 5, 17]);
-        assert!(logits.into_data().iter::<f32>().all(f32::is_finite), "{structure}");
-    }
-}
-
-#[test]
-fn a_later_token_changes_no_earlier_logits() {
-    let device = Device::flex();
-    let model = random_model(&tiny(), &device);
-    let tokens = random_tokens(2, 8, 17, &device);
-    let changed = tokens.clone().slice_fill([0..2, 6..7], 3).slice_fill([0..1, 6..7], 4);
-    let (before, after) = (model.forward(tokens), model.forward(changed));
-    let earlier = |logits: &Tensor<3>| logits.clone().narrow(1, 0, 6).into_data();
-    earlier(&before).assert_eq(&earlier(&after), true);
-    let difference = (before - after).abs().narrow(1, 6, 2).min().into_scalar::<f32>();
-    assert!(difference > 0.0, "the changed token and the one after it have other logits");
-}
-
-#[test]
-fn rows_of_a_batch_do_not_mix() {
-    let device = Device::flex();
-    let model = random_model(&tiny(), &device);
-    let tokens = random_tokens(3, 7, 17, &device);
-    let together = model.forward(tokens.clone()).narrow(0, 1, 1).into_data();
-    let alone = model.forward(tokens.narrow(0, 1, 1)).into_data();
-    together.assert_approx_eq::<f32>(&alone, Tolerance::absolute(1e-5));
-}
-
-#[test]
-fn a_token_depends_on_its_position() {
-    let device = Device::flex();
-    let model = random_model(&tiny(), &device);
-    let features = model.features(Tensor::<2, Int>::from_data([[5, 5]], &device));
-    let [first, second] = [0, 1].map(|position| features.clone().narrow(1, position, 1));
-    assert!((first - second).abs().max().into_scalar::<f32>() > 0.1);
-}
 
 #[test]
 fn hidden_states_end_in_the_features() {
@@ -69,15 +19,6 @@ fn hidden_states_end_in_the_features() {
     let features = model.features(tokens.clone());
     states[2].to_data().assert_eq(&features.to_data(), true);
     model.logits(features).into_data().assert_eq(&model.forward(tokens).into_data(), true);
-}
-
-#[test]
-fn tied_head_is_the_token_embedding() {
-    let device = Device::flex();
-    let model = random_model(&tiny(), &device);
-    let features = model.features(random_tokens(2, 3, 17, &device));
-    let expected = features.clone().matmul(model.tokens.weight.val().transpose().unsqueeze()).into_data();
-    model.logits(features).into_data().assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
 }
 
 #[test]
@@ -188,11 +129,4 @@ fn errors_name_the_setting_or_the_layer() {
     assert!(message("h.2.attn.c_proj=dense").starts_with("the rule `h.2.attn.c_proj=dense` matches no layer; "));
     let fc = message("mlp=blast:b=3,r=2");
     assert!(fc.starts_with("h.0.mlp.c_fc (16 → 64, blast:b=3,r=2): d_output = 64 cannot be cut into 3"), "{fc}");
-}
-
-#[test]
-#[should_panic(expected = "a sequence of 13 tokens is longer than the model's context of 12; shorten it")]
-fn more_tokens_than_the_context_panic() {
-    let device = Device::flex();
-    tiny().init(&device).forward(random_tokens(1, 13, 17, &device));
 }

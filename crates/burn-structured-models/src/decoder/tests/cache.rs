@@ -1,12 +1,26 @@
-use super::{random_model, tiny};
+//! The cache gives what the full forward gives.
+
+use super::{Decoder, Settings, Tested, for_every_decoder, random};
 use crate::decoder::testing::random_tokens;
-use crate::decoder::{Decoder, DecoderError, KvCache};
-use crate::gpt2::{Gpt2, Gpt2Config};
+use crate::decoder::{DecoderError, KvCache};
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 
+for_every_decoder! {
+    one_token_at_a_time_equals_the_full_forward,
+    any_chunks_equal_the_full_forward,
+    forward_cached_gives_the_last_logits,
+    padded_rows_equal_rows_of_their_own,
+    padding_does_not_count_as_context,
+    cloned_cache_goes_its_own_way,
+    structured_layers_and_head_work_with_the_cache,
+    what_does_not_fit_is_an_error_and_changes_nothing,
+    #[should_panic(expected = "KvCache: made for a model of 2 blocks, used with one of 3")]
+    cache_of_another_model_panics,
+}
+
 /// Longer than the buffers' first size, so that they grow.
-fn long() -> Gpt2Config {
-    tiny().with_context(150)
+fn long() -> Settings {
+    Settings { context: 150, ..Settings::default() }
 }
 
 fn assert_close(found: Tensor<3>, expected: Tensor<3>) {
@@ -14,29 +28,27 @@ fn assert_close(found: Tensor<3>, expected: Tensor<3>) {
 }
 
 /// Logits of all tokens, given to the model in chunks of these sizes.
-fn in_chunks(model: &Gpt2, tokens: &Tensor<2, Int>, chunks: &[usize], cache: &mut KvCache) -> Tensor<3> {
+fn in_chunks<M: Tested>(model: &M, tokens: &Tensor<2, Int>, chunks: &[usize], cache: &mut KvCache) -> Tensor<3> {
     let mut start = 0;
     let features = chunks.iter().map(|chunk| {
         start += chunk;
         model.features_cached(tokens.clone().narrow(1, start - chunk, *chunk), cache).unwrap()
     });
-    model.logits(Tensor::cat(features.collect(), 1))
+    Decoder::logits(model, Tensor::cat(features.collect(), 1))
 }
 
-#[test]
-fn one_token_at_a_time_equals_the_full_forward() {
+fn one_token_at_a_time_equals_the_full_forward<M: Tested>() {
     let device = Device::flex();
-    let model = random_model(&long(), &device);
+    let model = random::<M>(&long(), &device);
     let tokens = random_tokens(2, 140, 17, &device);
     let mut cache = model.cache(140);
     assert_close(in_chunks(&model, &tokens, &[1; 140], &mut cache), model.forward(tokens));
     assert_eq!((cache.len(), cache.capacity()), (140, 140));
 }
 
-#[test]
-fn any_chunks_equal_the_full_forward() {
+fn any_chunks_equal_the_full_forward<M: Tested>() {
     let device = Device::flex();
-    let model = random_model(&long(), &device);
+    let model = random::<M>(&long(), &device);
     let tokens = random_tokens(2, 75, 17, &device);
     let expected = model.forward(tokens.clone());
     for chunks in [vec![75], vec![64, 1, 10], vec![5, 1, 60, 1, 7, 1], vec![1, 74], vec![37, 38]] {
@@ -47,10 +59,9 @@ fn any_chunks_equal_the_full_forward() {
     }
 }
 
-#[test]
-fn forward_cached_gives_the_last_logits() {
+fn forward_cached_gives_the_last_logits<M: Tested>() {
     let device = Device::flex();
-    let model = random_model(&tiny(), &device);
+    let model = random::<M>(&Settings::default(), &device);
     let tokens = random_tokens(3, 9, 17, &device);
     let expected = model.forward(tokens.clone());
     let mut cache = model.cache(12);
@@ -62,10 +73,9 @@ fn forward_cached_gives_the_last_logits() {
     }
 }
 
-#[test]
-fn padded_rows_equal_rows_of_their_own() {
+fn padded_rows_equal_rows_of_their_own<M: Tested>() {
     let device = Device::flex();
-    let model = random_model(&long(), &device);
+    let model = random::<M>(&long(), &device);
     // Rows of 70, 66, 8 and 3 tokens; in chunks of 50 the first holds nothing but padding for two of them.
     let padding = vec![0, 4, 62, 67];
     let length = 70;
@@ -81,10 +91,9 @@ fn padded_rows_equal_rows_of_their_own() {
     }
 }
 
-#[test]
-fn padding_does_not_count_as_context() {
+fn padding_does_not_count_as_context<M: Tested>() {
     let device = Device::flex();
-    let model = random_model(&tiny(), &device);
+    let model = random::<M>(&Settings::default(), &device);
     let tokens = random_tokens(1, 15, 17, &device);
     let mut cache = model.cache(20).with_padding(vec![3]);
     let found = model.forward_cached(tokens.clone(), &mut cache).unwrap();
@@ -93,10 +102,9 @@ fn padding_does_not_count_as_context() {
     assert!(matches!(error, DecoderError::Context { tokens: 13, context: 12 }), "{error}");
 }
 
-#[test]
-fn a_cloned_cache_goes_its_own_way() {
+fn cloned_cache_goes_its_own_way<M: Tested>() {
     let device = Device::flex();
-    let model = random_model(&tiny(), &device);
+    let model = random::<M>(&Settings::default(), &device);
     let tokens = random_tokens(1, 8, 17, &device);
     let token = |id: i32| Tensor::<2, Int>::from_data(TensorData::new(vec![id], [1, 1]), &device);
     let mut cache = model.cache(12);
@@ -111,20 +119,20 @@ fn a_cloned_cache_goes_its_own_way() {
     }
 }
 
-#[test]
-fn structured_layers_and_head_work_with_the_cache() {
+fn structured_layers_and_head_work_with_the_cache<M: Tested>() {
     let device = Device::flex();
-    let config = tiny().with_structures("first=monarch:b=2,r=2;blast:b=2,r=6".parse().unwrap());
-    let model = random_model(&config.with_head(Some("low-rank:r=5".parse().unwrap())), &device);
-    let tokens = random_tokens(2, 10, 17, &device);
-    let found = in_chunks(&model, &tokens, &[4, 1, 1, 3, 1], &mut model.cache(10));
-    assert_close(found, model.forward(tokens));
+    let settings = Settings::structures("first=monarch:b=2,r=2;blast:b=2,r=6");
+    for settings in [settings.clone(), settings.with_head("low-rank:r=5")] {
+        let model = random::<M>(&settings, &device);
+        let tokens = random_tokens(2, 10, 17, &device);
+        let found = in_chunks(&model, &tokens, &[4, 1, 1, 3, 1], &mut model.cache(10));
+        assert_close(found, model.forward(tokens));
+    }
 }
 
-#[test]
-fn what_does_not_fit_is_an_error_and_changes_nothing() {
+fn what_does_not_fit_is_an_error_and_changes_nothing<M: Tested>() {
     let device = Device::flex();
-    let model = random_model(&tiny(), &device);
+    let model = random::<M>(&Settings::default(), &device);
     let tokens = random_tokens(2, 12, 17, &device);
     let mut cache = model.cache(8);
     let mut message = |rows: usize, length: usize| {
@@ -149,10 +157,9 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
     assert!(padded.is_empty());
 }
 
-#[test]
-#[should_panic(expected = "KvCache: made for a model of 2 blocks, used with one of 3")]
-fn a_cache_of_another_model_panics() {
+fn cache_of_another_model_panics<M: Tested>() {
     let device = Device::flex();
-    let cache = &mut tiny().init(&device).cache(4);
-    let _ = tiny().with_depth(3).init(&device).forward_cached(random_tokens(1, 2, 17, &device), cache);
+    let cache = &mut M::init(&Settings::default(), &device).cache(4);
+    let deeper = M::init(&Settings { depth: 3, ..Settings::default() }, &device);
+    let _ = deeper.forward_cached(random_tokens(1, 2, 17, &device), cache);
 }
