@@ -65,8 +65,7 @@ pub fn dense_layer(
 
 /// The layer of a name: of the structure that the [manifest](Checkpoint::manifest) says, and dense if it does not name the layer.
 ///
-/// The weight of a dense layer is taken as `[d_output, d_input]`, except under GPT-2's names, see
-/// [`linears`](crate::linears).
+/// The axes of a dense weight are those that [`linears`](crate::linears) finds.
 ///
 /// # Errors
 ///

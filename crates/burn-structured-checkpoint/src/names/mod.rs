@@ -18,7 +18,7 @@ use tables::{Place, TABLES, Table};
 pub enum Orientation {
     /// `[d_output, d_input]`, as PyTorch's `Linear`.
     OutIn,
-    /// `[d_input, d_output]`, as GPT-2's `Conv1D`.
+    /// `[d_input, d_output]`, as Burn's `Linear` and GPT-2's `Conv1D`.
     InOut,
 }
 
@@ -90,7 +90,8 @@ pub fn family(checkpoint: &Checkpoint) -> Family {
 ///
 /// In a known family these are the layers inside of the blocks; embeddings, heads, poolers and norms are none. In an unknown one
 /// they are all matrices named `*.weight` that are not embeddings by name, in the order of their names, with numbers compared as
-/// numbers. Matrices that are empty or of no float type are passed over, and so are compressed layers, which the
+/// numbers. The length of a bias tells the axes of a weight apart; where it does not, weights are `[d_output, d_input]`, but
+/// `[d_input, d_output]` in files that Burn wrote. Matrices that are empty or of no float type are passed over, and so are compressed layers, which the
 /// [manifest](Checkpoint::manifest) lists.
 pub fn linears(checkpoint: &Checkpoint) -> Vec<LinearInfo> {
     let family = family(checkpoint);
@@ -121,7 +122,8 @@ pub(crate) fn linear(checkpoint: &Checkpoint, name: &str) -> Option<LinearInfo> 
     let place = TABLES.iter().find_map(|table| Some((table.family, table.locate(name)?)));
     let orientation = match &place {
         Some((Family::Gpt2, _)) => gpt2_orientation(checkpoint),
-        _ => Orientation::OutIn,
+        _ => orientation_by_bias(checkpoint, name, &weight.shape)
+            .unwrap_or_else(|| if is_of_burn(checkpoint) { Orientation::InOut } else { Orientation::OutIn }),
     };
     let (d_input, d_output) = match orientation {
         Orientation::OutIn => (columns, rows),
@@ -139,6 +141,25 @@ pub(crate) fn linear(checkpoint: &Checkpoint, name: &str) -> Option<LinearInfo> 
         block: place.as_ref().map(|(_, place)| place.block),
         fused: place.is_some_and(|(_, place)| place.fused),
     })
+}
+
+/// The orientation in which the bias has an entry for each output, if that is one and not both.
+fn orientation_by_bias(checkpoint: &Checkpoint, layer: &str, weight: &[usize]) -> Option<Orientation> {
+    let bias = checkpoint.tensor(&format!("{layer}.bias"))?;
+    match (weight, &*bias.shape) {
+        ([rows, columns], [entries]) if rows != columns && entries == rows => Some(Orientation::OutIn),
+        ([rows, columns], [entries]) if rows != columns && entries == columns => Some(Orientation::InOut),
+        _ => None,
+    }
+}
+
+/// Whether Burn wrote the file and its weights are Burn's, `[d_input, d_output]`: its adapter for PyTorch transposes them.
+fn is_of_burn(checkpoint: &Checkpoint) -> bool {
+    let by_bias = checkpoint
+        .tensors()
+        .find_map(|tensor| orientation_by_bias(checkpoint, tensor.name.strip_suffix(".weight")?, &tensor.shape));
+    checkpoint.metadata().get("producer").is_some_and(|producer| producer == "burn")
+        && by_bias != Some(Orientation::OutIn)
 }
 
 /// The orientation of weights with GPT-2's names: `[d_input, d_output]` as OpenAI's, unless a layer that widens its input has more

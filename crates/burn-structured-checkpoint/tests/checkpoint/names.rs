@@ -125,7 +125,7 @@ fn linears_of_unknown_models_are_matrices_that_are_no_embeddings() {
         ("encoder.layers.10.fc.weight", &[4, 6]),
         ("encoder.layers.10.fc.bias", &[4]),
         ("encoder.layers.9.fc.weight", &[4, 6]),
-        ("encoder.layers.9.fc.bias", &[6]),
+        ("encoder.layers.9.fc.bias", &[5]),
         ("encoder.layers.9.norm.weight", &[4]),
         ("encoder.layers.9.conv.weight", &[4, 4, 3, 3]),
         ("encoder.layers.9.mask", &[4, 4]),
