@@ -1,10 +1,13 @@
 //! What can be wrong with the description of a layer. Each message names the culprit and the way out.
 
 use burn::nn::Initializer;
+use std::fmt;
 use thiserror::Error;
 
 /// Why a structured layer cannot be built.
-#[derive(Debug, Error, PartialEq)]
+///
+/// `Debug` prints the message as well: it is what `unwrap` and a `main` that returns the error show.
+#[derive(Error, PartialEq)]
 #[non_exhaustive]
 pub enum StructureError {
     /// A dimension of the layer is zero.
@@ -210,6 +213,12 @@ pub enum StructureError {
         /// The initializer given.
         initializer: Initializer,
     },
+}
+
+impl fmt::Debug for StructureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 fn list(counts: &[usize]) -> String {

@@ -2,11 +2,14 @@
 
 use super::Structure;
 use crate::{BlockCount, Blocks, Rank};
+use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
 /// Why a text is no [`Structure`]. The message lists what is valid.
-#[derive(Clone, Debug, Error, PartialEq)]
+///
+/// `Debug` prints the message as well: it is what `unwrap` and a `main` that returns the error show.
+#[derive(Clone, Error, PartialEq)]
 #[non_exhaustive]
 pub enum StructureParseError {
     /// No structure of that name.
@@ -49,6 +52,12 @@ pub enum StructureParseError {
         /// The setting that came after it.
         second: &'static str,
     },
+}
+
+impl fmt::Debug for StructureParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 fn list(valid: &[&str]) -> String {
