@@ -61,9 +61,12 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
         conflicts_with_all = ["structure", "allocation", "skip", "calibration", "text", "output"])]
     show: Option<PathBuf>,
-    /// Write the plan to this file; an earlier one is replaced
+    /// Write the plan to this file
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
+    /// Replace an earlier plan, edited or not
+    #[arg(long, requires = "output")]
+    force: bool,
     #[command(flatten)]
     device: DeviceArgument,
 }
@@ -119,7 +122,13 @@ struct Report {
 /// If a file cannot be read or written, the target is out of reach, or a structure does not fit a layer.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> {
     let checkpoint = open(&arguments.model)?;
-    arguments.output.iter().try_for_each(|path| check_writable(path))?;
+    arguments.output.iter().try_for_each(|path| match path.exists() && !arguments.force {
+        true => Err(Failure::new(format!(
+            "{} exists; choose another output, or pass --force to replace it",
+            path.display()
+        ))),
+        false => check_writable(path),
+    })?;
     let (plan, table) = match (&arguments.show, arguments.target_params) {
         (Some(path), _) => {
             let plan = Plan::load(path)?;

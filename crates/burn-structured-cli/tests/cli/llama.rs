@@ -47,10 +47,10 @@ fn llama_that_is_not_implemented_is_refused_by_name() {
     let files = Fixture::new();
     let config = files.file("llama/config.json");
     let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
-    json["rope_scaling"] = serde_json::json!({"rope_type": "llama3", "factor": 8.0});
+    json["rope_scaling"] = serde_json::json!({"rope_type": "yarn", "factor": 8.0});
     fs::write(&config, json.to_string()).unwrap();
     let found = error(&["eval", &files.path("llama"), "--text", &files.path("lines.txt")], 1);
-    assert!(found.contains("config.json: rope_scaling is llama3, but only default is implemented"), "{found}");
+    assert!(found.contains("config.json: rope_scaling is yarn, but only default, linear or llama3 is implemented"), "{found}");
     // Layer by layer, no code of the model runs.
     printed(&["compress", &files.path("llama"), "--plan", &files.path("plan.toml"), "-o", &files.path("small")]);
 }

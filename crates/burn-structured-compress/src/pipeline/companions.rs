@@ -15,21 +15,25 @@ const OWN: [&str; 2] = ["report.json", "run.json"];
 const MAX_BYTES: u64 = 1 << 28;
 
 /// Copies the files that belong to the model of a checkpoint, and those in folders directly below, such as the modules of sentence
-/// encoders. A checkpoint that is one file among others, without `config.json`, has none.
+/// encoders. A checkpoint that is one file among others has none, unless there is the `config.json` of a model.
 ///
 /// # Errors
 ///
 /// If a file cannot be read or written.
 pub(super) fn copy(checkpoint: &Checkpoint, output: &Path) -> Result<(), PipelineError> {
     let Some(folder) = checkpoint.folder() else { return Ok(()) };
-    if !checkpoint.path().is_dir() && !folder.join("config.json").is_file() {
+    if !checkpoint.path().is_dir() && !describes_model(&folder.join("config.json")) {
         return Ok(());
     }
     for entry in entries(folder)? {
         let Some(name) = entry.file_name().and_then(|name| name.to_str()) else { continue };
         if is_companion(name) {
             copy_file(&entry, &output.join(name))?;
-        } else if is_folder(&entry) && !name.starts_with('.') && !entry.join("model.safetensors").exists() {
+        } else if is_folder(&entry)
+            && !name.starts_with('.')
+            && !name.ends_with(".partial")
+            && !entry.join("model.safetensors").exists()
+        {
             let inner: Vec<PathBuf> = entries(&entry)?;
             for file in inner {
                 let Some(inner) = file.file_name().and_then(|name| name.to_str()) else { continue };
@@ -40,6 +44,13 @@ pub(super) fn copy(checkpoint: &Checkpoint, output: &Path) -> Result<(), Pipelin
         }
     }
     Ok(())
+}
+
+/// Whether it is the configuration of a model, and not that of an application beside whose files one lies.
+fn describes_model(path: &Path) -> bool {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let fields: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    ["model_type", "architectures"].iter().any(|field| fields.get(field).is_some())
 }
 
 /// What is in a folder, by name.
