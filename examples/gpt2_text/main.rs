@@ -4,7 +4,7 @@
 //! cargo run --release --features compress,tokenizers --example gpt2_text
 //! cargo run --release --features compress,tokenizers --example gpt2_text -- --text book.txt --compare dense,blast,ss1,monarch,low-rank --seeds 1,2,3
 //! cargo run --release --features compress,tokenizers --example gpt2_text -- --text book.txt --init-from runs/dense --compress blast,low-rank --retrain 10%
-//! cargo run --release --features tokenizers --example generate -- --model runs/gpt2_text --prompt "A structured matrix"
+//! cargo run --release --features compress,tokenizers --example generate -- --model runs/gpt2_text --prompt "A structured matrix"
 //! ```
 //!
 //! Without any file the text is the documentation of this repository, which is tiny, and every output says so.

@@ -222,7 +222,7 @@ fn finish(session: &Session, out: &Path, sampling: Option<Sampling>) -> Result<(
     }
     println!("model, tokenizer, losses and result: {}", out.display());
     println!(
-        "continue a text with it: cargo run --release --features tokenizers --example generate -- --model {} --prompt 'The' --slide",
+        "continue a text with it: cargo run --release --features compress,tokenizers --example generate -- --model {} --prompt 'The' --slide",
         out.display()
     );
     Ok(())
