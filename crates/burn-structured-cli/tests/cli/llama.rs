@@ -50,7 +50,10 @@ fn llama_that_is_not_implemented_is_refused_by_name() {
     json["rope_scaling"] = serde_json::json!({"rope_type": "yarn", "factor": 8.0});
     fs::write(&config, json.to_string()).unwrap();
     let found = error(&["eval", &files.path("llama"), "--text", &files.path("lines.txt")], 1);
-    assert!(found.contains("config.json: rope_scaling is yarn, but only default, linear or llama3 is implemented"), "{found}");
+    assert!(
+        found.contains("config.json: rope_scaling is yarn, but only default, linear or llama3 is implemented"),
+        "{found}"
+    );
     // Layer by layer, no code of the model runs.
     printed(&["compress", &files.path("llama"), "--plan", &files.path("plan.toml"), "-o", &files.path("small")]);
 }

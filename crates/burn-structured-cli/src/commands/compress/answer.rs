@@ -56,7 +56,7 @@ fn blocks(report: &Report) -> String {
             block.block.to_string(),
             block.alpha.map_or_else(|| "-".to_string(), |alpha| alpha.to_string()),
             error(block.output_error),
-            refined.map_or_else(|| "-".to_string(), |refined| format!("{} steps", refined.steps)),
+            refined.map_or_else(|| "-".to_string(), |refined| training(refined.steps, refined.before, refined.after)),
             refined.map_or_else(|| "-".to_string(), |refined| error(refined.after.min(refined.before))),
         ]);
     }
@@ -64,10 +64,21 @@ fn blocks(report: &Report) -> String {
     if let Some(distilled) = &report.distillation {
         let [before, after] = distilled.lowered();
         let what = distilled.divergence.map_or("the model's output error", |_| "divergence of the next token");
-        let (before, after) = (error(before), error(after));
-        text += &format!("distilled in {} steps: {what} {before} → {after}\n", distilled.steps);
+        let steps = training(distilled.steps, before, after);
+        text += &format!("distilled in {steps}: {what} {} → {}\n", error(before), error(after));
+    }
+    if text.contains(UNDONE) {
+        text += "undone: training that did not lower the error on held-out text; give it more steps, or more text\n";
     }
     text
+}
+
+/// What is said of a training that was no use.
+const UNDONE: &str = ", undone";
+
+/// The steps of a training, and whether the parameters before it were kept.
+fn training(steps: usize, before: f64, after: f64) -> String {
+    format!("{steps} steps{}", if steps > 0 && after >= before { UNDONE } else { "" })
 }
 
 fn totals(report: &Report) -> String {
