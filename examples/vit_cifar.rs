@@ -252,20 +252,7 @@ impl Described for MixerConfig {
 fn run<C: Described>(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let out = args.out();
     let device = device::from_name(&args.device)?;
-    let set = args.images.read(args.seed)?;
-    let limit = if args.full { None } else { args.limit.or(Some(2500)) };
-    let set = set.limit(limit, args.test_limit, args.seed);
-    let recipe = args.recipe();
     let structures = args.structures()?;
-    println!(
-        "dataset: {} ({} training, {} test images, {} classes); device: {}",
-        set.name,
-        set.train.len(),
-        set.test.len(),
-        set.classes.len(),
-        args.device
-    );
-
     let start = match (args.resume, args.fresh) {
         (true, _) => Start::Resume,
         (_, true) => Start::Fresh,
@@ -275,9 +262,23 @@ fn run<C: Described>(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         Some(_) => RunFolder::of_structure(&out, structure),
         None => RunFolder::new(&out),
     };
-    // Report a structure that does not fit, or an earlier run, before the first one has been trained for an hour.
+    // Report an earlier run before anything is downloaded,
+    structures.iter().try_for_each(|structure| folder(*structure).check(start))?;
+    let set = args.images.read(args.seed)?;
+    let limit = if args.full { None } else { args.limit.or(Some(2500)) };
+    let set = set.limit(limit, args.test_limit, args.seed);
+    let recipe = args.recipe();
+    println!(
+        "dataset: {} ({} training, {} test images, {} classes); device: {}",
+        set.name,
+        set.train.len(),
+        set.test.len(),
+        set.classes.len(),
+        args.device
+    );
+
+    // and a structure that does not fit before the first one has been trained for an hour.
     for structure in &structures {
-        folder(*structure).check(start)?;
         let model = C::new(args, &set, *structure)?.try_init(&device)?;
         recipe.check_for(&model.factors())?;
         let cost = model.cost();
