@@ -91,7 +91,7 @@ pub enum CompressError {
     Singular(#[from] SpdError),
     /// A second moment is not positive definite.
     #[error(
-        "the second moment of the inputs is not positive definite; calibrate on more text: on more inputs than the layer has features"
+        "the second moment of the inputs is not positive definite; calibrate on more text, or compress without any"
     )]
     Moment,
     /// A second moment does not fit the matrices.
