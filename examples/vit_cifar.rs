@@ -262,7 +262,7 @@ fn run<C: Described>(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         Some(_) => RunFolder::of_structure(&out, structure),
         None => RunFolder::new(&out),
     };
-    // Report an earlier run before anything is downloaded,
+    // Report an earlier run before anything is downloaded.
     structures.iter().try_for_each(|structure| folder(*structure).check(start))?;
     let set = args.images.read(args.seed)?;
     let limit = if args.full { None } else { args.limit.or(Some(2500)) };
@@ -277,7 +277,7 @@ fn run<C: Described>(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         args.device
     );
 
-    // and a structure that does not fit before the first one has been trained for an hour.
+    // Report a structure that does not fit before the first one has been trained for an hour.
     for structure in &structures {
         let model = C::new(args, &set, *structure)?.try_init(&device)?;
         recipe.check_for(&model.factors())?;

@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn_store::{ModuleSnapshot, bridge};
 use burn_structured_checkpoint::{self as checkpoint, Checkpoint, Dtype};
-use burn_structured_nn::observe_inputs;
+use burn_structured_nn::{Structure, observe_inputs};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -69,6 +69,18 @@ pub(crate) fn write_shards(folder: &Path, count: usize) {
 pub(crate) fn parameters(model: &impl ModuleSnapshot) -> Vec<(String, TensorData)> {
     let tensors = model.collect(None, None, true);
     tensors.into_iter().map(|tensor| (tensor.name.clone(), bridge::into_data(tensor).unwrap())).collect()
+}
+
+/// A structure of every kind, of sizes that fit layers of 16 features.
+pub(crate) fn every_structure() -> impl Iterator<Item = Structure> {
+    Structure::NAMES.into_iter().map(|name| {
+        let structure = match name {
+            "pixelfly" => "pixelfly:b=4,stride=2,r=2",
+            "ss1" => "ss1:k=4",
+            _ => name,
+        };
+        structure.parse().unwrap()
+    })
 }
 
 /// The inputs of the linear layers that `run` applies, in order, and its result.

@@ -91,8 +91,8 @@ pub fn family(checkpoint: &Checkpoint) -> Family {
 /// In a known family these are the layers inside of the blocks; embeddings, heads, poolers and norms are none. In an unknown one
 /// they are all matrices named `*.weight` that are not embeddings by name, in the order of their names, with numbers compared as
 /// numbers. The length of a bias tells the axes of a weight apart; where it does not, weights are `[d_output, d_input]`, but
-/// `[d_input, d_output]` in files that Burn wrote. Matrices that are empty or of no float type are passed over, and so are compressed layers, which the
-/// [manifest](Checkpoint::manifest) lists.
+/// `[d_input, d_output]` in files that Burn wrote. Matrices that are empty or of no float type are passed over, and so are
+/// compressed layers, which the [manifest](Checkpoint::manifest) lists.
 pub fn linears(checkpoint: &Checkpoint) -> Vec<LinearInfo> {
     let family = family(checkpoint);
     if family == Family::Other {
@@ -155,11 +155,13 @@ fn orientation_by_bias(checkpoint: &Checkpoint, layer: &str, weight: &[usize]) -
 
 /// Whether Burn wrote the file and its weights are Burn's, `[d_input, d_output]`: its adapter for PyTorch transposes them.
 fn is_of_burn(checkpoint: &Checkpoint) -> bool {
+    if checkpoint.metadata().get("producer").is_none_or(|producer| producer != "burn") {
+        return false;
+    }
     let by_bias = checkpoint
         .tensors()
         .find_map(|tensor| orientation_by_bias(checkpoint, tensor.name.strip_suffix(".weight")?, &tensor.shape));
-    checkpoint.metadata().get("producer").is_some_and(|producer| producer == "burn")
-        && by_bias != Some(Orientation::OutIn)
+    by_bias != Some(Orientation::OutIn)
 }
 
 /// The orientation of weights with GPT-2's names: `[d_input, d_output]` as OpenAI's, unless a layer that widens its input has more

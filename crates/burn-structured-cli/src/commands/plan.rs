@@ -11,6 +11,7 @@ use crate::table::Table;
 use burn::tensor::Device;
 use burn_structured_checkpoint::{Checkpoint, linears};
 use burn_structured_compress::calibrate::Calibrator;
+use burn_structured_compress::pipeline::PipelineError;
 use burn_structured_compress::plan::{self, Change, Pattern, Plan, PlanConfig, PlanProgress, PlanTable, sensitivities};
 use burn_structured_nn::{BlockModel, Structure};
 use burn_structured_train::device;
@@ -123,10 +124,7 @@ struct Report {
 pub fn run(arguments: &Arguments, context: &Context) -> Result<Answer, Failure> {
     let checkpoint = open(&arguments.model)?;
     arguments.output.iter().try_for_each(|path| match path.exists() && !arguments.force {
-        true => Err(Failure::new(format!(
-            "{} exists; choose another output, or pass --force to replace it",
-            path.display()
-        ))),
+        true => Err(PipelineError::Exists { path: path.clone() }.into()),
         false => check_writable(path),
     })?;
     let (plan, table) = match (&arguments.show, arguments.target_params) {

@@ -167,7 +167,7 @@ fn blocks(report: &Report) -> String {
     for block in &report.blocks {
         let alpha = block.alpha.map(number).unwrap_or_default();
         let (refined, steps) = match &block.refinement {
-            Some(refined) => (number(refined.after.min(refined.before)), refined.steps.to_string()),
+            Some(refined) => (number(refined.lowered()[1]), refined.steps.to_string()),
             None => Default::default(),
         };
         table += &row(&[block.block.to_string(), alpha, number(block.output_error), refined, steps]);

@@ -102,6 +102,13 @@ pub struct RefineResult {
     pub after: f64,
 }
 
+impl RefineResult {
+    /// The error before and in the end. A training that did not lower it was undone.
+    pub fn lowered(&self) -> [f64; 2] {
+        [self.before, self.after.min(self.before)]
+    }
+}
+
 /// What became of the model's distillation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,5 +1,7 @@
 //! What a token costs.
 
+use crate::cost::params;
+use burn::module::Module;
 use burn_structured_nn::{Cost, StructuredLinear};
 
 /// What one token costs that sees a full context.
@@ -42,19 +44,21 @@ impl DecoderCost {
 }
 
 impl DecoderCost {
-    /// The cost of a model of `params` parameters.
+    /// The cost of a model with these layers in its blocks.
     ///
     /// `attention_features` are those of the queries of all blocks, each of which is multiplied with the keys and values of
     /// `context` tokens; `head` is the head if it is a layer of its own, and takes `head_weights` multiplications if it is dense.
     pub(crate) fn new<'a>(
-        params: usize,
+        model: &impl Module,
         layers: impl Iterator<Item = &'a StructuredLinear>,
         attention_features: usize,
         context: usize,
-        head: Option<&StructuredLinear>,
+        head: Option<&'a StructuredLinear>,
         head_weights: usize,
     ) -> Self {
-        let blocks: Cost = layers.map(StructuredLinear::cost).sum();
+        let layers: Vec<_> = layers.collect();
+        let params = params(model, layers.iter().copied().chain(head));
+        let blocks: Cost = layers.into_iter().map(StructuredLinear::cost).sum();
         // Q Kᵀ and its product with V, a multiplication and an addition for each feature of every key and value.
         let attention = 2 * 2 * context * attention_features;
         let structured_head = head.filter(|head| !matches!(head, StructuredLinear::Dense(_)));

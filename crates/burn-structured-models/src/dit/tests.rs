@@ -1,8 +1,7 @@
 use super::*;
 use crate::testing::reference::{self, Rows, add, assert_close, map, normalised, rows};
-use crate::testing::{devices, structures_on, with_noise};
+use crate::testing::{devices, every_structure, structures_on, with_noise};
 use burn::tensor::{Device, Distribution, TensorData, Tolerance};
-use burn_structured_nn::Structure;
 
 fn tiny() -> DitConfig {
     DitConfig::new(3).with_image_size(8).with_d_model(16).with_depth(2).with_heads(2).with_frequencies(8)
@@ -130,13 +129,8 @@ fn fresh_modulation_of_any_structure_learns() {
 #[test]
 fn every_structure_gives_images() {
     let device = Device::flex();
-    for name in Structure::NAMES {
-        let structure = match name {
-            "pixelfly" => "pixelfly:b=4,stride=2,r=2",
-            "ss1" => "ss1:k=4",
-            _ => name,
-        };
-        let config = tiny().with_frequencies(16).with_structure(structure.parse().unwrap());
+    for structure in every_structure() {
+        let config = tiny().with_frequencies(16).with_structure(structure);
         let images = Tensor::random([1, 3, 8, 8], Distribution::Normal(0.0, 1.0), &device);
         let noise = with_noise(config.init(&device)).forward(images, &[5.0], &[1]);
         assert_eq!(noise.dims(), [1, 3, 8, 8]);

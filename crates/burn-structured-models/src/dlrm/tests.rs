@@ -1,8 +1,7 @@
 use super::*;
 use crate::testing::reference::{self, Rows, assert_close, dot, map, rows};
-use crate::testing::{devices, structures_on, with_noise};
+use crate::testing::{devices, every_structure, structures_on, with_noise};
 use burn::tensor::{Device, Distribution};
-use burn_structured_nn::Structure;
 
 const TABLES: [usize; 3] = [3, 5, 2];
 
@@ -55,13 +54,8 @@ fn forward_equals_the_reference() {
 #[test]
 fn every_structure_gives_logits() {
     let device = Device::flex();
-    for name in Structure::NAMES {
-        let structure = match name {
-            "pixelfly" => "pixelfly:b=4,stride=2,r=2",
-            "ss1" => "ss1:k=4",
-            _ => name,
-        };
-        let model = tiny().with_top_structure(structure.parse().unwrap()).init(&device);
+    for structure in every_structure() {
+        let model = tiny().with_top_structure(structure).init(&device);
         let logits = model.forward(Tensor::ones([2, 4], &device), Tensor::zeros([2, 3], &device));
         assert!(logits.dims() == [2] && logits.into_data().iter::<f32>().all(f32::is_finite), "{structure}");
     }

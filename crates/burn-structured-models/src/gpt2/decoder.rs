@@ -1,7 +1,6 @@
 //! The model as a decoder: with a cache, and what a token costs.
 
 use super::Gpt2;
-use crate::cost::params;
 use crate::decoder::{Decoder, DecoderCost, DecoderError, KvCache, Slots};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -53,7 +52,7 @@ impl Gpt2 {
     /// What one token costs that sees a full context.
     pub fn cost(&self) -> DecoderCost {
         DecoderCost::new(
-            params(self, self.linears().map(|(_, layer)| layer).chain(&self.head)),
+            self,
             self.linears().map(|(_, layer)| layer),
             self.blocks.len() * self.d_model(),
             self.context(),

@@ -109,8 +109,8 @@ impl LlamaConfig {
     /// # Errors
     ///
     /// If a size is zero, the heads do not divide the features, the heads of keys and values do not divide those of the queries, a head
-    /// has an odd number of features, epsilon, theta or a scaling is not positive, a rule decides about no layer, or a structure does not fit its
-    /// layer.
+    /// has an odd number of features, epsilon or theta is not positive, the scaling of the rotary embeddings is none, a rule decides
+    /// about no layer, or a structure does not fit its layer.
     pub fn try_init(&self, device: &Device) -> Result<Llama, DecoderError> {
         self.check()?;
         let normal = Initializer::Normal { mean: 0.0, std: Self::STD };
@@ -171,8 +171,8 @@ impl LlamaConfig {
                 return error(name, &value, "must be a number above 0".into());
             }
         }
-        if let Some((scaling, problem)) =
-            self.rope_scaling.as_ref().and_then(|scaling| Some((scaling, scaling.problem()?)))
+        if let Some(scaling) = &self.rope_scaling
+            && let Some(problem) = scaling.problem()
         {
             return error("rope_scaling", &format!("{scaling:?}"), problem.into());
         }

@@ -1,7 +1,6 @@
 //! The model as a decoder: with a cache, and what a token costs.
 
 use super::Llama;
-use crate::cost::params;
 use crate::decoder::{Decoder, DecoderCost, DecoderError, KvCache};
 use burn::tensor::{Device, Int, Tensor};
 
@@ -54,7 +53,7 @@ impl Llama {
     /// What one token costs that sees a full context.
     pub fn cost(&self) -> DecoderCost {
         DecoderCost::new(
-            params(self, self.linears().map(|(_, layer)| layer).chain(&self.head)),
+            self,
             self.linears().map(|(_, layer)| layer),
             self.blocks.len() * self.heads() * self.rotary.d_head(),
             self.context,

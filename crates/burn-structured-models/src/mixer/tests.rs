@@ -1,8 +1,8 @@
 use super::*;
 use crate::testing::reference::{self, Rows, add, assert_close, transpose};
-use crate::testing::{devices, structures_on, with_noise};
+use crate::testing::{devices, every_structure, structures_on, with_noise};
 use burn::tensor::{Device, Distribution, Tolerance};
-use burn_structured_nn::{Structure, StructuredMlp};
+use burn_structured_nn::StructuredMlp;
 
 fn tiny() -> MixerConfig {
     MixerConfig::new(5).with_image_size(8).with_patch_size(4).with_d_model(16).with_depth(2)
@@ -46,14 +46,9 @@ fn forward_equals_the_reference() {
 #[test]
 fn every_structure_gives_logits() {
     let device = Device::flex();
-    for name in Structure::NAMES {
-        let structure = match name {
-            "pixelfly" => "pixelfly:b=4,stride=2,r=2",
-            "ss1" => "ss1:k=4",
-            _ => name,
-        };
+    for structure in every_structure() {
         // 16 tokens, and as many hidden features of the token-mixing MLPs.
-        let config = tiny().with_image_size(16).with_token_ratio(1.0).with_structure(structure.parse().unwrap());
+        let config = tiny().with_image_size(16).with_token_ratio(1.0).with_structure(structure);
         let model = config.init(&device);
         let logits = model.forward(Tensor::random([3, 3, 16, 16], Distribution::Normal(0.0, 1.0), &device));
         assert_eq!(logits.dims(), [3, 5]);

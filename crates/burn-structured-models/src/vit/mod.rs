@@ -279,6 +279,7 @@ impl ViT {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::every_structure;
     use burn::tensor::{Distribution, TensorData, Tolerance};
 
     fn tiny() -> ViTConfig {
@@ -288,13 +289,8 @@ mod tests {
     #[test]
     fn every_structure_gives_logits() {
         let device = Device::flex();
-        for name in Structure::NAMES {
-            let structure = match name {
-                "pixelfly" => "pixelfly:b=4,stride=2,r=2",
-                "ss1" => "ss1:k=4",
-                _ => name,
-            };
-            let model = tiny().with_structure(structure.parse().unwrap()).init(&device);
+        for structure in every_structure() {
+            let model = tiny().with_structure(structure).init(&device);
             let images = Tensor::random([3, 3, 8, 8], Distribution::Normal(0.0, 1.0), &device);
             let logits = model.forward(images);
             assert_eq!(logits.dims(), [3, 5]);

@@ -137,9 +137,13 @@ impl RunFolder {
     ///
     /// If `start` is [`Start::New`] and the folder holds an earlier run.
     pub fn check(&self, start: Start) -> Result<(), TrainingError> {
+        if start != Start::New {
+            return Ok(());
+        }
+        if self.is_finished() {
+            return Err(TrainingError::Finished { path: self.path.clone() });
+        }
         match last_complete_epoch(&self.checkpoints()) {
-            _ if start != Start::New => Ok(()),
-            _ if self.is_finished() => Err(TrainingError::Finished { path: self.path.clone() }),
             Some(epoch) => Err(TrainingError::Unfinished { path: self.path.clone(), epoch }),
             None => Ok(()),
         }

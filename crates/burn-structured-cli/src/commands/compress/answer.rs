@@ -50,35 +50,34 @@ fn layers(report: &Report) -> String {
 
 fn blocks(report: &Report) -> String {
     let mut table = Table::new(&["block", ">α", ">output error", ">refined in", ">output error then"]);
+    let mut undone = false;
+    let mut training = |steps: usize, [before, after]: [f64; 2]| {
+        let useless = steps > 0 && after >= before;
+        undone |= useless;
+        format!("{steps} steps{}", if useless { ", undone" } else { "" })
+    };
     for block in &report.blocks {
-        let refined = block.refinement.as_ref();
+        let refined = block.refinement.as_ref().map(|refined| (refined.steps, refined.lowered()));
         table.row([
             block.block.to_string(),
             block.alpha.map_or_else(|| "-".to_string(), |alpha| alpha.to_string()),
             error(block.output_error),
-            refined.map_or_else(|| "-".to_string(), |refined| training(refined.steps, refined.before, refined.after)),
-            refined.map_or_else(|| "-".to_string(), |refined| error(refined.after.min(refined.before))),
+            refined.map_or_else(|| "-".to_string(), |(steps, lowered)| training(steps, lowered)),
+            refined.map_or_else(|| "-".to_string(), |(_, [_, after])| error(after)),
         ]);
     }
     let mut text = table.to_string();
     if let Some(distilled) = &report.distillation {
-        let [before, after] = distilled.lowered();
+        let lowered = distilled.lowered();
         let what = distilled.divergence.map_or("the model's output error", |_| "divergence of the next token");
-        let steps = training(distilled.steps, before, after);
-        text += &format!("distilled in {steps}: {what} {} → {}\n", error(before), error(after));
+        let steps = training(distilled.steps, lowered);
+        let [before, after] = lowered.map(error);
+        text += &format!("distilled in {steps}: {what} {before} → {after}\n");
     }
-    if text.contains(UNDONE) {
+    if undone {
         text += "undone: training that did not lower the error on held-out text; give it more steps, or more text\n";
     }
     text
-}
-
-/// What is said of a training that was no use.
-const UNDONE: &str = ", undone";
-
-/// The steps of a training, and whether the parameters before it were kept.
-fn training(steps: usize, before: f64, after: f64) -> String {
-    format!("{steps} steps{}", if steps > 0 && after >= before { UNDONE } else { "" })
 }
 
 fn totals(report: &Report) -> String {

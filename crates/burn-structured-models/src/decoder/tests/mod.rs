@@ -65,6 +65,27 @@ fn random<M: Tested>(settings: &Settings, device: &Device) -> M {
     with_noise(M::init(settings, device))
 }
 
+/// The functions that every model has under the same names, without a trait.
+macro_rules! by_its_own_methods {
+    () => {
+        fn embedding(&self) -> Tensor<2> {
+            self.tokens.weight.val()
+        }
+
+        fn configuration(&self) -> String {
+            serde_json::to_string(&self.config().unwrap()).unwrap()
+        }
+
+        fn save(&self, folder: &Path) {
+            self.save_folder(folder, None).unwrap();
+        }
+
+        fn quantized(self) -> Self {
+            self.quantize().unwrap()
+        }
+    };
+}
+
 impl Tested for Gpt2 {
     const BLOCKS: &'static str = "transformer.h.";
 
@@ -74,21 +95,7 @@ impl Tested for Gpt2 {
         sizes.with_structures(structures).with_head(head).init(device)
     }
 
-    fn embedding(&self) -> Tensor<2> {
-        self.tokens.weight.val()
-    }
-
-    fn configuration(&self) -> String {
-        serde_json::to_string(&self.config().unwrap()).unwrap()
-    }
-
-    fn save(&self, folder: &Path) {
-        self.save_folder(folder, None).unwrap();
-    }
-
-    fn quantized(self) -> Self {
-        self.quantize().unwrap()
-    }
+    by_its_own_methods!();
 }
 
 impl Tested for Llama {
@@ -101,21 +108,7 @@ impl Tested for Llama {
         sizes.with_structures(structures).with_head(head).init(device)
     }
 
-    fn embedding(&self) -> Tensor<2> {
-        self.tokens.weight.val()
-    }
-
-    fn configuration(&self) -> String {
-        serde_json::to_string(&self.config().unwrap()).unwrap()
-    }
-
-    fn save(&self, folder: &Path) {
-        self.save_folder(folder, None).unwrap();
-    }
-
-    fn quantized(self) -> Self {
-        self.quantize().unwrap()
-    }
+    by_its_own_methods!();
 }
 
 /// Runs these functions, which take a kind of model, on every kind.

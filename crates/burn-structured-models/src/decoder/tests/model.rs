@@ -2,8 +2,8 @@
 
 use super::{Settings, Tested, for_every_decoder, random};
 use crate::decoder::testing::random_tokens;
+use crate::testing::every_structure;
 use burn::tensor::{Device, Int, Tensor, Tolerance};
-use burn_structured_nn::Structure;
 
 for_every_decoder! {
     every_structure_gives_finite_logits,
@@ -18,13 +18,9 @@ for_every_decoder! {
 
 fn every_structure_gives_finite_logits<M: Tested>() {
     let device = Device::flex();
-    for name in Structure::NAMES {
-        let structure = match name {
-            "pixelfly" => "pixelfly:b=4,stride=2,r=2",
-            "ss1" => "ss1:k=4",
-            _ => name,
-        };
-        let logits = M::init(&Settings::structures(structure), &device).forward(random_tokens(3, 5, 17, &device));
+    for structure in every_structure() {
+        let logits = M::init(&Settings { structures: structure.into(), ..Settings::default() }, &device)
+            .forward(random_tokens(3, 5, 17, &device));
         assert_eq!(logits.dims(), [3, 5, 17]);
         assert!(logits.into_data().iter::<f32>().all(f32::is_finite), "{structure}");
     }

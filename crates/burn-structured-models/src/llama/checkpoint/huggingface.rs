@@ -58,32 +58,25 @@ impl Rope {
     ///
     /// If the kind is unknown, or a number is missing.
     fn scaling(&self, path: &Path, field: &'static str) -> Result<Option<RopeScaling>, DecoderError> {
-        let kind = self.rope_type.as_ref().or(self.kind.as_ref());
-        let number = |name: &str, value: Option<f64>| {
-            value.ok_or_else(|| DecoderError::Setting {
-                name: field,
-                value: kind.cloned().unwrap_or_default(),
-                problem: format!("lacks {name}; fetch the model's own file again"),
-            })
+        let kind = self.rope_type.as_ref().or(self.kind.as_ref()).map_or("of no type", String::as_str);
+        let lacks = |name: &str| {
+            let problem = format!("lacks {name}; fetch the model's own file again");
+            DecoderError::Setting { name: field, value: kind.into(), problem }.in_file(path)
         };
-        let read = match kind.map(String::as_str) {
-            Some("default") => Ok(None),
-            Some("linear") => number("factor", self.factor).map(|factor| Some(RopeScaling::Linear { factor })),
-            Some("llama3") => (|| {
-                let original = self.original_max_position_embeddings.map(|context| context as f64);
-                Ok(Some(RopeScaling::Llama3 {
-                    factor: number("factor", self.factor)?,
-                    low: number("low_freq_factor", self.low_freq_factor)?,
-                    high: number("high_freq_factor", self.high_freq_factor)?,
-                    original_context: number("original_max_position_embeddings", original)? as usize,
-                }))
-            })(),
-            other => {
-                let name = other.unwrap_or("of no type");
-                return supported(path, field, Some(name), "default, linear or llama3").map(|()| None);
-            }
-        };
-        read.map_err(|error| error.in_file(path))
+        let number = |name, value: Option<f64>| value.ok_or_else(|| lacks(name));
+        match kind {
+            "default" => Ok(None),
+            "linear" => Ok(Some(RopeScaling::Linear { factor: number("factor", self.factor)? })),
+            "llama3" => Ok(Some(RopeScaling::Llama3 {
+                factor: number("factor", self.factor)?,
+                low: number("low_freq_factor", self.low_freq_factor)?,
+                high: number("high_freq_factor", self.high_freq_factor)?,
+                original_context: self
+                    .original_max_position_embeddings
+                    .ok_or_else(|| lacks("original_max_position_embeddings"))?,
+            })),
+            other => supported(path, field, Some(other), "default, linear or llama3").map(|()| None),
+        }
     }
 
     /// As [`scaling`](Self::scaling) reads it.
